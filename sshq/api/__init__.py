@@ -1,0 +1,1 @@
+"""The library for Python users: sync, typed, no asyncssh."""

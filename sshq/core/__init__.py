@@ -1,0 +1,1 @@
+"""Decides everything, does nothing: pure functions and data, standard library only."""

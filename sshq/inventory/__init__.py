@@ -1,0 +1,1 @@
+"""Inventory files (Ansible's YAML format) to hosts and partitions, each value with its origin."""

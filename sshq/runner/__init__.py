@@ -1,0 +1,1 @@
+"""What runs on a node (runner.sh) and how we talk to it."""

@@ -1,0 +1,1 @@
+"""Slurm's words, data first: options, fields, layouts, environment, messages."""

@@ -1,0 +1,1 @@
+"""The controller's SQLite store: one writer, WAL, synchronous=FULL."""

@@ -1,0 +1,1 @@
+"""Bytes to a host and back; knows nothing of jobs."""

@@ -1,0 +1,1 @@
+"""What crosses the controller's Unix socket."""
