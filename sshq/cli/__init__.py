@@ -1,1 +1,1 @@
-"""One file a command; the only package that prints."""
+"""The commands: each module is one, and only these print."""

@@ -1,0 +1,87 @@
+"""sshq logs: a job's output, from wherever the job runs, and the controller's own log."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+import click
+
+from sshq.cli.own import UsageMistakeError, own_command, read_job_ref, run_command
+from sshq.errors import UnreachableError
+from sshq.wire.client import LostReplyError, connect
+
+PATIENCE_S = 60.0  # of --follow, for a controller that is away
+
+
+@own_command("logs")
+@click.argument("job", required=False, metavar="[JOB]")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job is over.")
+@click.option("-e", "--error", "error_stream", is_flag=True, help="Standard error, where it has a file of its own.")
+@click.option("--attempt", type=click.IntRange(1), help="Output of an earlier attempt.")
+@click.option("--controller", is_flag=True, help="The controller's own log.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="How much of the controller's log.")
+def _command(job: str | None, follow: bool, error_stream: bool, attempt: int | None, controller: bool, lines: int) -> int:
+    """Show the output of JOB (12, or 12_4 for an array task), live if it is running."""
+    if controller:
+        if job:
+            raise UsageMistakeError("a job and --controller exclude each other", hint="sshq logs --help")
+        return _copy("controller_log", {"lines": lines, "follow": follow})
+    if not job:
+        raise UsageMistakeError("which job?", hint="sshq logs JOB, or sshq logs --controller")
+    params: dict[str, object] = {
+        "ref": read_job_ref(job), "stream": "err" if error_stream else "out", "follow": follow, "offset": 0, "attempt": attempt,
+    }  # fmt: skip
+    return _copy_job(params, follow=follow)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `sshq logs`."""
+    return run_command(_command, "logs", argv)
+
+
+def copy_output(params: dict[str, object], out: int, *, follow: bool) -> dict[str, object]:
+    """Copy a job's output to a file descriptor; while following, across restarts of the controller.
+
+    Raises:
+        UnreachableError: nobody answers, or not again in time.
+
+    """
+    offset = 0
+    ends_at: float | None = None
+    while True:
+        try:
+            with connect(os.environ) as client:
+                stream = client.data("logs", params | {"offset": offset}, timeout_s=None if follow else 60.0)
+                for data in stream:
+                    write_all(out, data)
+                    offset += len(data)
+                    ends_at = None
+                return stream.result
+        except UnreachableError as error:
+            now = time.monotonic()
+            if not follow or (ends_at is None and not isinstance(error, LostReplyError)) or (ends_at and now > ends_at):
+                raise
+            ends_at = ends_at or now + PATIENCE_S
+        time.sleep(0.3)
+
+
+def write_all(out: int, data: bytes) -> None:
+    """Write bytes as they are to a file descriptor."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(out, view) :]
+
+
+def _copy_job(params: dict[str, object], *, follow: bool) -> int:
+    sys.stdout.flush()
+    copy_output(params, sys.stdout.fileno(), follow=follow)
+    return 0
+
+
+def _copy(method: str, params: dict[str, object]) -> int:
+    sys.stdout.flush()
+    with connect(os.environ) as client:
+        for data in client.data(method, params, timeout_s=None):
+            write_all(sys.stdout.fileno(), data)
+    return 0

@@ -1,0 +1,40 @@
+"""sacct: what has run."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from sshq.cli.asking import list_items
+from sshq.cli.people import name_me
+from sshq.cli.printing import print_json, print_lines, print_messages, print_warnings
+from sshq.slurm.sacct import SacctOptions, read_sacct_options, render_helpformat, render_sacct
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run sacct; the result is its exit status."""
+    options = read_sacct_options(argv, os.environ, now=time.time(), me=name_me())
+    if options.wants:
+        from sshq.slurm.help import describe_command
+
+        sys.stdout.write(describe_command("sacct", options.wants))
+        return 0
+    if options.helpformat:
+        sys.stdout.write(render_helpformat().rstrip("\n") + "\n")
+        return 0
+    print_warnings("sacct", options.warnings)
+    return _show(options)
+
+
+def _show(options: SacctOptions) -> int:
+    params = {"filter": options.filter, "start_at": options.start_at, "end_at": options.end_at}
+    rows, _ = list_items("sacct", "history", params)
+    if options.json:
+        from sshq.slurm.jsondoc import sacct_document
+
+        print_json(sacct_document(rows))
+        return 0
+    output = render_sacct(rows, options, time.time())
+    print_lines(output.lines)
+    print_messages(output.messages)
+    return output.exit_code

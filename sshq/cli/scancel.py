@@ -1,0 +1,62 @@
+"""scancel: end or signal jobs; silent where Slurm's is, and exit 0 for jobs that are already gone."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from sshq.cli.asking import Object, ask_controller, list_items, read_items
+from sshq.cli.people import lookup_uid, name_me
+from sshq.cli.printing import print_json, print_messages, print_warnings
+from sshq.slurm.scancel import ScancelRequest, describe_result, read_scancel_options
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run scancel; the result is its exit status."""
+    request = read_scancel_options(argv, os.environ, me=name_me(), lookup_uid=lookup_uid)
+    if request.wants:
+        from sshq.slurm.help import describe_command
+
+        sys.stdout.write(describe_command("scancel", request.wants))
+        return 0
+    print_warnings("scancel", request.warnings)
+    chosen = _choose_by_hand(request) if request.interactive else request.filter
+    if chosen is None:
+        return 0
+    params = {
+        "filter": chosen, "signal": request.signal, "batch": request.batch, "full": request.full, "hurry": request.hurry,
+    }  # fmt: skip
+    results = read_items(ask_controller("scancel", "cancel", params).get("results"))
+    if request.json:
+        print_json({"results": list(results)})
+    for result in results:
+        print_messages(describe_result(result, request))
+    print_messages(line for result in results for line in _name_survivors(result))
+    return 1 if any(result.get("outcome") == "denied" for result in results) else 0
+
+
+def _name_survivors(result: Mapping[str, object]) -> list[str]:
+    survivors = result.get("survivors")
+    if not isinstance(survivors, list) or not survivors:
+        return []
+    names = ", ".join(str(one) for one in survivors)
+    return [f"scancel: error: processes of job {result.get('job_id')} survived: {names}"]
+
+
+def _choose_by_hand(request: ScancelRequest) -> dict[str, object] | None:
+    """Return a filter of the jobs that were confirmed one by one, None for none of them."""
+    jobs, _ = list_items("scancel", "jobs", {"filter": request.filter, "finished": False})
+    confirmed = [_make_ref(job) for job in jobs if _confirm(job)]
+    return {"refs": confirmed} if confirmed else None
+
+
+def _make_ref(job: Object) -> list[object]:
+    array_id, task = job.get("array_job_id"), job.get("array_task_id")
+    return [array_id, [task]] if array_id is not None and task is not None else [array_id or job.get("job_id"), None]
+
+
+def _confirm(job: Object) -> bool:
+    task = job.get("array_task_id")
+    label = job.get("job_id") if task is None else f"{job.get('array_job_id')}_{task}"
+    sys.stdout.write(f"Cancel job_id={label} name={job.get('name')} partition={job.get('partition')} [y/n]? ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower().startswith("y")

@@ -1,0 +1,42 @@
+"""squeue: what is queued and running."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from sshq.cli.asking import list_items
+from sshq.cli.people import lookup_uid, name_me
+from sshq.cli.printing import print_json, print_lines, print_messages, print_warnings
+from sshq.slurm.squeue import SqueueOptions, read_squeue_options, render_squeue
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run squeue; the result is its exit status."""
+    options = read_squeue_options(argv, os.environ, me=name_me(), lookup_uid=lookup_uid)
+    if options.wants:
+        from sshq.slurm.help import describe_command
+
+        sys.stdout.write(describe_command("squeue", options.wants))
+        return 0
+    print_warnings("squeue", options.warnings)
+    code = _show_once(options)
+    while options.iterate_s:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+        time.sleep(options.iterate_s)
+        code = _show_once(options)
+    return code
+
+
+def _show_once(options: SqueueOptions) -> int:
+    jobs, _ = list_items("squeue", "jobs", {"filter": options.filter, "finished": options.include_finished})
+    if options.json:
+        from sshq.slurm.jsondoc import squeue_document
+
+        print_json(squeue_document(jobs))
+        return 0
+    output = render_squeue(jobs, options, time.time())
+    print_lines(output.lines)
+    print_messages(output.messages)
+    return output.exit_code

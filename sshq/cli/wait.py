@@ -1,0 +1,78 @@
+"""sshq wait: stay until jobs are over; the status is that of the worst, as for `sbatch --wait`."""
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from sshq.cli.own import own_command, run_command
+from sshq.cli.printing import print_json, print_messages
+from sshq.cli.waiting import Job, exit_status, wait_for_jobs
+from sshq.errors import UserError
+from sshq.wire.client import connect
+
+
+@own_command("wait")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the jobs, once all are over, as JSON.")
+def _command(jobs: tuple[str, ...], quiet: bool, as_json: bool) -> int:
+    """Wait until each JOB (12, an array, or 12_4, one of its tasks) is over and its output is here."""
+    refs = _read_refs(jobs)
+    left: set[object] = set()
+    for job_id, tasks in refs:
+        left |= {(job_id, task) for task in tasks} if tasks is not None else {(job_id, None)}
+    unknown: list[int] = []
+    seen: list[Job] = []
+    for job in wait_for_jobs("sshq", sorted({job_id for job_id, _ in refs}), os.environ, unknown=unknown):
+        if not _is_wanted(job, refs):
+            continue
+        seen.append(job)
+        if not quiet and not as_json:
+            click.echo(_describe(job))
+        left.discard((job.get("array_job_id") or job.get("job_id"), job.get("array_task_id")))
+        if not left:
+            break
+    seen += [job for job_id in unknown for job in _find_in_history(job_id, quiet=quiet or as_json)]
+    if as_json:
+        print_json({"jobs": list(seen)})
+    found = {job.get(key) for job in seen for key in ("job_id", "array_job_id")}
+    missing = [job_id for job_id in unknown if job_id not in found]
+    print_messages(f"sshq: error: Invalid job id specified: {job_id}" for job_id in missing)
+    return max([*(exit_status(job) for job in seen), *(1 for _ in missing)], default=0)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run `sshq wait`."""
+    return run_command(_command, "wait", argv)
+
+
+def _read_refs(texts: Sequence[str]) -> list[tuple[int, list[int] | None]]:
+    from sshq.core.ids import parse_job_ids
+
+    try:
+        refs = [ref for text in texts for ref in parse_job_ids(text)]
+    except ValueError as error:
+        raise UserError(str(error), hint="job ids look like 12, 12_4 (array task) or 12_[1-5]") from None
+    return [(ref.job_id, list(ref.tasks) if ref.tasks is not None else None) for ref in refs]
+
+
+def _is_wanted(job: Job, refs: Sequence[tuple[int, list[int] | None]]) -> bool:
+    ids, task = (job.get("job_id"), job.get("array_job_id")), job.get("array_task_id")
+    return any(job_id in ids and (tasks is None or task in tasks) for job_id, tasks in refs)
+
+
+def _find_in_history(job_id: int, *, quiet: bool) -> list[Job]:
+    """Return the rows of a job that has left the queue: it is over."""
+    with connect(os.environ) as client:
+        rows = list(client.stream("history", {"filter": {"refs": [[job_id, None]]}, "start_at": None, "end_at": None}))
+    if not quiet:
+        for row in rows:
+            click.echo(_describe(row))
+    return rows
+
+
+def _describe(job: Job) -> str:
+    task = job.get("array_task_id")
+    label = f"{job.get('job_id')}" if task is None else f"{job.get('array_job_id')}_{task}"
+    return f"{label} {job.get('state')} {job.get('exit_code') or 0}:{job.get('exit_signal') or 0}"

@@ -1,0 +1,224 @@
+"""The controller process: one a store, started by `sshq up`, alive until told to stop; its jobs outlive it.
+
+Order at start: lock, log, store (a new epoch), the cluster from the store, inventory, mailbox, links, and last the
+socket: who can connect gets true answers.  Order at the end: socket, links, mailbox (what is queued is stored), store.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import pwd
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sshq.controller.auditfile import AuditFile
+from sshq.controller.crash import crash_hook
+from sshq.controller.fleet import Fleet
+from sshq.controller.history import HistoryDesk
+from sshq.controller.hostdesk import HostDesk
+from sshq.controller.hosts import Surroundings
+from sshq.controller.jobdesk import JobDesk
+from sshq.controller.lock import take_lock
+from sshq.controller.logdesk import LogDesk
+from sshq.controller.logfile import start_logging
+from sshq.controller.mailbox import Mailbox
+from sshq.controller.material import Materials
+from sshq.controller.outputs import OutputBringer
+from sshq.controller.proving import DirectoryKeeper
+from sshq.controller.service import Service
+from sshq.controller.storethread import StoreThread
+from sshq.controller.submission import DirectoryProver
+from sshq.controller.submitdesk import SubmitDesk
+from sshq.controller.upkeep import Upkeep
+from sshq.core.cluster import Cluster
+from sshq.core.effects import Audit, BringOutput, DropEnvironment, Effect, ProveDirectories
+from sshq.errors import SshqError
+from sshq.inventory.config import Config, load_config
+from sshq.inventory.load import load_found
+from sshq.store.jobs import Store
+from sshq.transport.pool import Transports
+from sshq.wire.server import Peer, Server
+
+log = logging.getLogger("sshq.daemon")
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="sshq controller", description="Started by `sshq up`.")
+    parser.add_argument("--state", required=True)
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--home")
+    parser.add_argument("--config")
+    parser.add_argument("--inventory")
+    parser.add_argument("--foreground", action="store_true")
+    return parser.parse_args(argv)
+
+
+class Controller:
+    """Builds the parts, runs them, takes them down."""
+
+    def __init__(self, arguments: argparse.Namespace, config: Config, clock: Callable[[], float] = time.time) -> None:
+        self.arguments = arguments
+        self.config = config
+        self.clock = clock
+        self.state_dir = Path(arguments.state)
+        self.crash = crash_hook(os.environ.get("SSHQ_CRASH", ""), self.state_dir)
+        self.stopping = asyncio.Event()
+        self.exit_code = 0
+        self.store = StoreThread()
+
+    async def run(self) -> int:
+        """Serve until stopped; returns the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop, f"signal {signal.Signals(number).name}")
+        inventory = await asyncio.to_thread(load_found, self.arguments.inventory)
+        store = await self.store.open(lambda: Store.open(self.state_dir, create=True, crash=self.crash))
+        epoch = await self.store.run(lambda s: s.begin_epoch())
+        loaded = await self.store.run(lambda s: s.load())
+        cluster = Cluster(store_id=store.store_id, epoch=epoch, next_job_id=loaded.next_job_id, next_order=loaded.max_order + 1)
+        cluster.restore(list(loaded.jobs), list(loaded.launches), list(loaded.nodes), self.clock())
+        log.info("store opened epoch=%d jobs=%d open_launches=%d", epoch, len(loaded.jobs), len(loaded.launches))
+        materials = Materials(self.state_dir, self.store)
+        materials.sweep(frozenset(cluster.environments))
+        transports = Transports(
+            known_hosts=str(self.state_dir / "known_hosts"),
+            keepalive_s=float(self.config.keepalive_interval_s),
+            keepalive_count=self.config.keepalive_count,
+        )
+        mailbox = Mailbox(
+            cluster, commit=self.store.commit, carry_out=self._carry_out, clock=self.clock, crash=self.crash, on_fatal=self._die
+        )
+        around = Surroundings(
+            mailbox=mailbox, clock=self.clock, config=self.config, store_id=store.store_id, epoch=epoch,
+            local_base=self._local_base(), transport=transports.transport, material=materials.fetch, crash=self.crash,
+            connecting=asyncio.Semaphore(self.config.connect_parallel),
+        )  # fmt: skip
+        self.fleet = Fleet(path=self.arguments.inventory, inventory=inventory, around=around, clock=self.clock, crash=self.crash)
+        self.materials = materials
+        self.outputs = OutputBringer(mailbox=mailbox, fleet=self.fleet, clock=self.clock)
+        self.audit = AuditFile(self.state_dir / "audit.jsonl", enabled=self.config.audit, clock=self.clock)
+        prover = DirectoryProver(mailbox, self.fleet.links, self.clock)
+        self.keeper = DirectoryKeeper(prover, self.clock)
+        service = Service(
+            submit=SubmitDesk(
+                mailbox=mailbox, store=self.store, materials=materials, prover=prover, config=self.config, clock=self.clock, crash=self.crash
+            ),
+            jobs=JobDesk(mailbox=mailbox, store=self.store, clock=self.clock),
+            hosts=HostDesk(
+                mailbox=mailbox, fleet=self.fleet, clock=self.clock, started_at=self.clock(), state_dir=str(self.state_dir),
+                socket=self.arguments.socket, epoch=epoch, user_name=_user_name,
+            ),
+            history=HistoryDesk(self.store),
+            logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
+            others_may_list=self.config.others_may_list,
+            shut_down=lambda: self.stop("sshq down"),
+        )  # fmt: skip
+        server = Server(
+            self.arguments.socket, service.dispatch, mode=0o666 if self.config.others_may_list else 0o600, on_bug=_log_bug
+        )
+        mailing = asyncio.create_task(mailbox.run(), name="mailbox")
+        await self.fleet.start()
+        upkeep = Upkeep(
+            mailbox=mailbox, store=self.store, materials=materials, config=self.config, clock=self.clock, state_dir=self.state_dir
+        )
+        chores = [asyncio.create_task(self.fleet.watch(), name="inventory"), asyncio.create_task(upkeep.run(), name="upkeep")]
+        await server.start()
+        log.info(
+            "listening on %s, inventory %s, %d hosts", self.arguments.socket, inventory.path or "(embedded)", len(inventory.hosts)
+        )
+        await self.stopping.wait()
+        await server.close()
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
+        self.outputs.close()
+        await self.fleet.close()
+        mailbox.close()
+        await asyncio.gather(mailing, return_exceptions=True)
+        await transports.close()
+        if self.exit_code == 0:
+            await self.store.close()
+        running = sum(1 for launch in cluster.launches.values() if launch.outcome is None)
+        log.info("stopped; %d launched jobs run on and are adopted by the next start", running)
+        return self.exit_code
+
+    def stop(self, why: str) -> None:
+        """Begin an orderly end; jobs run on."""
+        log.info("stopping: %s", why)
+        self.stopping.set()
+
+    def _die(self, error: BaseException) -> None:
+        """The mailbox cannot go on: what is stored is the truth, the next start reads it."""
+        log.critical("the controller cannot go on: %s", error, exc_info=error)
+        self.exit_code = error.exit_code if isinstance(error, SshqError) else 70
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        # No orderly way out: memory may already be ahead of the store, and nothing of it may be told to anybody.
+        os._exit(self.exit_code)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        """Hand out the orders of a stored batch."""
+        for effect in effects:
+            match effect:
+                case BringOutput():
+                    self.outputs.start(effect)
+                case DropEnvironment():
+                    self.materials.drop_environ(effect.digest)
+                case ProveDirectories():
+                    self.keeper.start(effect)
+                case Audit():
+                    self.audit.write(effect)
+                case _:
+                    self.fleet.carry_out(effect)
+
+    def _local_base(self) -> str | None:
+        if self.config.spool_base:
+            return self.config.spool_base
+        return f"{self.arguments.home}/spool-base" if self.arguments.home else None
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _log_bug(error: BaseException, peer: Peer, method: str) -> None:
+    log.error("request %s of uid=%d failed", method, peer.uid, exc_info=error)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of the controller process; returns its exit status."""
+    os.umask(0o077)
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    try:
+        config = load_config(arguments.config)
+        os.makedirs(arguments.state, mode=0o700, exist_ok=True)
+        with take_lock(Path(arguments.state) / "lock"):
+            start_logging(Path(arguments.state) / "controller.log", config, foreground=arguments.foreground)
+
+            async def serve() -> int:
+                return await Controller(arguments, config).run()
+
+            try:
+                return asyncio.run(serve())
+            except KeyboardInterrupt:
+                return 0
+            except SshqError as error:
+                log.critical("%s", error.message)
+                raise
+            except Exception:
+                log.exception("the controller failed")
+                raise
+    except SshqError as error:
+        sys.stderr.write(error.render("sshq"))
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

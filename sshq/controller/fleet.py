@@ -1,0 +1,185 @@
+"""All host links, and the inventory they follow.
+
+The inventory is looked at every second: added hosts join, changed ones reconnect, removed ones end their jobs first.
+A bad edit leaves the old inventory in force and is shown until it is mended.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sshq.controller.hosts import HostLink, Surroundings
+from sshq.core.effects import Effect
+from sshq.core.events import InventoryLoaded
+from sshq.core.model import NodeConfig, PartitionConfig
+from sshq.errors import InventoryError
+from sshq.inventory.diff import diff_inventories
+from sshq.inventory.load import load_found, stat_signature
+from sshq.inventory.model import Host, Inventory
+
+log = logging.getLogger("sshq.fleet")
+
+DRAIN_LOOK_S = 2.0
+
+
+class Fleet:
+    """Owns the links; the only place that starts and stops them."""
+
+    def __init__(
+        self,
+        *,
+        path: str | None,
+        inventory: Inventory,
+        around: Surroundings,
+        clock: Callable[[], float],
+        crash: Callable[[str], None],
+    ) -> None:
+        self.path = path
+        self.inventory = inventory
+        self.inventory_error: str | None = None
+        self.loaded_at = clock()
+        self.links: dict[str, HostLink] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._leaving: set[str] = set()
+        self._around = around
+        self._clock = clock
+        self._crash = crash
+        self._signature = stat_signature(inventory.watched)
+
+    async def start(self) -> None:
+        await self._around.mailbox.submit(inventory_event(self.inventory, self._clock()))
+        for host in self.inventory.hosts.values():
+            self._start_link(host)
+
+    def _start_link(self, host: Host) -> None:
+        link = HostLink(host, self._around)
+        self.links[host.name] = link
+        self._leaving.discard(host.name)
+        self._tasks[host.name] = asyncio.create_task(link.run(), name=f"host {host.name}")
+
+    async def _stop_link(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        self.links.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._tasks.clear()
+
+    def carry_out(self, effect: Effect) -> None:
+        """Hand an order to the link of its node; without one it is dropped: the next listing decides."""
+        link = self.links.get(getattr(effect, "node", ""))
+        if link is not None:
+            link.carry_out(effect)
+
+    def retry(self, name: str) -> bool:
+        link = self.links.get(name)
+        if link is not None:
+            link.retry.set()
+        return link is not None
+
+    def counters(self) -> dict[str, object]:
+        return {name: {"state": link.state, "note": link.note, **link.counters()} for name, link in self.links.items()}
+
+    async def doctor(self, names: list[str] | None) -> list[Mapping[str, Any]]:
+        """Examine hosts over connections of their own, bounded."""
+        from sshq.controller.doctor import examine_hosts
+
+        chosen = [h for h in self.inventory.hosts.values() if names is None or h.name in names]
+        return await examine_hosts(
+            chosen, self._around.transport, store_id=self._around.store_id, local_base=self._around.local_base
+        )
+
+    # ---- the inventory ---------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Follow the inventory until cancelled."""
+        while True:
+            await asyncio.sleep(self._around.config.inventory_poll_s)
+            try:
+                signature = await asyncio.to_thread(stat_signature, self.inventory.watched)
+                if signature != self._signature:
+                    await self.reload()
+                await self._let_leave()
+            except Exception:
+                log.exception("looking at the inventory failed")
+
+    async def reload(self) -> list[str]:
+        """Read the inventory again; returns what changed, in words."""
+        self._signature = await asyncio.to_thread(stat_signature, self.inventory.watched)
+        try:
+            new = await asyncio.to_thread(load_found, self.path)
+        except InventoryError as error:
+            if error.message != self.inventory_error:
+                log.warning("inventory refused, the old one stays in force: %s", error.message)
+            self.inventory_error = error.message
+            return []
+        self.inventory_error = None
+        self._signature = await asyncio.to_thread(stat_signature, new.watched)
+        old, diff = self.inventory, diff_inventories(self.inventory, new)
+        if not diff:
+            self.inventory = new
+            return []
+        lines = diff.lines()
+        for line in lines:
+            log.info("inventory: %s", line)
+        self._crash("fleet.before_swap")
+        self.inventory, self.loaded_at = new, self._clock()
+        await self._around.mailbox.submit(inventory_event(new, self._clock()))
+        self._crash("fleet.after_swap")
+        del old
+        for name in diff.added:
+            await self._stop_link(name)  # it may still be leaving from an earlier edit
+            self._start_link(new.hosts[name])
+        for change in diff.changed:
+            if change.needs_reconnect or self.links[change.name].state == "auth_failed":
+                await self._stop_link(change.name)
+                self._start_link(new.hosts[change.name])
+            else:
+                self.links[change.name].host = new.hosts[change.name]
+        self._leaving.update(diff.removed)
+        await self._let_leave()
+        return lines
+
+    async def _let_leave(self) -> None:
+        """A removed host keeps its link until its last job is settled."""
+        for name in sorted(self._leaving):
+            busy = await self._around.mailbox.ask(
+                lambda c, name=name: name in c.nodes and bool(c.nodes[name].jobs or c.node_launches.get(name))  # type: ignore[misc]
+            )
+            if not busy:
+                self._leaving.discard(name)
+                await self._stop_link(name)
+                log.info("host=%s left", name)
+
+
+def inventory_event(inventory: Inventory, now: float) -> InventoryLoaded:
+    """Return the inventory in the core's words."""
+    nodes = tuple(
+        NodeConfig(
+            name=h.name, address=h.address, port=h.port or 22, account=h.account or "", transport=h.connection, slots=h.slots,
+            cpus=h.cpus, memory_mib=h.memory_mib, features=h.features, weight=h.weight, partitions=inventory.partitions_of(h.name),
+            nice=h.nice,
+        )
+        for h in inventory.hosts.values()
+    )  # fmt: skip
+    partitions = tuple(
+        PartitionConfig(
+            name=p.name, nodes=p.hosts, default=p.default, max_time_s=p.max_time_s, default_time_s=p.default_time_s,
+            up=p.state == "UP", priority_tier=p.priority_tier,
+        )
+        for p in inventory.partitions.values()
+    )  # fmt: skip
+    return InventoryLoaded(now=now, nodes=nodes, partitions=partitions)
+
+
+def key_files_of(host: Host) -> list[str]:
+    """Files whose change is a reason to try a resting host again."""
+    default = [os.path.expanduser(f"~/.ssh/{n}") for n in ("id_ed25519", "id_ecdsa", "id_rsa", "config")]
+    return [*host.identity_files, *default]

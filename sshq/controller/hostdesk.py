@@ -1,0 +1,146 @@
+"""Requests about hosts, partitions and the controller itself."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sshq import __version__
+from sshq.controller.fleet import Fleet
+from sshq.controller.mailbox import Mailbox
+from sshq.controller.views import node_view, partition_view
+from sshq.core.cluster import Cluster
+from sshq.core.events import NodeUpdated
+from sshq.core.hostlist import expand_hostlist
+from sshq.errors import RefusedError, SshqError
+from sshq.wire.protocol import PROTOCOL
+from sshq.wire.server import Peer, StreamOut
+
+
+class HostDesk:
+    """What the controller knows of its machines."""
+
+    def __init__(
+        self, *, mailbox: Mailbox, fleet: Fleet, clock: Callable[[], float], started_at: float, state_dir: str, socket: str,
+        epoch: int, user_name: Callable[[int], str],
+    ) -> None:  # fmt: skip
+        self._mailbox = mailbox
+        self._fleet = fleet
+        self._clock = clock
+        self._started_at = started_at
+        self._state_dir = state_dir
+        self._socket = socket
+        self._epoch = epoch
+        self._user_name = user_name
+
+    async def info(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        return {**await self._mailbox.ask(_info), "inventory": self._inventory(), "controller": {"pid": os.getpid()}}
+
+    async def hosts(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """The table of `sshq up`: who takes part, who was left out and why."""
+        info = await self._mailbox.ask(_info)
+        nodes = {str(n["name"]): n for n in info["nodes"]}
+        hosts = []
+        for name, link in self._fleet.links.items():
+            node = nodes.get(name, {})
+            keys = ("slots", "cpus", "memory_mib", "partitions")
+            hosts.append(
+                {
+                    "name": name,
+                    "address": link.host.address,
+                    "port": link.host.port,
+                    "account": link.host.account,
+                    "state": link.state,
+                    "note": link.note,
+                    **{k: node.get(k) for k in keys},
+                }
+            )
+        inventory = self._fleet.inventory
+        excluded = [{"name": e.name, "why": e.reason} for e in inventory.excluded]
+        return {
+            "hosts": hosts,
+            "excluded": excluded,
+            "partitions": info["partitions"],
+            "warnings": list(inventory.warnings),
+            "inventory": self._inventory(),
+        }
+
+    async def retry(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        names = params.get("names")
+        results = []
+        for name in names if isinstance(names, list) else list(self._fleet.links):
+            known = self._fleet.retry(str(name))
+            results.append({"name": name, "outcome": "retrying" if known else "unknown"})
+        return {"results": results}
+
+    async def update_node(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Carry out scontrol update nodename=…: drain, resume, down; who and when is kept."""
+        names, state = params.get("names"), params.get("state")
+        if not isinstance(names, list) or not isinstance(state, str):
+            raise RefusedError("Invalid node state specified", code="bad_request")
+        user = self._user_name(peer.uid)
+        reason = params.get("reason")
+        results = []
+        for text in names:
+            for name in expand_hostlist(str(text)):
+                event = NodeUpdated(
+                    now=self._clock(),
+                    name=name,
+                    state=state.lower(),
+                    reason=str(reason) if reason else None,
+                    uid=peer.uid,
+                    user=user,
+                )
+                try:
+                    await self._mailbox.submit(event)
+                    results.append({"name": name, "outcome": "done", "message": ""})
+                except SshqError as error:
+                    results.append({"name": name, "outcome": "refused", "message": error.message})
+        return {"results": results}
+
+    async def reload(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        lines = await self._fleet.reload()
+        return {"diff": lines, "error": self._fleet.inventory_error}
+
+    async def doctor(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        names = params.get("names")
+        return {"hosts": await self._fleet.doctor([str(n) for n in names] if isinstance(names, list) else None)}
+
+    async def status(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        jobs = await self._mailbox.ask(lambda c: Counter(j.state.name for j in c.jobs.values()))
+        return {
+            "pid": os.getpid(),
+            "uid": os.getuid(),
+            "uptime_s": round(self._clock() - self._started_at, 3),
+            "version": __version__,
+            "protocol": PROTOCOL,
+            "inventory": self._inventory(),
+            "hosts": dict(Counter(link.state for link in self._fleet.links.values())),
+            "jobs": dict(jobs),
+            "state_dir": self._state_dir,
+            "socket": self._socket,
+            "epoch": self._epoch,
+        }
+
+    async def stats(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Figures of etiquette and load."""
+        return {
+            "events": self._mailbox.events_applied,
+            "batches": self._mailbox.batches,
+            "hosts": self._fleet.counters(),
+        }
+
+    def _inventory(self) -> dict[str, object]:
+        return {
+            "path": self._fleet.inventory.path,
+            "error": self._fleet.inventory_error,
+            "loaded_at": self._fleet.loaded_at,
+        }
+
+
+def _info(cluster: Cluster) -> dict[str, list[dict[str, object]]]:
+    nodes = sorted(cluster.nodes.values(), key=lambda n: n.name)
+    return {
+        "nodes": [node_view(cluster, n) for n in nodes],
+        "partitions": [partition_view(cluster, p) for p in cluster.partitions.values()],
+    }

@@ -1,0 +1,503 @@
+"""One link a host and account: connect, take the node's generation, list, then carry orders and news.
+
+A link owns one connection with one runner channel.  It reconnects with back-off for ever; what it learns it posts as
+events, what it is told to do it writes to the channel.  An order for an older generation is dropped: the new connection
+has closed those seqs on the node, and its first listing decides what became of them.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sshq.controller.launching import Material, build_call
+from sshq.controller.mailbox import Mailbox
+from sshq.controller.replies import end_record, node_entry, node_facts
+from sshq.core import events as ev
+from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, StartLaunch
+from sshq.core.model import SEQ_PER_GENERATION
+from sshq.errors import AgentError, HostKeyError, LoginError, NodeError, NoReplyError, RunnerError, UnreachableHostError
+from sshq.inventory.config import Config
+from sshq.inventory.facts import parse_facts
+from sshq.inventory.model import Host
+from sshq.runner import protocol as rp
+from sshq.transport.base import Channel, Connection, Target, Transport
+
+log = logging.getLogger("sshq.host")
+R = TypeVar("R")
+
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 60.0
+LOGIN_FAILURES_MAX = 3  # sshd's PerSourcePenalties would ban the head, and with it its users
+AGENT_LOOK_S = 30.0
+HELLO_S, ANSWER_S = 30.0, 30.0
+ACK_DELAY_S = 0.05  # acknowledgements are gathered: each call costs the node an rm
+STOP, CONT, KILL = 19, 18, 9
+
+
+@dataclass(slots=True, kw_only=True)
+class Surroundings:
+    """What every link shares."""
+
+    mailbox: Mailbox
+    clock: Callable[[], float]
+    config: Config
+    store_id: str
+    epoch: int
+    local_base: str | None
+    transport: Callable[[Target], Transport]
+    material: Callable[[StartLaunch], Awaitable[Material]]
+    crash: Callable[[str], None]
+    connecting: asyncio.Semaphore
+
+
+@dataclass(slots=True)
+class Session:
+    """One live runner channel."""
+
+    connection: Connection
+    channel: Channel
+    parser: rp.ReplyParser
+    generation: int = 0
+    hello: rp.Hello | None = None
+    hello_came: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: dict[str, asyncio.Future[rp.Reply]] = field(default_factory=dict)
+    sent: set[str] = field(default_factory=set)
+    ready: bool = False
+    unusable: str | None = None
+    out: list[bytes] = field(default_factory=list)
+
+
+class HostLink:
+    """The controller's side of one host."""
+
+    def __init__(self, host: Host, around: Surroundings) -> None:
+        self.host = host
+        self.state = "connecting"
+        self.note = "connecting"
+        self.session: Session | None = None
+        self.retry = asyncio.Event()
+        self._around = around
+        self._post = around.mailbox.post
+        self._acks: AckLaunches | None = None
+        self._ack_ids: list[str] = []
+        self._login_failures = 0
+        self._reader: Connection | None = None  # second connection, only where MaxSessions forbids a second channel
+
+    @property
+    def name(self) -> str:
+        return self.host.name
+
+    # ---- life ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect, serve, reconnect, until cancelled."""
+        backoff = BACKOFF_FIRST_S
+        while True:
+            self.retry.clear()
+            pause = backoff
+            try:
+                await self._serve_once()
+                backoff = BACKOFF_FIRST_S
+                pause = 0.1
+            except NodeError as error:
+                pause, backoff = self._note_failure(error, backoff)
+            except Exception:  # a bug in one link must not take the others along; it is logged whole
+                log.exception("host=%s link failed", self.name)
+                self._lost("unreachable", "internal error, see the controller's log")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if pause < 0 else pause * random.uniform(0.8, 1.2)):  # noqa: S311
+                    await self.retry.wait()
+
+    def _note_failure(self, error: NodeError, backoff: float) -> tuple[float, float]:
+        """Return (pause, next back-off); a negative pause rests until `retry` is set."""
+        text = error.message
+        grown = min(BACKOFF_MAX_S, backoff * 2)
+        if isinstance(error, LoginError):
+            self._login_failures += 1
+            if self._login_failures >= LOGIN_FAILURES_MAX:
+                self._lost("auth_failed", f"{text}; resting until the inventory or `sshq hosts retry {self.name}`")
+                return -1.0, BACKOFF_FIRST_S
+            self._lost("auth_failed", text)
+            return backoff, grown
+        if isinstance(error, AgentError):
+            self._lost("agent", text)
+            return AGENT_LOOK_S, backoff
+        if isinstance(error, HostKeyError):
+            self._lost("host_key", f"{text}; {error.hint}" if error.hint else text)
+            return (5.0 if error.kind == "unknown" else BACKOFF_MAX_S), backoff
+        self._lost({NoReplyError: "no_reply", RunnerError: "unusable"}.get(type(error), "unreachable"), text)
+        return backoff, grown
+
+    def _lost(self, state: str, note: str) -> None:
+        if self.state == "ready" or note != self.note:
+            log.warning("host=%s state=%s note=%r", self.name, state, note)
+        self.state, self.note = state, note
+        self._post(ev.NodeLost(now=self._around.clock(), name=self.name, note=note))
+
+    async def _serve_once(self) -> None:
+        self.state = "connecting"
+        async with self._around.connecting:
+            connection = await self._around.transport(_target_of(self.host)).connect()
+        self._login_failures = 0
+        session: Session | None = None
+        try:
+            channel = await connection.open()
+            nonce = secrets.token_hex(8)
+            session = Session(connection=connection, channel=channel, parser=rp.ReplyParser(nonce))
+            reading = asyncio.create_task(self._read(session))
+            try:
+                await self._start(session, nonce)
+                await self._sweep_until_lost(session, reading)
+            finally:
+                reading.cancel()
+                self.session = None
+        finally:
+            await connection.close()
+            if self._reader is not None:
+                await self._reader.close()
+                self._reader = None
+
+    async def _start(self, session: Session, nonce: str) -> None:
+        """Hello, generation, probe, first listing; then the node is the scheduler's."""
+        self.state = "probing"
+        base = self.host.spool or (self._around.local_base if self.host.connection == "local" else None)
+        session.channel.write(
+            rp.encode_bootstrap(
+                nonce=nonce, store_id=self._around.store_id, base=base, force_spool=self.host.spool_forced, nice=self.host.nice
+            )
+        )
+        hello = await self._await_hello(session)
+        record_generation, open_seqs = await self._around.mailbox.ask(
+            lambda c: (
+                c.nodes[self.name].record.generation if self.name in c.nodes else 0,
+                tuple(sorted(c.launches[i].seq for i in c.node_launches.get(self.name, ()))),
+            )
+        )
+        generation = max(hello.gen, record_generation) + 1
+        reserved = await self._call(
+            session,
+            lambda tag: rp.encode_reserve(
+                tag=tag, old_gen=hello.gen, new_gen=generation, high=generation * SEQ_PER_GENERATION, open_seqs=open_seqs
+            ),
+            rp.Reserved,
+        )
+        if not reserved.ok:
+            raise RunnerError("another controller of this store took the node at the same moment", host=self.name)
+        session.generation = generation
+        facts_reply = await self._call(session, lambda tag: rp.encode_probe(tag=tag), rp.FactsReply)
+        listing = await self._call(session, lambda tag: rp.encode_list(nonce=tag), rp.Listing)
+        facts = parse_facts(facts_reply.facts)
+        twin = await self._around.mailbox.submit(
+            ev.NodeConnected(
+                now=self._around.clock(), name=self.name, generation=generation, boot=hello.boot, spool_id=hello.spool_id,
+                machine_id=facts.machine, uid=hello.uid, facts=node_facts(facts), facts_json="",
+                entries=tuple(node_entry(e) for e in listing.entries),
+            )
+        )  # fmt: skip
+        if twin is not None:
+            raise RunnerError(f"the same machine as {twin} (same spool): one of the two names must go", host=self.name)
+        session.ready = True
+        self.session = session
+        self.state, self.note = "ready", ""
+        log.info("host=%s ready generation=%d cpus=%s spool=%s", self.name, generation, facts.cpus, hello.spool)
+
+    async def _await_hello(self, session: Session) -> rp.Hello:
+        try:
+            async with asyncio.timeout(HELLO_S):
+                await session.hello_came.wait()
+        except TimeoutError:
+            raise NoReplyError(f"{self.name}: connected, but /bin/sh did not answer within {HELLO_S:.0f} s",
+                               host=self.name, hint=f"sshq doctor {self.name}") from None  # fmt: skip
+        if session.unusable is not None:
+            raise RunnerError(f"{self.name}: {session.unusable}", host=self.name, hint=f"sshq doctor {self.name}")
+        if session.hello is None:
+            noise = session.parser.noise[-200:].decode("utf-8", "replace").strip()
+            said = f"; it said {noise!r}" if noise else ""
+            error = bytes(session.channel.stderr)[-200:].decode("utf-8", "replace").strip()
+            said += f"; on stderr {error!r}" if error else ""
+            raise NoReplyError(
+                f"{self.name}: connected, but no POSIX shell answered{said}", host=self.name, hint=f"sshq doctor {self.name}"
+            )
+        return session.hello
+
+    async def _sweep_until_lost(self, session: Session, reading: "asyncio.Task[None]") -> None:
+        """The slow heartbeat: a listing and the load, which also proves that the runner lives."""
+        interval = self._around.config.reconcile_interval_s
+        while True:
+            done, _ = await asyncio.wait({reading}, timeout=interval * random.uniform(0.9, 1.1))  # noqa: S311
+            if done:
+                lost = session.connection.lost
+                reason = lost.result() if lost.done() and not lost.cancelled() else None
+                raise reason or UnreachableHostError(f"{self.name}: the runner's channel was closed", host=self.name)
+            await self.list_now(session)
+
+    async def list_now(self, session: Session) -> None:
+        sent = frozenset(session.sent)
+        listing = await self._call(session, lambda tag: rp.encode_list(nonce=tag), rp.Listing)
+        load = await self._call(session, lambda tag: rp.encode_load(tag=tag), rp.Load)
+        self._post(
+            ev.NodeListed(
+                now=self._around.clock(), name=self.name, generation=session.generation,
+                entries=tuple(node_entry(e) for e in listing.entries), sent=sent,
+            )
+        )  # fmt: skip
+        self._post(ev.LoadReported(name=self.name, load=load.load1, memory_free_mib=load.free_mib))
+        session.sent -= sent - {e.id for e in listing.entries}
+
+    # ---- news ------------------------------------------------------------------------------------------------
+
+    async def _read(self, session: Session) -> None:
+        try:
+            while data := await session.channel.read():
+                for reply in session.parser.feed(data):
+                    self._take(session, reply)
+        except NodeError as error:
+            log.info("host=%s channel: %s", self.name, error.message)
+        finally:
+            session.hello_came.set()
+            for future in session.waiting.values():
+                if not future.done():
+                    future.set_exception(UnreachableHostError(f"{self.name}: the connection was lost", host=self.name))
+
+    def _take(self, session: Session, reply: rp.Reply) -> None:
+        now = self._around.clock()
+        match reply:
+            case rp.Started():
+                self._around.crash("hosts.started")
+                self._post(ev.LaunchStarted(now=now, launch_id=reply.id, pid=reply.pid))
+            case rp.Ended():
+                self._around.crash("hosts.ended")
+                self._post(ev.LaunchEnded(now=now, launch_id=reply.id, record=end_record(reply.record)))
+            case rp.Refused():
+                self._post(ev.LaunchRefused(now=now, launch_id=reply.id, why=f"{reply.why} {reply.text}".strip()))
+            case rp.Known():
+                self._take_entry(session, reply.entry)
+            case rp.FenceResult():
+                self._take_fence(session, reply, now)
+            case rp.KillResult():
+                self._take_kill(session, reply, now)
+            case rp.Hello():
+                session.hello = reply
+                session.hello_came.set()
+            case rp.Unusable():
+                session.unusable = f"{reply.text or reply.why}"
+                session.hello_came.set()
+            case rp.CallFailed():
+                log.warning("host=%s call failed: %s", self.name, reply.text)
+                self._answer(session, reply.tag, reply)
+            case rp.Listing():
+                self._answer(session, reply.nonce, reply)
+            case rp.Upcall():
+                log.info("host=%s launch=%s upcall %r", self.name, reply.id, reply.words)
+            case rp.Malformed():
+                log.warning("host=%s malformed line (%s): %r", self.name, reply.why, reply.line[:200])
+            case _:
+                self._answer(session, getattr(reply, "tag", ""), reply)
+
+    def _take_entry(self, session: Session, entry: rp.Entry) -> None:
+        self._post(
+            ev.NodeListed(
+                now=self._around.clock(),
+                name=self.name,
+                generation=session.generation,
+                entries=(node_entry(entry),),
+                sent=frozenset(),
+            )
+        )
+
+    def _take_fence(self, session: Session, reply: rp.FenceResult, now: float) -> None:
+        if reply.result == "lost" and reply.entry is not None:
+            self._take_entry(session, reply.entry)
+            return
+        forgotten = reply.result == "lost-forgotten"
+        self._post(ev.FenceAnswered(now=now, launch_id=reply.id, won=reply.result == "won", forgotten=forgotten))
+
+    def _take_kill(self, session: Session, reply: rp.KillResult, now: float) -> None:
+        if reply.result == "never":
+            self._post(ev.FenceAnswered(now=now, launch_id=reply.id, won=True))
+        elif reply.result == "forgotten":
+            self._post(ev.FenceAnswered(now=now, launch_id=reply.id, won=False, forgotten=True))
+        elif reply.result in ("gone", "killed"):
+            if reply.survivors:
+                log.warning("host=%s launch=%s survived the kill: %s", self.name, reply.id, " ".join(reply.survivors))
+            asyncio.ensure_future(self._list_after_kill(session))  # noqa: RUF006
+
+    async def _list_after_kill(self, session: Session) -> None:
+        with contextlib.suppress(NodeError, asyncio.CancelledError):
+            await self.list_now(session)
+
+    # ---- calls -----------------------------------------------------------------------------------------------
+
+    async def _call(self, session: Session, encode: Callable[[str], bytes], answer: type[R]) -> R:
+        """One question with a tagged answer, bounded."""
+        tag = secrets.token_hex(6)
+        future: asyncio.Future[rp.Reply] = asyncio.get_running_loop().create_future()
+        session.waiting[tag] = future
+        session.channel.write(encode(tag))
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                reply = await future
+        except TimeoutError:
+            raise NoReplyError(f"{self.name}: the runner did not answer within {ANSWER_S:.0f} s", host=self.name) from None
+        finally:
+            session.waiting.pop(tag, None)
+        if not isinstance(reply, answer):
+            text = getattr(reply, "text", "") or getattr(reply, "why", "")
+            raise RunnerError(f"{self.name}: the runner could not do it: {text}", host=self.name)
+        return reply
+
+    def _answer(self, session: Session, tag: str, reply: rp.Reply) -> None:
+        future = session.waiting.get(tag)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
+    async def prove(self, path: str, nonce_name: str, nonce: str) -> bool | None:
+        """Ask whether the host sees `nonce_name` with content `nonce` in `path`; None where it cannot be asked now."""
+        session = self.session
+        if session is None or not session.ready:
+            return None
+        try:
+            reply = await self._call(
+                session, lambda tag: rp.encode_shared(tag=tag, path=path, name=nonce_name, content=nonce), rp.SharedResult
+            )
+        except NodeError:
+            return None
+        return reply.present
+
+    # ---- orders ----------------------------------------------------------------------------------------------
+
+    def carry_out(self, effect: Effect) -> None:
+        """Write one order to the channel, if this connection may still carry it."""
+        session = self.session
+        if session is None or not session.ready:
+            return
+        match effect:
+            case StartLaunch():
+                if effect.launch.seq // SEQ_PER_GENERATION == session.generation:
+                    self._around.crash("hosts.before_send")
+                    task = asyncio.ensure_future(self._send_launch(session, effect))
+                    task.add_done_callback(_log_failure)
+            case FenceLaunch():
+                self._write(session, rp.encode_fence(id=effect.launch_id, seq=effect.seq))
+            case KillLaunch():
+                self._write(session, _encode_kill(effect, self._around.config.kill_wait_s))
+            case AckLaunches():
+                self._gather_ack(session, effect)
+            case _:
+                log.error("host=%s cannot carry out %r", self.name, effect)
+
+    async def _send_launch(self, session: Session, effect: StartLaunch) -> None:
+        material = await self._around.material(effect)
+        if session is not self.session or session.hello is None:
+            return
+        call = build_call(
+            effect.launch,
+            effect.job,
+            host=self.host,
+            hello=session.hello,
+            material=material,
+            grace_s=self._around.config.kill_wait_s,
+        )
+        session.sent.add(effect.launch.id)
+        for part in rp.encode_launch(call):
+            self._write(session, part)
+        self._around.crash("hosts.after_send")
+
+    def _write(self, session: Session, data: bytes) -> None:
+        """Gather what one turn of the loop writes into one packet."""
+        if not session.out:
+            asyncio.get_running_loop().call_soon(self._flush, session)
+        session.out.append(data)
+
+    def _flush(self, session: Session) -> None:
+        data, session.out = b"".join(session.out), []
+        if session is self.session:
+            session.channel.write(data)
+
+    def _gather_ack(self, session: Session, effect: AckLaunches) -> None:
+        if self._acks is None:
+            asyncio.get_running_loop().call_later(ACK_DELAY_S, self._send_acks, session)
+        self._acks = effect  # the newest floor covers the older ones
+        self._ack_ids.extend(effect.launch_ids)
+
+    def _send_acks(self, session: Session) -> None:
+        acks, ids = self._acks, self._ack_ids
+        self._acks, self._ack_ids = None, []
+        if acks is None or session is not self.session:
+            return  # the next first listing shows them again
+        session.sent.difference_update(ids)
+        self._around.crash("hosts.before_ack")
+        tag = secrets.token_hex(4)
+        self._write(session, rp.encode_ack(tag=tag, high=acks.high, open_seqs=acks.open_seqs, ids=ids))
+
+    # ---- reading files of the host ---------------------------------------------------------------------------
+
+    async def open_reader(self) -> tuple[Channel, Session]:
+        """Return a second channel for bulk reading; a second connection only where the host forbids a second channel."""
+        session = self.session
+        if session is None:
+            raise UnreachableHostError(f"{self.name}: {self.note or 'not connected'}", host=self.name)
+        from sshq.transport.base import ChannelRefusedError
+
+        if self._reader is not None and not self._reader.lost.done():
+            return await self._reader.open(bulk=True), session
+        try:
+            return await session.connection.open(bulk=True), session
+        except ChannelRefusedError:
+            self._reader = await self._around.transport(_target_of(self.host)).connect()
+            return await self._reader.open(bulk=True), session
+
+    def counters(self) -> dict[str, object]:
+        """Return the etiquette figures of this host: connections, channels, bytes."""
+        session = self.session
+        if session is None:
+            return {}
+        figures = session.connection.counters
+        return {
+            "connections_opened": figures.connections_opened,
+            "channels_open": figures.channels_open,
+            "channels_opened": figures.channels_opened,
+            "channels_peak": figures.channels_peak,
+            "bytes_in": figures.bytes_in,
+            "bytes_out": figures.bytes_out,
+            "rtt_s": session.connection.rtt_s,
+        }
+
+    def reap(self, session: Session, pid: int, start: int) -> None:
+        """End a tail of ours: closing its channel alone would leave it behind."""
+        if session is self.session:
+            self._write(session, rp.encode_reap(pid=pid, start=start))
+
+
+def _encode_kill(effect: KillLaunch, grace_s: int) -> bytes:
+    if effect.signal == STOP and not effect.cancel:
+        mode = "suspend"
+    elif effect.signal == CONT and not effect.cancel:
+        mode = "resume"
+    else:
+        mode = "cancel" if effect.cancel else ("signal-batch" if effect.batch_only else "signal")
+    grace = 0 if effect.signal == KILL else grace_s
+    return rp.encode_kill(id=effect.launch_id, seq=effect.seq, mode=mode, signal=str(effect.signal), grace_s=grace)
+
+
+def _target_of(host: Host) -> Target:
+    return Target(
+        name=host.name,
+        address=host.address,
+        port=host.port,
+        account=host.account,
+        identity_files=host.identity_files,
+        proxy_jump=host.proxy_jump,
+        options=tuple((k, v) for k, v in host.ssh_options if k != "ConfigFile"),
+        connection=host.connection,
+        ssh_config=next((v for k, v in host.ssh_options if k == "ConfigFile"), None),
+    )
+
+
+def _log_failure(task: "asyncio.Future[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a launch could not be sent", exc_info=task.exception())

@@ -1,0 +1,316 @@
+"""Requests about jobs in the live queue: list, wait, why, and the verbs that change them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sshq.controller.filters import JobFilter, read_filter
+from sshq.controller.mailbox import Mailbox
+from sshq.controller.storethread import StoreThread
+from sshq.controller.views import View, live_job_view, pending_reason
+from sshq.core.cluster import Cluster
+from sshq.core.control import Answer
+from sshq.core.events import JobsControlled, PurgeAsked, Selected
+from sshq.core.lifecycle import FINAL, State
+from sshq.core.model import Job
+from sshq.core.placement import judge, request_of
+from sshq.errors import RefusedError
+from sshq.wire.server import Peer, StreamOut
+
+CHUNK = 500
+SIGTERM = 15
+
+
+class JobDesk:
+    """Answers from the cluster through the mailbox, so that nobody sees what is not stored."""
+
+    def __init__(self, *, mailbox: Mailbox, store: StoreThread, clock: Callable[[], float]) -> None:
+        self._mailbox = mailbox
+        self._store = store
+        self._clock = clock
+
+    # ---- reading ---------------------------------------------------------------------------------------------
+
+    async def jobs(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
+        """Stream the jobs a filter means, in order of their numbers."""
+        wanted = read_filter(params)
+        finished = params.get("finished") is True or bool(wanted.states)
+        ids, unknown = await self._mailbox.ask(lambda c: _select_ids(c, wanted))
+        count = 0
+        for start in range(0, len(ids), CHUNK):
+            part = ids[start : start + CHUNK]
+
+            def views(cluster: Cluster, part: list[int] = part) -> list[View]:
+                found = (cluster.jobs.get(i) for i in part)
+                return [live_job_view(cluster, j) for j in found if j is not None and wanted.matches(j, finished=finished)]
+
+            items = await self._mailbox.ask(views)
+            count += len(items)
+            await stream.items(items)
+        refs = [r.job_id for r in wanted.refs or ()]
+        return {"count": count, "unknown_ids": unknown, "known_ids": [r for r in refs if r not in unknown]}
+
+    async def wait(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
+        """Stream each job as soon as it is over and its output is home; an array is all of its tasks."""
+        ids = [i for i in params.get("ids") or () if isinstance(i, int)]
+        changed = asyncio.Event()
+        listener = _Listener(changed)
+        self._mailbox.listeners.append(listener)
+        told: set[int] = set()
+        try:
+            while True:
+                changed.clear()
+                views, unknown, left = await self._mailbox.ask(lambda c: _finished_views(c, ids, told))
+                told.update(int(str(v["job_id"])) for v in views)
+                if views:
+                    await stream.items(views)
+                if not left:
+                    return {"unknown_ids": unknown}
+                await changed.wait()
+        finally:
+            self._mailbox.listeners.remove(listener)
+
+    async def why(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Say for each node why the job does not run there now."""
+        job_id, task = _read_ref(params)
+
+        def explain(cluster: Cluster) -> Mapping[str, object]:
+            job = _find(cluster, job_id, task)
+            return _explain(cluster, job, self._clock())
+
+        return await self._mailbox.ask(explain)
+
+    async def script(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        job_id, task = _read_ref(params)
+        digest = await self._mailbox.ask(lambda c: _find(c, job_id, task).spec.script)
+        data = await self._store.run(lambda s: s.script(digest))
+        return {"script": data.decode("utf-8", "surrogateescape")}
+
+    # ---- verbs -----------------------------------------------------------------------------------------------
+
+    async def cancel(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Cancel or signal what a filter means; ids that are unknown are answered, as Slurm is silent about them."""
+        wanted = read_filter(params)
+        signal = params.get("signal")
+        if signal is not None and (not isinstance(signal, int) or not 0 < signal < 65):
+            raise RefusedError("Invalid signal", code="bad_request")
+        targets = await self._mailbox.ask(lambda c: _cancel_targets(c, wanted))
+        event = JobsControlled(
+            now=self._clock(), verb="cancel", uid=peer.uid, admin=_is_admin(peer), targets=targets, signal=signal,
+            batch_only=params.get("batch") is True, whole=params.get("full") is True,
+        )  # fmt: skip
+        return await self._control(event)
+
+    async def hold(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        return await self._control(self._event("hold", peer, params, user_hold=params.get("user") is True))
+
+    async def release(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        return await self._control(self._event("release", peer, params))
+
+    async def requeue(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        return await self._control(self._event("requeue", peer, params, hold=params.get("hold") is True))
+
+    async def suspend(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        return await self._control(self._event("suspend", peer, params))
+
+    async def resume(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        return await self._control(self._event("resume", peer, params))
+
+    async def update(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        changes = params.get("changes")
+        if not isinstance(changes, dict):
+            raise RefusedError("the changes are missing", code="bad_request")
+        changes = dict(changes)
+        held = changes.pop("hold", changes.pop("held", None))
+        if "partition" in changes:
+            given = changes.pop("partition")
+            changes["partitions"] = given if isinstance(given, list) else str(given).split(",")
+        if "requeue" in changes:
+            changes["requeue"] = "yes" if changes["requeue"] else "no"
+        result: Mapping[str, object] = {"results": []}
+        if changes:
+            result = await self._control(self._event("update", peer, params, changes=changes))
+        if held is not None:
+            result = await self._control(self._event("hold" if held else "release", peer, params))
+        return result
+
+    async def purge(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Finished jobs leave the live queue; their history stays."""
+        if not _is_admin(peer):
+            raise RefusedError("Access/permission denied", code="denied")
+        older = params.get("older_than_s")
+        ids = tuple(r.job_id for r in read_filter({"filter": {"refs": params.get("refs")}}).refs or ())
+        event = PurgeAsked(now=self._clock(), older_than_s=float(older) if isinstance(older, int | float) else None, job_ids=ids)
+        return {"purged": await self._mailbox.submit(event)}
+
+    def _event(self, verb: str, peer: Peer, params: Mapping[str, Any], **more: Any) -> JobsControlled:
+        refs = read_filter({"filter": {"refs": params.get("refs")}}).refs
+        if not refs:
+            raise RefusedError("Invalid job id specified", code="bad_request")
+        return JobsControlled(now=self._clock(), verb=verb, uid=peer.uid, admin=_is_admin(peer), targets=refs, **more)
+
+    async def _control(self, event: JobsControlled) -> Mapping[str, object]:
+        answers = await self._mailbox.submit(event)
+        if not isinstance(answers, list):
+            raise TypeError("control answers with a list")
+        return {"results": [_answer_view(a) for a in answers]}
+
+
+class _Listener:
+    """Wakes one waiter when a job of interest may have ended."""
+
+    def __init__(self, changed: asyncio.Event) -> None:
+        self._changed = changed
+
+    def __call__(self, jobs: list[Job]) -> None:
+        if any(j.state in FINAL for j in jobs):
+            self._changed.set()
+
+
+def _is_admin(peer: Peer) -> bool:
+    import os
+
+    return peer.uid in (0, os.getuid())
+
+
+def _answer_view(answer: Answer) -> View:
+    return {
+        "job_id": answer.job_id,
+        "array_task_id": answer.array_task_id,
+        "outcome": answer.outcome,
+        "message": answer.message,
+        "survivors": [],
+    }
+
+
+def _read_ref(params: Mapping[str, Any]) -> tuple[int, int | None]:
+    ref = params.get("ref")
+    if not isinstance(ref, list) or not ref or not isinstance(ref[0], int):
+        raise RefusedError("Invalid job id specified", code="bad_request")
+    task = ref[1] if len(ref) > 1 else None
+    if isinstance(task, list):
+        task = task[0] if task else None
+    return ref[0], task
+
+
+def _find(cluster: Cluster, job_id: int, task: int | None) -> Job:
+    """The live job a reference means; of an array without a task, its record or first task."""
+    if task is not None:
+        for member in cluster.array_members.get(job_id, ()):
+            job = cluster.jobs.get(member)
+            if job is not None and (job.array_task_id == task or (job.is_array_record and task in cluster.array_sets[member])):
+                return job
+        raise RefusedError("Invalid job id specified", code="unknown_job")
+    job = cluster.jobs.get(job_id)
+    if job is None:
+        raise RefusedError("Invalid job id specified", code="unknown_job", hint=f"sacct -j {job_id}")
+    return job
+
+
+def _select_ids(cluster: Cluster, wanted: JobFilter) -> tuple[list[int], list[int]]:
+    """Ids a filter can mean, sorted, and the asked ids nobody knows."""
+    if not wanted.refs:
+        return sorted(cluster.jobs), []
+    found: set[int] = set()
+    unknown = []
+    for ref in wanted.refs:
+        members = {i for i in cluster.array_members.get(ref.job_id, ()) if i in cluster.jobs}
+        if ref.job_id in cluster.jobs:
+            members.add(ref.job_id)
+        if not members:
+            unknown.append(ref.job_id)
+        if ref.tasks is not None:
+            tasks = set(ref.tasks)
+            members = {i for i in members if cluster.jobs[i].array_task_id in tasks or cluster.jobs[i].is_array_record}
+        found |= members
+    return sorted(found), unknown
+
+
+def _cancel_targets(cluster: Cluster, wanted: JobFilter) -> tuple[Selected, ...]:
+    """With ids alone: those, known or not.  With other filters: the live jobs that match all of them."""
+    if wanted.refs and not wanted.narrows:
+        return wanted.refs
+    refs = wanted.refs
+    ids, _ = _select_ids(cluster, wanted)
+    jobs = [cluster.jobs[i] for i in ids]
+    matching = [j for j in jobs if wanted.matches(j, finished=False)]
+    chosen = []
+    for job in matching:
+        asked = next((r for r in refs or () if r.job_id in (job.job_id, job.array_job_id)), None)
+        if asked is not None and asked.tasks is not None and job.is_array_record:
+            chosen.append(Selected(job_id=job.job_id, tasks=asked.tasks))
+        elif job.array_job_id == job.job_id and not job.is_array_record and job.array_task_id is not None:
+            chosen.append(Selected(job_id=job.job_id, tasks=(job.array_task_id,)))
+        elif job.is_array_record:
+            chosen.append(Selected(job_id=job.job_id, tasks=tuple(cluster.array_sets[job.job_id])))
+        else:
+            chosen.append(Selected(job_id=job.job_id))
+    return tuple(chosen)
+
+
+def _finished_views(cluster: Cluster, ids: list[int], told: set[int]) -> tuple[list[View], list[int], bool]:
+    views: list[View] = []
+    unknown, left = [], False
+    for job_id in ids:
+        members = [i for i in cluster.array_members.get(job_id, ()) if i in cluster.jobs] or [job_id]
+        known = [cluster.jobs[i] for i in members if i in cluster.jobs]
+        if not known and job_id not in told:
+            unknown.append(job_id)
+        for job in known:
+            if job.state not in FINAL or job.output_pending:
+                left = True
+            elif job.job_id not in told:
+                views.append(live_job_view(cluster, job))
+    return views, unknown, left
+
+
+def _explain(cluster: Cluster, job: Job, now: float) -> Mapping[str, object]:
+    view = live_job_view(cluster, job)
+    nodes: list[View] = []
+    reason = pending_reason(cluster, job)
+    if job.state is State.PENDING:
+        request = request_of(job)
+        for node in sorted(cluster.nodes.values(), key=lambda n: n.name):
+            rejection = judge(request, node, cluster.directories)
+            nodes.append(
+                {
+                    "name": node.name,
+                    "verdict": "would take it now" if rejection is None else rejection.step.name.lower(),
+                    "detail": _next_end(cluster, node.jobs, now) if rejection is None else rejection.detail,
+                }
+            )
+        summary = f"{reason}: {_SENTENCES.get(reason.split(',')[0].split(':')[0], 'see the hosts below')}"
+    elif job.state in FINAL:
+        summary = f"it is over: {job.state.name}" + (f", {job.note}" if job.note else "")
+    else:
+        summary = f"it is {job.state.name} on {','.join(job.nodes)}" + (f", {view['note']}" if view.get("note") else "")
+    return {"job": view, "summary": summary, "nodes": nodes, "expected_start_at": None}
+
+
+def _next_end(cluster: Cluster, job_ids: set[int], now: float) -> str:
+    ends = [
+        j.start_at + j.spec.time_limit_s
+        for j in (cluster.jobs[i] for i in job_ids if i in cluster.jobs)
+        if j.start_at is not None and j.spec.time_limit_s
+    ]
+    return f"next end: {time.strftime('%H:%M', time.localtime(min(ends)))}" if ends and min(ends) > now else ""
+
+
+_SENTENCES = {
+    "None": "it has not been looked at yet",
+    "Priority": "jobs before it wait for the same hosts",
+    "Resources": "the hosts that could take it are busy",
+    "Dependency": "it waits for other jobs",
+    "DependencyNeverSatisfied": "the jobs it depends on can no longer end as it asks; scancel it",
+    "JobHeldUser": "it is held by its user; scontrol release",
+    "JobHeldAdmin": "it is held by an administrator",
+    "BeginTime": "its --begin time has not come",
+    "JobArrayTaskLimit": "as many tasks of its array run as %N allows",
+    "PartitionDown": "its partition is down",
+    "PartitionTimeLimit": "its time limit is above its partition's",
+    "PartitionConfig": "it asks for more than any host of its partition has",
+    "BadConstraints": "no host has what --constraint asks",
+    "ReqNodeNotAvail": "hosts it could use are drained, down or unreachable",
+    "launch failed requeued held": "hosts refused it three times; see the note, then scontrol release",
+}

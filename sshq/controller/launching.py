@@ -1,0 +1,85 @@
+"""From a launch to the call that is sent: environment, paths, limits.  Pure but for the time zone of nobody."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sshq.controller.views import expand_output, job_view
+from sshq.core.model import Job, Launch
+from sshq.inventory.model import Host
+from sshq.kinds import payload_of
+from sshq.runner.protocol import Hello, LaunchCall, out_path
+from sshq.slurm.environ import job_environment
+
+CLUSTER_NAME = "sshq"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What a job needs besides its records: read from the store and the environment file."""
+
+    script: bytes
+    environ: Mapping[str, str]
+
+
+def err_path(spool: str, launch_id: str) -> str:
+    """Return where a private job's own error file lies, beside its output."""
+    return f"{out_path(spool, launch_id).removesuffix('.out')}.err"
+
+
+def build_call(launch: Launch, job: Job, *, host: Host, hello: Hello, material: Material, grace_s: int) -> LaunchCall:
+    """Return the runner's call for one launch on one host."""
+    spec = job.spec
+    payload = payload_of(spec, material.script)
+    facts = job_view(job, "None") | {
+        "cluster": CLUSTER_NAME,
+        "slot": launch.slot,
+        "node": launch.node,
+        "nodes": [launch.node],
+        "attempt": launch.attempt,
+        "export": spec.export,
+        "array_task_min": spec.array_min,
+        "array_task_max": spec.array_max,
+        "array_task_step": spec.array_step,
+        "array_task_count": spec.array_count,
+        "cpus_per_node": [job.cpus],
+        "submit_dir": spec.submit_dir,
+        "partition": spec.partitions[0] if spec.partitions else "",
+    }
+    environ = dict(material.environ)
+    environ.update(host.environment)
+    environ.update(job_environment(facts))
+    private = launch.private_dir
+    own_err = spec.std_err is not None
+    if private:
+        std_out: str | None = out_path(hello.spool, launch.id)
+        std_err = err_path(hello.spool, launch.id) if own_err else None
+    else:
+        std_out = expand_output(spec, job, spec.std_out, launch.node)
+        std_err = expand_output(spec, job, spec.std_err, launch.node) if own_err else None
+    std_in = expand_output(spec, job, spec.std_in, launch.node) if spec.std_in else "/dev/null"
+    return LaunchCall(
+        id=launch.id,
+        job_id=job.job_id,
+        attempt=launch.attempt,
+        seq=launch.seq,
+        epoch=launch.epoch,
+        uid=hello.uid,
+        boot=launch.boot,
+        node=launch.node,
+        limit_s=spec.time_limit_s if spec.time_limit_s and spec.time_limit_s > 0 else None,
+        grace_s=grace_s,
+        nice=host.nice,
+        slot=launch.slot,
+        work_dir=None if private else spec.work_dir,
+        stdout=std_out,
+        stderr=std_err if std_err != std_out else None,
+        stdin=std_in,
+        # A second attempt keeps what the first one wrote, as Slurm does for a requeued job.
+        append=spec.open_mode == "append" or (spec.open_mode is None and launch.attempt > 1),
+        umask=spec.umask,
+        interpreter=payload.interpreter,
+        script=payload.script,
+        args=payload.args,
+        environ=environ,
+        warn_signal=spec.signal,
+    )

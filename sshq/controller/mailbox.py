@@ -1,0 +1,161 @@
+"""The sole owner of the cluster: events in, one transaction, then effects and answers out.
+
+Everybody posts; only the mailbox applies.  All that has piled up while the last batch was being stored is the next
+batch, so many events share one fsync (group commit).  Nothing leaves before it is stored: neither an order to a node
+nor the answer to a question, so nobody ever sees a state that a power cut could take back.
+"""
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from sshq.core.cluster import Cluster
+from sshq.core.effects import Effect
+from sshq.core.events import Event, Planned, TimePassed
+from sshq.core.model import Job, Row
+from sshq.core.schedule import schedule
+from sshq.errors import SshqError
+
+log = logging.getLogger("sshq.mailbox")
+T = TypeVar("T")
+
+BATCH_MAX = 2000  # events a transaction
+
+
+class Commit(Protocol):
+    """Stores one batch durably; runs in the store's own thread."""
+
+    def __call__(self, rows: list[Row], next_job_id: int) -> Awaitable[None]: ...
+
+
+class Mailbox:
+    """Posts are answered in order, each after the commit of its batch."""
+
+    def __init__(
+        self, cluster: Cluster, *, commit: Commit, carry_out: Callable[[list[Effect]], None], clock: Callable[[], float],
+        random: Callable[[int], bytes] = os.urandom, crash: Callable[[str], None] = lambda _: None,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:  # fmt: skip
+        self.cluster = cluster
+        self.finished = asyncio.Event()
+        self.listeners: list[Callable[[list[Job]], None]] = []
+        self.events_applied = 0
+        self.batches = 0
+        self._commit = commit
+        self._carry_out = carry_out
+        self._clock = clock
+        self._random = random
+        self._crash = crash
+        self._on_fatal = on_fatal
+        self._waiting: deque[tuple[Event | Callable[[Cluster], object], asyncio.Future[object] | None]] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    def post(self, event: Event) -> None:
+        """Take an event nobody waits for."""
+        self._waiting.append((event, None))
+        self._wake.set()
+
+    async def submit(self, event: Event) -> object:
+        """Post an event and wait for its result, stored.  Raises what `apply` refused with."""
+        return await self._enqueue(event)
+
+    async def ask(self, question: Callable[[Cluster], T]) -> T:
+        """Return the answer to a question about the cluster, as it stands after all that was posted before."""
+        return await self._enqueue(question)  # type: ignore[return-value]
+
+    def _enqueue(self, item: Event | Callable[[Cluster], object]) -> "asyncio.Future[object]":
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._wake.set()
+        return future
+
+    def close(self) -> None:
+        """Finish what is queued, then end `run`."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Serve until closed."""
+        try:
+            while not (self._closing and not self._waiting):
+                await self._pause()
+                await self._one_batch()
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):
+                self._on_fatal(error)
+            raise
+        finally:
+            self.finished.set()
+
+    async def _pause(self) -> None:
+        """Sleep until there is mail or a timer is due."""
+        if self._waiting or self._closing or self.cluster.schedule_wanted:
+            return
+        due = self.cluster.next_timer()
+        timeout = None if due is None else max(0.0, due - self._clock())
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            self.post(TimePassed(now=self._clock()))
+        self._wake.clear()
+
+    async def _one_batch(self) -> None:
+        rows: list[Row] = []
+        effects: list[Effect] = []
+        answers: list[tuple[asyncio.Future[object], object, BaseException | None]] = []
+        for _ in range(min(len(self._waiting), BATCH_MAX)):
+            item, future = self._waiting.popleft()
+            result, error = self._take(item, rows, effects)
+            if future is not None:
+                answers.append((future, result, error))
+        if self.cluster.schedule_wanted:
+            self._schedule(rows, effects)
+        if rows:
+            self._crash("mailbox.before_commit")
+            await self._commit(rows, self.cluster.next_job_id)
+            self._crash("mailbox.after_commit")
+        self.batches += 1
+        if effects:
+            self._carry_out(effects)
+        for future, result, error in answers:
+            if future.cancelled():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+        if rows:
+            changed = [row for row in rows if isinstance(row, Job)]
+            for listener in list(self.listeners):
+                listener(changed)
+
+    def _take(
+        self, item: Event | Callable[[Cluster], object], rows: list[Row], effects: list[Effect]
+    ) -> tuple[object, BaseException | None]:
+        try:
+            if callable(item):
+                return item(self.cluster), None
+            self.events_applied += 1
+            changes = self.cluster.apply(item)
+        except SshqError as error:
+            if error.exit_code != 70:
+                return None, error
+            raise
+        rows.extend(changes.rows)
+        effects.extend(changes.effects)
+        return changes.result, None
+
+    def _schedule(self, rows: list[Row], effects: list[Effect]) -> None:
+        now = self._clock()
+        self.cluster.schedule_wanted = False
+        plan = schedule(self.cluster, now)
+        if plan.starts:
+            changes = self.cluster.apply(Planned(now=now, starts=plan.starts, random=self._random(16)))
+            rows.extend(changes.rows)
+            effects.extend(changes.effects)
+        self.cluster.schedule_wanted = plan.more

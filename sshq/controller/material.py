@@ -1,0 +1,101 @@
+"""Scripts and environments, from the store and the state directory, with a small cache in front."""
+
+import asyncio
+from collections import Counter, OrderedDict
+from pathlib import Path
+
+from sshq.controller.launching import Material
+from sshq.controller.storethread import StoreThread
+from sshq.controller.submission import decode_environ, digest_of
+from sshq.core.effects import StartLaunch
+from sshq.store.environ import Environments
+
+CACHE_BYTES_MAX = 32 * 1024 * 1024
+
+
+class _Cache:
+    """Bytes under a digest, the least recently used go first."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: str) -> bytes | None:
+        data = self._items.get(key)
+        if data is not None:
+            self._items.move_to_end(key)
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        if key in self._items:
+            return
+        self._items[key] = data
+        self._size += len(data)
+        while self._size > CACHE_BYTES_MAX:
+            _, old = self._items.popitem(last=False)
+            self._size -= len(old)
+
+    def drop(self, key: str) -> None:
+        self._size -= len(self._items.pop(key, b""))
+
+
+class Materials:
+    """What a launch needs besides its records."""
+
+    def __init__(self, state_dir: Path, store: StoreThread) -> None:
+        self._store = store
+        self._environments = Environments(state_dir / "environments")
+        self._scripts = _Cache()
+        self._environs = _Cache()
+        self._kept: set[str] = set(self._environments.list())
+        self._pins: Counter[str] = Counter()
+
+    def remember_script(self, digest: str, data: bytes) -> None:
+        self._scripts.put(digest, data)
+
+    async def keep_environ(self, data: bytes) -> str:
+        """Make an environment durable and pin it; returns its digest.  One shell's submissions share one file.
+
+        The pin keeps the file while the submission is on its way to the store: the last job of the same environment
+        may end in between.  Whoever keeps it calls `unpin`.
+        """
+        digest = digest_of(data)
+        self._pins[digest] += 1
+        if digest not in self._kept:
+            digest = await asyncio.to_thread(self._environments.put, data)
+            self._kept.add(digest)
+        self._environs.put(digest, data)
+        return digest
+
+    def unpin(self, digest: str) -> None:
+        self._pins[digest] -= 1
+        if self._pins[digest] <= 0:
+            del self._pins[digest]
+
+    def drop_environ(self, digest: str) -> None:
+        """Forget an environment no job needs; a pinned one stays for the hourly sweep."""
+        if self._pins[digest]:
+            return
+        self._kept.discard(digest)
+        self._environs.drop(digest)
+        self._environments.remove(digest)
+
+    def sweep(self, needed: frozenset[str]) -> int:
+        """Remove files no live job needs: left by a crash between file and commit, or by a restore."""
+        stale = self._kept - needed
+        for digest in stale:
+            self.drop_environ(digest)
+        return len(stale)
+
+    async def fetch(self, effect: StartLaunch) -> Material:
+        """Return the script and environment of a launch."""
+        spec = effect.job.spec
+        script = self._scripts.get(spec.script)
+        if script is None:
+            script = await self._store.run(lambda s: s.script(spec.script))
+            self._scripts.put(spec.script, script)
+        environ = self._environs.get(spec.environ)
+        if environ is None:
+            environ = await asyncio.to_thread(self._environments.get, spec.environ)
+            self._environs.put(spec.environ, environ)
+        return Material(script=script, environ=decode_environ(environ))

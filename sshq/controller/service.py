@@ -1,0 +1,89 @@
+"""What clients may ask: one short method a request, after the question whether this peer may ask it.
+
+Identity is the kernel's word (SO_PEERCRED).  In this release jobs run as the controller's account, so only that uid and
+root submit, cancel and read output; others may list where the configuration says so.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from sshq.controller.history import HistoryDesk
+from sshq.controller.hostdesk import HostDesk
+from sshq.controller.jobdesk import JobDesk
+from sshq.controller.logdesk import LogDesk
+from sshq.controller.submitdesk import SubmitDesk
+from sshq.errors import RefusedError
+from sshq.wire.server import Peer, StreamOut
+
+log = logging.getLogger("sshq.service")
+
+Handler = Callable[[Peer, Mapping[str, Any], StreamOut], Awaitable[Mapping[str, object]]]
+
+# May anybody list?  Reading (names, states) can be opened to others by the configuration; all else cannot.
+READING = frozenset({"jobs", "info", "status", "hosts", "history", "why", "wait", "ping", "stats"})
+
+
+class Service:
+    """Routes a request to its desk."""
+
+    def __init__(
+        self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, history: HistoryDesk, logs: LogDesk,
+        others_may_list: bool, shut_down: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._others_may_list = others_may_list
+        self._shut_down = shut_down
+        self._handlers: dict[str, Handler] = {
+            "ping": self._ping,
+            "down": self._down,
+            "submit": submit.submit,
+            "jobs": jobs.jobs,
+            "wait": jobs.wait,
+            "why": jobs.why,
+            "cancel": jobs.cancel,
+            "hold": jobs.hold,
+            "release": jobs.release,
+            "requeue": jobs.requeue,
+            "suspend": jobs.suspend,
+            "resume": jobs.resume,
+            "update_job": jobs.update,
+            "purge": jobs.purge,
+            "script": jobs.script,
+            "history": history.history,
+            "info": hosts.info,
+            "hosts": hosts.hosts,
+            "hosts_retry": hosts.retry,
+            "update_node": hosts.update_node,
+            "reload": hosts.reload,
+            "doctor": hosts.doctor,
+            "status": hosts.status,
+            "stats": hosts.stats,
+            "logs": logs.logs,
+            "controller_log": logs.controller_log,
+        }
+
+    async def dispatch(self, peer: Peer, method: str, params: dict[str, object], stream: StreamOut) -> Mapping[str, object]:
+        """Answer one request.  Raises SshqError; the wire turns it into an error reply."""
+        ours = peer.uid in (0, os.getuid())
+        if not ours and not (self._others_may_list and method in READING):
+            raise RefusedError(
+                "Access/permission denied", code="denied",
+                detail=(f"this controller belongs to uid {os.getuid()}; you are uid {peer.uid}",),
+                hint="others_may_list: true in config.yaml opens listing" if method in READING else None,
+            )  # fmt: skip
+        handler = self._handlers.get(method)
+        if handler is None:
+            raise RefusedError(f"no such request: {method}", code="bad_request")
+        return await handler(peer, params, stream)
+
+    async def _ping(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        from sshq import __version__
+
+        return {"version": __version__}
+
+    async def _down(self, peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        log.info("asked to stop by uid=%d", peer.uid)
+        asyncio.get_running_loop().call_later(0.05, self._shut_down)
+        return {}

@@ -1,0 +1,284 @@
+"""A submission on its way in: checked as hostile input, its environment made durable, its directory proved, then one event.
+
+The nonce: the client puts a file of a random name and content into the submit directory, as the user; each connected
+host of the partition that has not answered for that directory on this connection is asked whether it sees it.  A name
+alone proves nothing: /home/anna exists everywhere.
+"""
+
+import asyncio
+import grp
+import json
+import os
+import pwd
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from sshq.controller.hosts import HostLink
+from sshq.controller.mailbox import Mailbox
+from sshq.core.arrays import ARRAY_SIZE_MAX, format_indices, parse_array
+from sshq.core.events import DirectoryProved
+from sshq.core.hostlist import expand_hostlist
+from sshq.core.model import JobSpec
+from sshq.core.placement import Directories
+from sshq.errors import RefusedError
+from sshq.inventory.config import Config
+from sshq.kinds import KINDS
+from sshq.wire.server import Peer
+
+PROOF_S = 3.0  # a host that does not answer in time is taken as one that does not share the directory, for now
+NEGATIVE_KEPT_S = 60.0  # something may be mounted later
+NAME = re.compile(r"[^\x00-\x1f\x7f/]{1,1024}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A checked description, before anything is stored."""
+
+    spec: JobSpec
+    script: bytes
+    environ: Mapping[str, str]
+    held: bool
+    array: str | None
+
+
+def read_description(params: Mapping[str, Any], peer: Peer, config: Config) -> Incoming:
+    """Return the submission, or refuse what is malformed.  `script` and `environ` digests are set later.
+
+    Raises:
+        RefusedError: "bad_request" or "too_large".
+    """
+    given = params.get("description")
+    if not isinstance(given, dict):
+        raise _bad("the description is missing")
+    environ = params.get("environ") or {}
+    if not isinstance(environ, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in environ.items()):
+        raise _bad("the environment is not a map of texts")
+    script = os.fsencode(_text(given, "script") or "")
+    if len(script) > config.script_bytes_max:
+        raise RefusedError("Batch job submission failed: Pathname of a file, directory or other parameter too long", code="too_large",
+                           detail=(f"the script has {len(script)} bytes, {config.script_bytes_max} are allowed",))  # fmt: skip
+    size = sum(len(k) + len(v) + 2 for k, v in environ.items())
+    if size > config.environment_bytes_max:
+        raise RefusedError("Batch job submission failed: the environment is too large", code="too_large",
+                           detail=(f"{size} bytes, {config.environment_bytes_max} are allowed",), hint="sbatch --export=NONE")  # fmt: skip
+    kind = _text(given, "kind") or "script"
+    if kind not in KINDS:
+        raise _bad(f"no such kind of job: {kind}")
+    array_text = _text(given, "array")
+    array = None
+    facts: dict[str, Any] = {}
+    if array_text is not None:
+        try:
+            array = parse_array(array_text, array_size_max=min(ARRAY_SIZE_MAX, config.array_size_max))
+        except ValueError as error:
+            raise RefusedError(f"Batch job submission failed: {error}", code="bad_request") from None
+        limit = _int(given, "array_limit") or array.limit
+        facts = {
+            "array_text": array_text, "array_limit": limit, "array_min": array.first, "array_max": array.last,
+            "array_step": array.step, "array_count": array.count,
+        }  # fmt: skip
+    spec = JobSpec(script="", environ="", kind=kind, **_identity(peer), **_fields(given, config), **facts)
+    return Incoming(
+        spec=spec,
+        script=script,
+        environ=environ,
+        held=given.get("held") is True,
+        array=format_indices(array.index_set()) if array is not None else None,
+    )
+
+
+def _identity(peer: Peer) -> dict[str, Any]:
+    """Who submits is the kernel's word; names come from this machine, never from the client."""
+    try:
+        user = pwd.getpwuid(peer.uid).pw_name
+    except KeyError:
+        user = str(peer.uid)
+    try:
+        group = grp.getgrgid(peer.gid).gr_name
+    except KeyError:
+        group = str(peer.gid)
+    return {"uid": peer.uid, "user": user, "gid": peer.gid, "group": group}
+
+
+def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    name = (_text(given, "name") or "sbatch").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    requeue = given.get("requeue")
+    signal = given.get("signal")
+    limit = _int(given, "time_limit_s")
+    partition = given.get("partition")
+    return {
+        "name": name if NAME.fullmatch(name) else NAME_UNSAFE.sub("?", name)[:1024],
+        "args": tuple(str(a) for a in given.get("args") or ()),
+        "command": _text(given, "command") or "(null)",
+        "work_dir": _path(given, "work_dir"),
+        "submit_dir": _path(given, "submit_dir", _path(given, "work_dir")),
+        "submit_host": _text(given, "submit_host") or "",
+        "std_out": _text(given, "std_out"),
+        "std_err": _text(given, "std_err"),
+        "std_in": _text(given, "std_in"),
+        "open_mode": _text(given, "open_mode"),
+        "umask": _int(given, "umask") or 0,
+        "export": _text(given, "export"),
+        "partitions": tuple(str(p) for p in partition) if isinstance(partition, list) else (),
+        "time_limit_s": limit if limit is not None else config.default_time_s,
+        "num_nodes": _count(given, "num_nodes"),
+        "num_tasks": _count(given, "num_tasks"),
+        "ntasks_given": given.get("ntasks_given") is True,
+        "ntasks_per_node": _int(given, "ntasks_per_node"),
+        "cpus_per_task": _count(given, "cpus_per_task"),
+        "cpus_per_task_given": given.get("cpus_per_task_given") is True,
+        "memory_mib": _memory(given, config),
+        "memory_per_cpu_mib": _int(given, "memory_per_cpu_mib"),
+        "req_nodes": _hosts(given, "req_nodes"),
+        "exc_nodes": _hosts(given, "exc_nodes"),
+        "features": _text(given, "features"),
+        "exclusive": bool(given.get("exclusive")),
+        "nice": _int(given, "nice") or 0,
+        "priority": _int(given, "priority"),
+        "begin_at": _number(given, "begin_at"),
+        "deadline_at": _number(given, "deadline_at"),
+        "dependency": _text(given, "dependency"),
+        "kill_on_invalid_dep": bool(given.get("kill_on_invalid_dep")),
+        "requeue": {None: "yes", True: "yes", False: "no", "always": "always"}.get(requeue, "yes"),
+        "retries": max(0, _int(given, "retries") or 0),
+        "signal": (int(signal[0]), int(signal[1]), bool(signal[2])) if isinstance(signal, list) and len(signal) == 3 else None,
+        "comment": _text(given, "comment"),
+        "account": _text(given, "account"),
+        "qos": _text(given, "qos"),
+        "anywhere": given.get("anywhere") is True,
+    }
+
+
+NAME_UNSAFE = re.compile(r"[\x00-\x1f\x7f/]")
+
+
+def _bad(text: str) -> RefusedError:
+    return RefusedError(f"Batch job submission failed: {text}", code="bad_request")
+
+
+def _text(given: Mapping[str, Any], key: str) -> str | None:
+    value = given.get(key)
+    if value is not None and (not isinstance(value, str) or "\0" in value):
+        raise _bad(f"{key} is not a text")
+    return value
+
+
+def _int(given: Mapping[str, Any], key: str) -> int | None:
+    value = given.get(key)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise _bad(f"{key} is not a whole number")
+    return value
+
+
+def _number(given: Mapping[str, Any], key: str) -> float | None:
+    value = given.get(key)
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+        raise _bad(f"{key} is not a number")
+    return None if value is None else float(value)
+
+
+def _count(given: Mapping[str, Any], key: str) -> int:
+    value = _int(given, key)
+    if value is not None and value < 1:
+        raise _bad(f"{key} must be at least 1")
+    return 1 if value is None else value
+
+
+def _path(given: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    value = _text(given, key)
+    if value is None and default is not None:
+        return default
+    if not value or not value.startswith("/"):
+        raise _bad(f"{key} is not an absolute path")
+    return value
+
+
+def _hosts(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    text = _text(given, key)
+    if not text:
+        return ()
+    try:
+        return tuple(expand_hostlist(text))
+    except ValueError as error:
+        raise RefusedError(
+            "Batch job submission failed: Invalid node name specified", code="bad_request", detail=(str(error),)
+        ) from None
+
+
+def _memory(given: Mapping[str, Any], config: Config) -> int | None:
+    value = _int(given, "memory_mib")
+    if value is None and given.get("memory_per_cpu_mib") is None:
+        return config.default_memory_mib
+    return value
+
+
+class DirectoryProver:
+    """Asks hosts about a directory, and knows whom it still has to ask."""
+
+    def __init__(self, mailbox: Mailbox, links: Mapping[str, HostLink], clock: Callable[[], float]) -> None:
+        self._mailbox = mailbox
+        self._links = links
+        self._clock = clock
+
+    async def unanswered(self, path: str, partitions: Sequence[str]) -> list[str]:
+        """Return the connected hosts (of the partitions, or all) that have no fresh answer for `path`."""
+        now = self._clock()
+
+        def question(cluster: Any) -> list[str]:
+            directories: Directories = cluster.directories
+            names = []
+            for node in cluster.nodes.values():
+                if not node.connected or (partitions and not set(partitions) & set(node.config.partitions)):
+                    continue
+                age = directories.age_s(path, node.name, now)
+                if age is None or (directories.answer(path, node.name) is False and age > NEGATIVE_KEPT_S):
+                    names.append(node.name)
+            return names
+
+        return await self._mailbox.ask(question)
+
+    async def ask(self, path: str, names: Sequence[str], nonce_name: str, nonce: str) -> None:
+        """Ask `names` side by side and post what they say; whoever is silent stays unknown."""
+
+        async def one(name: str) -> None:
+            link = self._links.get(name)
+            shared = await link.prove(path, nonce_name, nonce) if link is not None else None
+            if shared is not None:
+                self._mailbox.post(DirectoryProved(now=self._clock(), path=path, node=name, shared=shared))
+
+        tasks = [asyncio.create_task(one(name)) for name in names]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=PROOF_S)
+            for task in late:
+                task.cancel()
+
+
+def check_directory(params: Mapping[str, Any]) -> tuple[str, str | None, str | None] | None:
+    """Return (path, nonce file's name, nonce) of a submission's directory; None where it has none to prove."""
+    directory = params.get("directory")
+    if not isinstance(directory, dict) or not isinstance(directory.get("path"), str):
+        return None
+    nonce_path, nonce = directory.get("nonce_path"), directory.get("nonce")
+    if nonce_path is None or nonce is None:
+        return directory["path"], None, None
+    name = os.path.basename(str(nonce_path))
+    if not re.fullmatch(r"\.sshq-nonce-[0-9a-f]{8,64}", name) or not re.fullmatch(r"[0-9a-f]{8,64}", str(nonce)):
+        raise _bad("the nonce is malformed")
+    return directory["path"], name, str(nonce)
+
+
+def encode_environ(environ: Mapping[str, str]) -> bytes:
+    return json.dumps(dict(sorted(environ.items())), separators=(",", ":")).encode()
+
+
+def decode_environ(data: bytes) -> dict[str, str]:
+    decoded: dict[str, str] = json.loads(data)
+    return decoded
+
+
+def digest_of(data: bytes) -> str:
+    """Return the name a script is kept under."""
+    return sha256(data).hexdigest()

@@ -1,0 +1,117 @@
+"""`submit`: from a request to a stored job and its number."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from sshq.controller.mailbox import Mailbox
+from sshq.controller.material import Materials
+from sshq.controller.storethread import StoreThread
+from sshq.controller.submission import DirectoryProver, Incoming, check_directory, digest_of, encode_environ, read_description
+from sshq.core.cluster import Cluster
+from sshq.core.events import Submitted
+from sshq.core.model import JobSpec
+from sshq.errors import RefusedError
+from sshq.inventory.config import Config
+from sshq.wire.server import Peer, StreamOut
+
+log = logging.getLogger("sshq.submit")
+TOKEN = re.compile(r"[0-9a-f]{8,64}")
+
+
+class SubmitDesk:
+    """Takes submissions in."""
+
+    def __init__(
+        self, *, mailbox: Mailbox, store: StoreThread, materials: Materials, prover: DirectoryProver, config: Config,
+        clock: Callable[[], float], crash: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._mailbox = mailbox
+        self._store = store
+        self._materials = materials
+        self._prover = prover
+        self._config = config
+        self._clock = clock
+        self._crash = crash
+        self._tokens: dict[tuple[int, str], asyncio.Future[int]] = {}
+
+    async def submit(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Return the job's number once it is stored, or that a nonce is needed first."""
+        incoming = read_description(params, peer, self._config)
+        token = params.get("token")
+        if token is not None and (not isinstance(token, str) or not TOKEN.fullmatch(token)):
+            raise RefusedError("Batch job submission failed: the submit token is malformed", code="bad_request")
+        directory = check_directory(params)
+        spec = incoming.spec
+        notes: list[str] = []
+        if directory is not None:
+            path, nonce_name, nonce = directory
+            asked = await self._prover.unanswered(path, spec.partitions)
+            if asked and nonce_name is None:
+                return {"need_nonce": True}
+            if nonce_name is not None and nonce is not None:
+                await self._prover.ask(path, asked, nonce_name, nonce)
+            spec = replace(spec, work_dir=path, provable=True)
+        if token is not None:
+            return await self._submit_once(peer.uid, token, incoming, spec, notes)
+        return await self._submit(None, incoming, spec, notes)
+
+    async def _submit_once(
+        self, uid: int, token: str, incoming: Incoming, spec: JobSpec, notes: list[str]
+    ) -> Mapping[str, object]:
+        """The same token is the same job, also while the first try is still on its way."""
+        key = (uid, token)
+        running = self._tokens.get(key)
+        if running is not None:
+            return {"job_id": await asyncio.shield(running), "notes": []}
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._tokens[key] = future
+        try:
+            known = await self._store.run(lambda s: s.token(token, uid))
+            result: Mapping[str, object] = (
+                {"job_id": known, "notes": []} if known is not None else await self._submit(token, incoming, spec, notes)
+            )
+            future.set_result(int(str(result["job_id"])))
+        except BaseException as error:
+            future.set_exception(error)
+            future.exception()
+            raise
+        finally:
+            del self._tokens[key]
+        return result
+
+    async def _submit(self, token: str | None, incoming: Incoming, spec: JobSpec, notes: list[str]) -> Mapping[str, object]:
+        if await self._store.run(lambda s: s.space_short()):
+            raise RefusedError("Batch job submission failed: no space is left for the state of the controller", code="not_now",
+                               hint="free space on the head node; running jobs go on and are settled")  # fmt: skip
+        environ = await self._materials.keep_environ(encode_environ(incoming.environ))
+        try:
+            return await self._store_job(token, incoming, replace(spec, environ=environ), notes)
+        finally:
+            self._materials.unpin(environ)
+
+    async def _store_job(self, token: str | None, incoming: Incoming, spec: JobSpec, notes: list[str]) -> Mapping[str, object]:
+        self._materials.remember_script(digest_of(incoming.script), incoming.script)
+        spec = replace(spec, script=digest_of(incoming.script))
+        self._crash("submit.before_commit")
+        job_id = await self._mailbox.submit(
+            Submitted(now=self._clock(), spec=spec, script=incoming.script, token=token, held=incoming.held, array=incoming.array)
+        )
+        self._crash("submit.after_commit")
+        note = await self._mailbox.ask(lambda c: _describe_place(c, spec)) if spec.provable else None
+        if note:
+            notes.append(note)
+        log.info("job=%s submitted uid=%d name=%r", job_id, spec.uid, spec.name)
+        return {"job_id": job_id, "array_job_id": job_id if incoming.array is not None else None, "notes": notes}
+
+
+def _describe_place(cluster: Cluster, spec: JobSpec) -> str | None:
+    """One line where the job will run in a private directory; None where the directory is shared."""
+    if spec.anywhere or cluster.directories.is_shared_by_any(spec.work_dir):
+        return None
+    if not any(n.connected for n in cluster.nodes.values()):
+        return None
+    return f"no host shares {spec.work_dir}: the job runs in a private directory there, its output comes back here"

@@ -1,0 +1,243 @@
+"""What front ends are told: jobs, nodes and partitions as plain JSON objects.
+
+The keys are the protocol of the socket (`wire`), read by the columns of `slurm.fields`; times are UTC seconds.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+
+from sshq.core.cluster import Cluster
+from sshq.core.dependency import format_dependency, parse_dependency
+from sshq.core.lifecycle import FINAL, State
+from sshq.core.model import Accounting, Job, JobSpec, PartitionConfig
+from sshq.core.nodes import Node
+from sshq.core.priority import display_priority
+from sshq.slurm.filename import default_output, expand_filename
+
+View = dict[str, object]
+NO_SUCH_ARRAY_TASK = 0xFFFFFFFE  # what Slurm prints for %a of a job that is no array task
+
+
+def expand_output(spec: JobSpec, job: Job, pattern: str | None, node: str | None) -> str:
+    """Return the absolute path a pattern of --output or --error stands for."""
+    facts = {
+        "job_id": job.job_id,
+        "array_job_id": job.array_job_id,
+        "array_task_id": job.array_task_id,
+        "user": spec.user,
+        "name": spec.name,
+        "node": node,
+    }
+    path = expand_filename(pattern or default_output(array=job.array_job_id is not None), facts)
+    return path if path.startswith("/") else f"{spec.work_dir.rstrip('/')}/{path}"
+
+
+def pending_reason(cluster: Cluster, job: Job) -> str:
+    """Slurm's word for why a job is pending: its own, or what its group met in the last pass."""
+    if job.state is not State.PENDING or job.reason != "None":
+        return job.reason
+    request = cluster.pending.request(job.job_id)
+    if request is None:
+        return "None"
+    if job.is_array_record and job.spec.array_limit is not None and cluster.array_running(job.job_id) >= job.spec.array_limit:
+        return "JobArrayTaskLimit"
+    blocked = cluster.pending.blocked.get(request)
+    if blocked is None:
+        return "Priority" if not cluster.pending.is_head(job.job_id) else "None"
+    if blocked == "Resources" and not cluster.pending.is_head(job.job_id):
+        return "Priority"
+    return blocked
+
+
+def live_job_view(cluster: Cluster, job: Job) -> View:
+    """The view of a job in the live queue."""
+    view = job_view(job, pending_reason(cluster, job))
+    spec = job.spec
+    view["priority"] = display_priority(priority=spec.priority, nice=spec.nice, order=job.order, held=job.held is not None)
+    if spec.dependency and job.state is State.PENDING:
+        view["dependency"] = format_dependency(
+            parse_dependency(spec.dependency), lambda term: cluster.dependency_facts(term, job)
+        )
+    if job.is_array_record:
+        view["array_task_count"] = cluster.array_left(job)
+        if spec.array_limit:
+            view["array_tasks"] = f"{job.array_tasks}%{spec.array_limit}"
+    if job.state in (State.RUNNING, State.CONFIGURING, State.SUSPENDED) and job.nodes:
+        node = cluster.nodes.get(job.nodes[0])
+        if spec.time_limit_s is not None and job.start_at is not None:
+            view["end_at"] = job.start_at + spec.time_limit_s
+        if len(spec.partitions) > 1 and node is not None:
+            view["partition"] = next((p for p in spec.partitions if p in node.config.partitions), spec.partitions[0])
+        if node is not None and not node.connected:
+            since = time.strftime("%H:%M", time.localtime(node.since_at))
+            view["note"] = f"{node.name} unreachable since {since}: {node.note}"
+    return view
+
+
+def job_view(job: Job, reason: str) -> View:
+    """The view of a job without the live queue: history."""
+    spec = job.spec
+    node = job.nodes[0] if job.nodes else None
+    # Slurm reads an error file only where one was asked for; else both streams share the output file.
+    std_out = expand_output(spec, job, spec.std_out, node)
+    std_err = expand_output(spec, job, spec.std_err, node) if spec.std_err else std_out
+    return {
+        "job_id": job.job_id,
+        "array_job_id": job.array_job_id,
+        "array_task_id": job.array_task_id,
+        "array_tasks": job.array_tasks,
+        "array_task_count": 0,
+        "array_limit": spec.array_limit,
+        "array_text": spec.array_text,
+        "name": spec.name,
+        "user": spec.user,
+        "uid": spec.uid,
+        "group": spec.group,
+        "gid": spec.gid,
+        "partition": ",".join(spec.partitions),
+        "state": job.state.name,
+        "completing": job.state in FINAL and (not job.released or job.output_pending),
+        "reason": reason,
+        "kind": spec.kind,
+        "priority": 0,
+        "nice": spec.nice,
+        "held": job.held,
+        "nodes": list(job.nodes) if job.state is not State.PENDING else [],
+        "batch_host": node if job.state is not State.PENDING else None,
+        "req_nodes": list(spec.req_nodes),
+        "exc_nodes": list(spec.exc_nodes),
+        "features": spec.features,
+        "num_nodes": spec.num_nodes,
+        "num_tasks": spec.num_tasks,
+        "ntasks_given": spec.ntasks_given,
+        "ntasks_per_node": spec.ntasks_per_node,
+        "cpus_per_task": spec.cpus_per_task,
+        "cpus_per_task_given": spec.cpus_per_task_given,
+        "cpus": job.cpus,
+        "memory_mib": spec.memory_mib,
+        "memory_per_cpu_mib": spec.memory_per_cpu_mib,
+        "time_limit_s": spec.time_limit_s if spec.time_limit_s != -1 else None,
+        "begin_at": spec.begin_at,
+        "deadline_at": spec.deadline_at,
+        "submit_at": job.submit_at,
+        "eligible_at": job.eligible_at,
+        "start_at": job.start_at,
+        "end_at": job.end_at,
+        "exit_code": job.exit_code,
+        "exit_signal": job.exit_signal,
+        "restarts": job.restarts,
+        "requeue": spec.requeue != "no",
+        "retries": spec.retries,
+        "attempt": job.attempt,
+        "dependency": spec.dependency,
+        "work_dir": spec.work_dir,
+        "command": spec.command,
+        "std_out": std_out,
+        "std_err": std_err,
+        "std_in": spec.std_in or "/dev/null",
+        "open_mode": spec.open_mode,
+        "comment": spec.comment,
+        "account": spec.account,
+        "qos": spec.qos,
+        "licenses": None,
+        "cpu_time_s": job.cpu_time_s,
+        "max_rss_kib": job.max_rss_kib,
+        "note": job.note,
+        "submit_host": spec.submit_host,
+        "private_dir": job.private_dir,
+        "survivors": list(job.survivors),
+        "batch_flag": True,
+        "exclusive": spec.exclusive,
+        "oversubscribe": "NO" if spec.exclusive else "OK",
+        "cancelled_by": job.cancel_uid if job.state is State.CANCELLED else None,
+        "slot": job.slots[0] if job.slots else None,
+    }
+
+
+def history_view(job: Job, accounting: Iterable[Accounting]) -> View:
+    """A row of sacct: the job and each of its attempts."""
+    view = job_view(job, job.reason)
+    if job.is_array_record and job.spec.array_limit:
+        view["array_tasks"] = f"{job.array_tasks}%{job.spec.array_limit}"
+    view["attempts"] = [
+        {
+            "attempt": row.attempt,
+            "node": row.node,
+            "state": row.state.name,
+            "outcome": row.outcome.value,
+            "start_at": row.start_at,
+            "end_at": row.end_at,
+            "exit_code": row.exit_code,
+            "exit_signal": row.exit_signal,
+            "cpu_time_s": row.cpu_time_s,
+            "max_rss_kib": row.max_rss_kib,
+            "cancelled_by": row.cancelled_by,
+            "detail": row.detail,
+            "survivors": list(row.survivors),
+        }
+        for row in accounting
+    ]
+    return view
+
+
+def node_view(cluster: Cluster, node: Node) -> View:
+    facts = node.facts
+    record = node.record
+    return {
+        "name": node.name,
+        "state": node.state_name(),
+        "drain": bool(record.drain_reason) or node.removed,
+        "unreachable": not node.connected,
+        "reason": record.drain_reason or ("removed from the inventory" if node.removed else (node.note or None)),
+        "reason_user": record.drain_by or None,
+        "reason_uid": record.drain_uid if record.drain_reason else None,
+        "reason_at": record.drain_at or (node.since_at if node.note else None),
+        "note": node.note or None,
+        "since_at": node.since_at,
+        "cpus": node.cpus,
+        "cpus_alloc": node.cpus_taken,
+        "slots": node.slots,
+        "slots_used": len(node.slots_taken),
+        "memory_mib": node.memory_mib,
+        "memory_alloc_mib": node.memory_taken_mib,
+        "memory_free_mib": node.memory_free_mib,
+        "load": node.load,
+        "features": sorted(node.features),
+        "partitions": [p.name for p in cluster.partitions.values() if node.name in p.nodes],
+        "address": node.config.address,
+        "port": node.config.port,
+        "account": node.config.account,
+        "os": facts.os if facts else None,
+        "kernel": facts.kernel if facts else None,
+        "arch": facts.arch if facts else None,
+        "boot_at": facts.boot_at if facts else None,
+        "last_busy_at": node.last_busy_at,
+        "weight": node.config.weight,
+        "sockets": facts.sockets if facts else 1,
+        "cores": facts.cores if facts else 1,
+        "threads": facts.threads if facts else 1,
+        "tmp_disk_mib": facts.tmp_disk_mib if facts else 0,
+        "gres": "",
+        "transport": node.config.transport,
+        "jobs": sorted(node.jobs),
+    }
+
+
+def partition_view(cluster: Cluster, partition: PartitionConfig) -> View:
+    nodes = [cluster.nodes[n] for n in partition.nodes if n in cluster.nodes]
+    return {
+        "name": partition.name,
+        "default": partition.default,
+        "nodes": [n.name for n in nodes],
+        "max_time_s": partition.max_time_s,
+        "default_time_s": partition.default_time_s,
+        "state": "UP" if partition.up else "DOWN",
+        "cpus": sum(n.cpus for n in nodes),
+        "priority_tier": partition.priority_tier,
+        "hidden": False,
+    }
+
+
+def to_json(view: object) -> str:
+    return json.dumps(view, separators=(",", ":"))

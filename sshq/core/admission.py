@@ -1,0 +1,223 @@
+"""From a submission to a job, and from a plan to launches.
+
+A submission is checked whole before anything changes; what Slurm accepts and leaves pending (a partition that is down,
+a limit above the partition's) is accepted here too.  An array is one record until its tasks start: each task that starts
+gets a job id of its own, the last one keeps the array's.
+"""
+
+from dataclasses import replace
+from typing import NoReturn
+
+from sshq.core import dependency as dep
+from sshq.core.arrays import format_indices, parse_indices
+from sshq.core.cluster import Cluster
+from sshq.core.events import Planned, Start, Submitted
+from sshq.core.features import parse_constraint
+from sshq.core.lifecycle import Trigger
+from sshq.core.model import SEQ_PER_GENERATION, Job, JobSpec, Launch, ScriptBlob, SubmitToken
+from sshq.core.nodes import Node
+from sshq.core.placement import Step, judge, request_of
+from sshq.errors import RefusedError
+
+JOBS_MAX = 1_000_000  # live jobs and array records; beyond it submissions are refused, never lost
+
+
+def submit(cluster: Cluster, event: Submitted) -> int:
+    """Create the job and return its id."""
+    spec = resolve(cluster, event.spec)
+    tasks = parse_indices(event.array) if event.array is not None else None
+    if len(cluster.jobs) >= JOBS_MAX:
+        _refuse("Batch job submission failed: Slurm temporarily unable to accept job, sleeping and retrying", code="not_now")
+    job_id = cluster.new_job_id()
+    job = Job(
+        job_id=job_id,
+        spec=spec,
+        spec_id=job_id,
+        held="user" if event.held else None,
+        submit_at=event.now,
+        order=cluster.new_order(),
+        array_job_id=job_id if tasks is not None else None,
+        array_tasks=format_indices(tasks) if tasks is not None else None,
+    )
+    if tasks is not None:
+        cluster.array_sets[job_id] = tasks
+        cluster.array_members[job_id] = {job_id}
+    cluster.store_row(ScriptBlob(digest=spec.script, data=event.script))
+    if event.token:
+        cluster.store_row(SubmitToken(token=event.token, uid=spec.uid, job_id=job_id, at=event.now))
+    cluster.put_job(job)
+    cluster.count_environment(job, 1)
+    cluster.watch_dependency(job)
+    cluster.requeue_index(job_id, event.now)
+    return job_id
+
+
+def resolve(cluster: Cluster, spec: JobSpec) -> JobSpec:
+    """Return the spec with the defaults filled in, or refuse what can never run.
+
+    Raises:
+        RefusedError: with Slurm's text; nothing has changed.
+    """
+    partitions = spec.partitions
+    if not partitions:
+        if cluster.default_partition is None:
+            _refuse("Batch job submission failed: No partition specified or system default partition", code="unknown_partition")
+        partitions = (cluster.default_partition,)
+    for name in partitions:
+        if name not in cluster.partitions:
+            known = ", ".join(sorted(cluster.partitions)) or "none"
+            raise RefusedError(
+                f"invalid partition specified: {name}\nsbatch: error: Batch job submission failed: Invalid partition name specified",
+                code="unknown_partition",
+                hint=f"partitions are {known}",
+            )
+    limit = spec.time_limit_s
+    if limit is None:
+        first = cluster.partitions[partitions[0]]
+        limit = first.default_time_s if first.default_time_s is not None else first.max_time_s
+    spec = replace(spec, partitions=partitions, time_limit_s=limit if limit != -1 else None)
+    unknown = [n for n in (*spec.req_nodes, *spec.exc_nodes) if n not in cluster.nodes]
+    if unknown:
+        _refuse(
+            "Batch job submission failed: Invalid node name specified",
+            code="bad_request",
+            detail=(f"unknown: {','.join(unknown)}",),
+        )
+    _check_features(cluster, spec)
+    _check_dependency(cluster, spec)
+    _check_size(cluster, spec)
+    return spec
+
+
+def _check_features(cluster: Cluster, spec: JobSpec) -> None:
+    if not spec.features:
+        return
+    try:
+        constraint = parse_constraint(spec.features)
+    except ValueError as error:
+        _refuse("Batch job submission failed: Invalid feature specification", code="bad_request", detail=(str(error),))
+    known = frozenset().union(*(n.features for n in cluster.nodes.values())) if cluster.nodes else frozenset()
+    missing = sorted(constraint.names() - known)
+    if missing and all(n.known for n in cluster.nodes.values()):
+        detail = (f"no node has {', '.join(missing)}", f"features are: {', '.join(sorted(known)) or 'none'}")
+        _refuse("Batch job submission failed: Invalid feature specification", code="bad_request", detail=detail)
+
+
+def _check_dependency(cluster: Cluster, spec: JobSpec) -> None:
+    if not spec.dependency:
+        return
+    try:
+        dep.parse_dependency(spec.dependency)
+    except ValueError as error:
+        _refuse("Batch job submission failed: Job dependency problem", code="bad_request", detail=(str(error),))
+    del cluster  # an id that is not known here is accepted and never satisfied, as Slurm does
+
+
+def _check_size(cluster: Cluster, spec: JobSpec) -> None:
+    """Refuse what no node could hold even when idle, once every node's size is known."""
+    job = Job(job_id=0, spec=spec, spec_id=0, submit_at=0.0)
+    request = request_of(job)
+    nodes = [n for n in cluster.nodes.values() if set(n.config.partitions) & set(spec.partitions)]
+    if not nodes or any(not n.known for n in nodes):
+        return
+    rejections = []
+    for node in nodes:
+        rejection = judge(request, node, cluster.directories)
+        if rejection is None or rejection.step > Step.TOO_SMALL:
+            return
+        rejections.append(rejection)
+    if all(r.step <= Step.TOO_SMALL for r in rejections) and not _only_cpus(request.cpus, nodes):
+        detail = ("No node could run this job even when idle:", *(f"  {r.node}  {r.detail}" for r in rejections[:8]))
+        message = "Memory specification can not be satisfied" if _memory_is_why(request.memory_mib, nodes) else (
+            "Batch job submission failed: Requested node configuration is not available"
+        )  # fmt: skip
+        if message.startswith("Memory"):
+            message += "\nsbatch: error: Batch job submission failed: Requested node configuration is not available"
+        _refuse(message, code="bad_request", detail=detail, hint='sinfo -N -o "%N %c %m %f"')
+
+
+def _only_cpus(cpus: int, nodes: list[Node]) -> bool:
+    """Slurm accepts too many CPUs and leaves the job pending (PartitionConfig)."""
+    return all(cpus > n.cpus for n in nodes)
+
+
+def _memory_is_why(memory_mib: int, nodes: list[Node]) -> bool:
+    return all(memory_mib > n.memory_mib for n in nodes)
+
+
+def _refuse(message: str, *, code: str, detail: tuple[str, ...] = (), hint: str | None = None) -> NoReturn:
+    raise RefusedError(message, code=code, detail=detail, hint=hint)
+
+
+# ---- from a plan to launches -----------------------------------------------------------------------------------
+
+
+def launch_planned(cluster: Cluster, event: Planned) -> int:
+    """Allocate and order each start of a plan; returns how many."""
+    done = 0
+    for counter, start in enumerate(event.starts):
+        node = cluster.nodes.get(start.node)
+        if node is not None and node.usable and start.job_id in cluster.jobs:
+            _launch(cluster, start, node, event, counter)
+            done += 1
+    return done
+
+
+def _launch(cluster: Cluster, start: Start, node: Node, event: Planned, counter: int) -> None:
+    job = cluster.jobs[start.job_id]
+    if job.is_array_record:
+        job = split_task(cluster, job, cluster.array_sets[job.job_id].first() or 0)
+    answer = cluster.directories.answer(job.spec.work_dir, node.name)
+    private = job.spec.provable and not answer
+    launch = Launch(
+        id=cluster.new_launch_id(event.random, counter),
+        job_id=job.job_id,
+        attempt=job.attempt + 1,
+        node=node.name,
+        seq=node.record.generation * SEQ_PER_GENERATION + node.next_n,
+        epoch=cluster.epoch,
+        boot=node.record.boot,
+        spool_id=node.record.spool_id,
+        decided_at=event.now,
+        private_dir=private,
+    )
+    node.next_n += 1
+    job = replace(
+        cluster.move(job, Trigger.ALLOCATED),
+        reason="None",
+        attempt=job.attempt + 1,
+        launch_id=launch.id,
+        nodes=(node.name,),
+        slots=tuple(node.lowest_free_slots(job.spec.num_tasks)),
+        released=False,
+        start_at=event.now,
+        end_at=None,
+        exit_code=None,
+        exit_signal=None,
+        private_dir=private,
+        requeue_asked=False,
+        survivors=(),
+        note=None,
+    )
+    launch = replace(launch, slot=job.slots[0] if job.slots else 0)
+    cluster.pending.remove(job.job_id)
+    cluster.take_room(job)
+    cluster.put_job(job)
+    cluster.put_launch(launch)
+    cluster.start_effect(launch, job)
+
+
+def split_task(cluster: Cluster, record: Job, task: int) -> Job:
+    """Take one task out of an array record; the last one turns the record itself into the task."""
+    left = cluster.array_sets[record.job_id]
+    left.remove(task)
+    if not left:
+        del cluster.array_sets[record.job_id]
+        job = replace(record, array_task_id=task, array_tasks=None)
+        return cluster.put_job(job)
+    cluster.put_job(replace(record, array_tasks=format_indices(left)))
+    job_id = cluster.new_job_id()
+    job = replace(record, job_id=job_id, array_task_id=task, array_tasks=None)
+    cluster.array_members[record.job_id].add(job_id)
+    cluster.count_environment(job, 1)
+    return cluster.put_job(job)

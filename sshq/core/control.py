@@ -1,0 +1,220 @@
+"""Users' verbs on jobs: who may, what it does to each state, and what Slurm answers.
+
+A cancel of a pending job ends it here and now.  A cancel of a launched one is noted first, then ordered; the launch's
+own evidence ends it: never started, or started and killed, nothing between.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sshq.core.admission import resolve, split_task
+from sshq.core.cluster import Cluster
+from sshq.core.effects import Audit
+from sshq.core.events import JobsControlled, Selected
+from sshq.core.lifecycle import FINAL, State, Trigger
+from sshq.core.model import Job
+from sshq.errors import RefusedError
+
+SIGTERM, SIGKILL, SIGCONT, SIGSTOP = 15, 9, 18, 19
+INVALID_ID = "Invalid job id specified"
+DENIED = "Access/permission denied"
+COMPLETING = "Job/step already completing or completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What became of the request for one job.  `outcome`: done, signalled, cancelled, unknown, ended, denied, refused."""
+
+    job_id: int
+    array_task_id: int | None = None
+    outcome: str
+    message: str = ""
+
+
+def control(cluster: Cluster, event: JobsControlled) -> list[Answer]:
+    """Carry out one verb on each job named; one answer each, in order."""
+    answers: list[Answer] = []
+    for target in event.targets:
+        for job in _jobs_of(cluster, event, target, answers):
+            if not (event.admin or event.uid == job.spec.uid):
+                outcome, message = "denied", f"{DENIED} for job {job.job_id}"
+            else:
+                try:
+                    outcome, message = _VERBS[event.verb](cluster, event, job)
+                except RefusedError as error:
+                    outcome, message = "refused", error.message
+            answers.append(Answer(job_id=job.job_id, array_task_id=job.array_task_id, outcome=outcome, message=message))
+            cluster.emit(Audit(verb=event.verb, uid=event.uid, target=f"job {job.job_id}", result=outcome, detail=message))
+    return answers
+
+
+def _jobs_of(cluster: Cluster, event: JobsControlled, target: Selected, answers: list[Answer]) -> Iterator[Job]:
+    """The live records a target means; tasks of an array record are split off only where they must be."""
+    members = cluster.array_members.get(target.job_id)
+    if target.tasks is None:
+        if members:
+            found = [cluster.jobs[i] for i in sorted(members, reverse=True) if i in cluster.jobs]
+        else:
+            found = [cluster.jobs[target.job_id]] if target.job_id in cluster.jobs else []
+        if not found:
+            answers.append(Answer(job_id=target.job_id, outcome="unknown", message=INVALID_ID))
+        yield from found
+        return
+    if not members:
+        answers.append(Answer(job_id=target.job_id, outcome="unknown", message=INVALID_ID))
+        return
+    wanted = set(target.tasks)
+    for job_id in sorted(members):
+        job = cluster.jobs.get(job_id)
+        if job is None:
+            continue
+        if job.is_array_record:
+            if not (event.admin or event.uid == job.spec.uid):
+                yield job
+                continue
+            for task in sorted(wanted & set(cluster.array_sets[job_id])):
+                wanted.discard(task)
+                split = split_task(cluster, cluster.jobs[job_id], task)
+                yield split
+        elif job.array_task_id in wanted:
+            wanted.discard(job.array_task_id)
+            yield job
+
+
+def _cancel(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
+    if job.state in FINAL:
+        return "ended", COMPLETING
+    if event.signal is not None and event.signal != SIGKILL and job.state is not State.PENDING:
+        return _signal(cluster, event, job)
+    if job.state is State.PENDING:
+        if event.signal is not None and event.signal != SIGKILL:
+            return "refused", "Job is pending execution"
+        cluster.finish(replace(job, cancel_uid=event.uid, exit_code=0, reason="None"), Trigger.CANCELLED, event.now)
+        return "cancelled", ""
+    job = cluster.put_job(replace(job, cancel_uid=event.uid if job.cancel_uid is None else job.cancel_uid, requeue_asked=False))
+    signal = SIGKILL if event.signal == SIGKILL else SIGTERM
+    cluster.kill(job.launch_id, signal, batch_only=event.batch_only)
+    node = cluster.nodes.get(job.nodes[0])
+    if node is None or not node.connected:
+        return "cancelled", f"{job.nodes[0]} cannot be reached now; the cancel is kept and carried out when it can"
+    return "cancelled", ""
+
+
+def _signal(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
+    cluster.kill(job.launch_id, event.signal or SIGTERM, cancel=False, batch_only=event.batch_only, whole=event.whole)
+    return "signalled", ""
+
+
+def _hold(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
+    if job.state in FINAL:
+        return "ended", COMPLETING
+    admin_hold = event.admin and event.uid == 0 and job.spec.uid != 0 and not event.user_hold
+    cluster.put_job(replace(job, held="admin" if admin_hold else "user"))
+    if job.state is State.PENDING:
+        cluster.requeue_index(job.job_id, event.now)
+    return "done", ""
+
+
+def _release(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
+    if job.state in FINAL:
+        return "ended", COMPLETING
+    if job.held == "admin" and not event.admin:
+        return "denied", f"{DENIED} for job {job.job_id}"
+    cluster.put_job(replace(job, held=None, reason="None", refusals=0))
+    if job.state is State.PENDING:
+        cluster.requeue_index(job.job_id, event.now)
+    return "done", ""
+
+
+def _requeue(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
+    if job.state is State.PENDING:
+        return "refused", "Job is pending execution"
+    if job.spec.requeue == "no" and not event.admin:
+        return "refused", "Requested operation is presently disabled"
+    if job.state in FINAL:
+        if job.output_pending or not job.released:
+            return "refused", "Job is still completing"
+        job = replace(
+            cluster.move(job, Trigger.REQUEUED), restarts=job.restarts + 1, order=cluster.new_order(), start_at=None, end_at=None,
+            eligible_at=event.now, held="user" if event.hold else None, reason="None", cancel_uid=None,
+        )  # fmt: skip
+        cluster.put_job(job)
+        cluster.count_environment(job, 1)
+        cluster.requeue_index(job.job_id, event.now)
+        return "done", ""
+    cluster.put_job(replace(job, requeue_asked=True, requeue_held=event.hold))
+    cluster.kill(job.launch_id, SIGTERM)
+    return "done", ""
+
+
+def _suspend(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
+    if not event.admin or event.uid not in (0, job.spec.uid):
+        return "denied", f"{DENIED} for job {job.job_id}"
+    if job.state is not State.RUNNING:
+        return "refused", "Job is pending execution" if job.state is State.PENDING else COMPLETING
+    cluster.kill(job.launch_id, SIGSTOP, cancel=False, whole=True)
+    cluster.put_job(cluster.move(job, Trigger.STOPPED))
+    return "done", ""
+
+
+def _resume(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
+    if not event.admin or event.uid not in (0, job.spec.uid):
+        return "denied", f"{DENIED} for job {job.job_id}"
+    if job.state is not State.SUSPENDED:
+        return "refused", "Job is not suspended"
+    cluster.kill(job.launch_id, SIGCONT, cancel=False, whole=True)
+    cluster.put_job(cluster.move(job, Trigger.CONTINUED))
+    return "done", ""
+
+
+_SPEC_FIELDS = frozenset(
+    {"name", "partitions", "time_limit_s", "nice", "priority", "comment", "begin_at", "dependency", "features", "req_nodes",
+     "exc_nodes", "requeue", "array_limit", "deadline_at", "num_tasks", "cpus_per_task", "memory_mib"}
+)  # fmt: skip
+_WHILE_RUNNING = frozenset({"name", "time_limit_s", "comment", "requeue", "nice"})
+
+
+def _update(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
+    changes: dict[str, Any] = dict(event.changes or {})
+    if job.state in FINAL:
+        return "ended", COMPLETING
+    unknown = sorted(set(changes) - _SPEC_FIELDS)
+    if unknown:
+        return "refused", f"Update of this parameter is not supported: {unknown[0]}"
+    if job.state is not State.PENDING and set(changes) - _WHILE_RUNNING:
+        return "refused", "Job is no longer pending execution"
+    if event.uid != 0:
+        denied = _denied_to_users(job, changes)
+        if denied:
+            return "denied", f"{DENIED} for job {job.job_id}"
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    spec = replace(job.spec, **values)
+    if job.state is State.PENDING:
+        spec = resolve(cluster, spec)
+    elif "time_limit_s" in changes:
+        return "refused", "the time limit of a running job is kept on its node and cannot be changed there yet"
+    job = cluster.put_job(replace(job, spec=spec, spec_id=job.job_id))
+    if job.state is State.PENDING:
+        cluster.watch_dependency(job)
+        cluster.requeue_index(job.job_id, event.now)
+    return "done", ""
+
+
+def _denied_to_users(job: Job, changes: dict[str, Any]) -> bool:
+    """Users may lower, not raise: time limit and priority (nice below zero)."""
+    limit = changes.get("time_limit_s", job.spec.time_limit_s)
+    old = job.spec.time_limit_s
+    raised = "time_limit_s" in changes and old is not None and (limit is None or limit == -1 or limit > old)
+    return bool(raised or changes.get("nice", 0) < min(0, job.spec.nice) or changes.get("priority") is not None)
+
+
+_VERBS = {
+    "cancel": _cancel,
+    "hold": _hold,
+    "release": _release,
+    "requeue": _requeue,
+    "suspend": _suspend,
+    "resume": _resume,
+    "update": _update,
+}

@@ -1,0 +1,93 @@
+"""Orders to the outside.  Each is safe to repeat, names its launch, and leaves only after the commit that ordered it."""
+
+from dataclasses import dataclass
+
+from sshq.core.model import Job, Launch, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartLaunch:
+    """Send the launch to its node; dropped if the node has taken a new generation since."""
+
+    node: str
+    launch: Launch
+    job: Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FenceLaunch:
+    """Ask the arbiter: never, or already started?"""
+
+    node: str
+    launch_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillLaunch:
+    """Signal what the launch runs.  `cancel`: TERM, grace, KILL, strays too, and the record says cancelled."""
+
+    node: str
+    launch_id: str
+    seq: int
+    signal: int
+    cancel: bool = True
+    batch_only: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AckLaunches:
+    """Raise the node's floor to `high` with `open_seqs` still open, then remove the directories of `launch_ids`."""
+
+    node: str
+    high: int
+    open_seqs: tuple[int, ...]
+    launch_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BringOutput:
+    """Copy a private directory's output to the submit directory, as the submitter; then say so by `OutputReturned`."""
+
+    node: str
+    job: Job
+    launch_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProveDirectories:
+    """Ask a node that just connected about the directories pending jobs wait in."""
+
+    node: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropEnvironment:
+    """No job needs this environment file any more."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """A line for the audit file: who did what to what."""
+
+    verb: str
+    uid: int
+    target: str
+    result: str
+    detail: str = ""
+
+
+Effect = StartLaunch | FenceLaunch | KillLaunch | AckLaunches | BringOutput | ProveDirectories | DropEnvironment | Audit
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one event did: rows to commit, then effects to carry out, and the answer to who asked."""
+
+    rows: list[Row]
+    effects: list[Effect]
+    result: object = None

@@ -1,0 +1,217 @@
+"""What has happened, in the past tense.  Time, identity and randomness come in here and nowhere else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sshq.core.model import JobSpec, NodeConfig, NodeFacts, PartitionConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    now: float
+    spec: JobSpec
+    script: bytes
+    token: str | None = None
+    held: bool = False
+    array: str | None = None  # the tasks as an index text, without %N
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One decision of a scheduling pass: this job (or the next task of this array record) on this node."""
+
+    job_id: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    now: float
+    starts: tuple[Start, ...]
+    random: bytes  # at least 16; launch ids are hashed from it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEntry:
+    """One launch directory as a listing shows it."""
+
+    launch_id: str
+    seq: int = 0
+    job_id: int = 0
+    attempt: int = 0
+    go: str = ""  # "" none, "file" the supervisor's, "dir" the fence's
+    supervisor_alive: bool = False
+    job_alive: bool = False
+    pid: int | None = None
+    record: "EndRecord | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndRecord:
+    """An intact exit record.  `how`: exit, signal, never, timeout, cancel, output, …  (the runner's words)."""
+
+    how: str
+    code: int = 0
+    signal: int | None = None
+    why: str = ""
+    cancelled: bool = False
+    timed_out: bool = False
+    duration_s: float | None = None
+    start_wall_at: float | None = None
+    end_wall_at: float | None = None
+    cpu_time_s: float | None = None
+    survivors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConnected:
+    """The node took generation `generation`, listed its launches, and is ready."""
+
+    now: float
+    name: str
+    generation: int
+    boot: str
+    spool_id: str
+    machine_id: str
+    uid: int
+    facts: NodeFacts
+    facts_json: str
+    entries: tuple[NodeEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeListed:
+    """A sweep's listing; launches not in `sent` had not been written to this channel before it was asked for."""
+
+    now: float
+    name: str
+    generation: int
+    entries: tuple[NodeEntry, ...]
+    sent: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLost:
+    """The connection is gone or could not be made; says nothing about any job."""
+
+    now: float
+    name: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReported:
+    name: str
+    load: float | None
+    memory_free_mib: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchStarted:
+    now: float
+    launch_id: str
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchEnded:
+    now: float
+    launch_id: str
+    record: EndRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchRefused:
+    """The node refused the call before its arbiter was taken: nothing of it runs or ever will."""
+
+    now: float
+    launch_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FenceAnswered:
+    now: float
+    launch_id: str
+    won: bool
+    forgotten: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputReturned:
+    now: float
+    job_id: int
+    launch_id: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryProved:
+    now: float
+    path: str
+    node: str
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected:
+    """Jobs meant by a request: raw or array ids with their tasks (None: all of it)."""
+
+    job_id: int
+    tasks: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsControlled:
+    """A user's word on jobs: cancel, signal, hold, release, requeue, suspend, resume, update."""
+
+    now: float
+    verb: str
+    uid: int
+    admin: bool
+    targets: tuple[Selected, ...]
+    signal: int | None = None
+    batch_only: bool = False
+    whole: bool = False
+    hold: bool = False
+    user_hold: bool = False
+    changes: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeUpdated:
+    now: float
+    name: str
+    state: str  # drain, resume, down
+    reason: str | None
+    uid: int
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryLoaded:
+    now: float
+    nodes: tuple[NodeConfig, ...]
+    partitions: tuple[PartitionConfig, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePassed:
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgeAsked:
+    """Finished jobs leave the live queue: those older than `older_than_s`, beyond `keep`, or those named."""
+
+    now: float
+    older_than_s: float | None = None
+    keep: int | None = None
+    job_ids: tuple[int, ...] = ()
+
+
+Event = (
+    Submitted | Planned | NodeConnected | NodeListed | NodeLost | LoadReported | LaunchStarted | LaunchEnded
+    | LaunchRefused | FenceAnswered | OutputReturned | DirectoryProved | JobsControlled | NodeUpdated
+    | InventoryLoaded | TimePassed | PurgeAsked
+)  # fmt: skip

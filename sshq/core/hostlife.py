@@ -1,0 +1,133 @@
+"""Nodes joining, leaving, being drained; the inventory coming in.
+
+A host that is removed while it runs jobs stays, takes nothing new and goes with its last job.  Losing a connection
+changes what is known of a node and nothing about its jobs.
+"""
+
+from dataclasses import replace
+
+from sshq.core.cluster import Cluster
+from sshq.core.effects import Audit, ProveDirectories
+from sshq.core.events import DirectoryProved, InventoryLoaded, LoadReported, NodeConnected, NodeLost, NodeUpdated
+from sshq.core.lifecycle import State
+from sshq.core.model import NodeRecord, Outcome
+from sshq.core.nodes import Node
+from sshq.core.reconcile import take_first_listing
+from sshq.core.settle import settle
+from sshq.errors import RefusedError
+
+
+def load_inventory(cluster: Cluster, event: InventoryLoaded) -> None:
+    """Take the inventory as the new truth of hosts and partitions."""
+    wanted = {c.name: c for c in event.nodes}
+    for name, config in wanted.items():
+        node = cluster.nodes.get(name)
+        if node is None:
+            cluster.nodes[name] = Node(config=config, record=NodeRecord(name=name), since_at=event.now)
+        else:
+            if node.removed:
+                node.note = "not connected yet"
+            node.config, node.removed = config, False
+    for name in sorted(set(cluster.nodes) - set(wanted)):
+        node = cluster.nodes[name]
+        node.removed = True
+        node.config = replace(node.config, partitions=()) if not node.jobs else node.config
+        if not node.jobs and not cluster.node_launches.get(name):
+            del cluster.nodes[name]
+    cluster.partitions = {p.name: p for p in event.partitions}
+    cluster.default_partition = next((p.name for p in event.partitions if p.default), None)
+    cluster.schedule_wanted = True
+
+
+def connect(cluster: Cluster, event: NodeConnected) -> str | None:
+    """A node is ready: returns None, or the name of the node whose spool it turned out to share."""
+    node = cluster.nodes.get(event.name)
+    if node is None:
+        return "(removed)"
+    for other in cluster.nodes.values():
+        if other.name != event.name and other.connected and other.record.spool_id == event.spool_id:
+            node.note = f"the same machine as {other.name} (same spool); one of the two names must go"
+            return other.name
+    node.facts = event.facts
+    node.connected, node.note, node.since_at = True, "", event.now
+    node.next_n = 1
+    cluster.put_node_record(
+        node,
+        replace(
+            node.record, generation=event.generation, boot=event.boot, spool_id=event.spool_id, machine_id=event.machine_id,
+            account_uid=event.uid, facts=event.facts_json,
+        ),
+    )  # fmt: skip
+    take_first_listing(cluster, event.name, event.entries, event.now)
+    cluster.directories.forget_node(event.name)
+    paths = sorted({
+        job.spec.work_dir for job in map(cluster.jobs.__getitem__, cluster.pending) if job.spec.provable and not job.spec.anywhere
+    })  # fmt: skip
+    if paths:
+        cluster.emit(ProveDirectories(node=event.name, paths=tuple(paths)))
+    cluster.schedule_wanted = True
+    return None
+
+
+def lose(cluster: Cluster, event: NodeLost) -> None:
+    """The connection is gone, or there was none; `note` says why in words for people."""
+    node = cluster.nodes.get(event.name)
+    if node is None:
+        return
+    if node.connected:
+        node.since_at = event.now
+        cluster.directories.forget_node(event.name)
+    node.connected = False
+    node.note = event.note
+    node.load = node.memory_free_mib = None
+    if node.removed and not node.jobs and not cluster.node_launches.get(event.name):
+        del cluster.nodes[event.name]
+
+
+def report_load(cluster: Cluster, event: LoadReported) -> None:
+    node = cluster.nodes.get(event.name)
+    if node is not None:
+        node.load, node.memory_free_mib = event.load, event.memory_free_mib
+
+
+def note_directory(cluster: Cluster, event: DirectoryProved) -> None:
+    if event.node in cluster.nodes:
+        cluster.directories.record(event.path, event.node, shared=event.shared, now=event.now)
+        cluster.schedule_wanted = True
+
+
+def update(cluster: Cluster, event: NodeUpdated) -> str:
+    """Carry out scontrol update nodename=…; returns Slurm-like words.  Down asserts death: its launches end as NODE_FAIL."""
+    node = cluster.nodes.get(event.name)
+    if node is None:
+        raise RefusedError("Invalid node name specified", code="bad_request")
+    record = node.record
+    state = event.state.lower()
+    if state in ("resume", "idle", "undrain"):
+        record = replace(record, drain_reason=None, drain_by="", drain_at=None, down_asserted=False)
+    elif state in ("drain", "down", "fail"):
+        if not event.reason and not record.drain_reason:
+            raise RefusedError("You must specify a reason when DOWNING or DRAINING a node. Request denied", code="bad_request")
+        record = replace(
+            record, drain_reason=event.reason or record.drain_reason, drain_by=event.user, drain_uid=event.uid, drain_at=event.now,
+            down_asserted=state == "down",
+        )  # fmt: skip
+    else:
+        raise RefusedError("Invalid node state specified", code="bad_request")
+    cluster.put_node_record(node, record)
+    if state == "down" and not node.connected:
+        for launch_id in sorted(cluster.node_launches.get(event.name, ())):
+            launch = cluster.launches[launch_id]
+            settle(cluster, launch, Outcome.ASSERTED, event.now, why=f"{event.user} declared {event.name} down")
+    cluster.emit(Audit(verb=f"node {state}", uid=event.uid, target=event.name, result="done", detail=event.reason or ""))
+    cluster.schedule_wanted = True
+    return "done"
+
+
+def pending_directories(cluster: Cluster, node: str) -> list[str]:
+    """Directories that pending jobs wait in and that `node` has not answered for."""
+    paths = {
+        j.spec.work_dir for j in cluster.jobs.values()
+        if j.state is State.PENDING and j.spec.provable and cluster.directories.answer(j.spec.work_dir, node) is None
+    }  # fmt: skip
+    return sorted(paths)

@@ -1,0 +1,284 @@
+"""What the controller knows: jobs, launches, nodes, partitions, and what a job was asked to be.
+
+Every record is frozen; a change makes a new one, and the new one is also the row to be stored (`Changes.rows`).
+Units stand last in names: `_s` seconds, `_mib` mebibytes, `_at` seconds since the epoch, UTC.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from sshq.core.lifecycle import State
+
+Held = Literal["user", "admin"]
+Requeue = Literal["no", "yes", "always"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What was asked, as it was asked; it never changes with the job's fate (`scontrol update` makes a new one)."""
+
+    name: str
+    uid: int
+    user: str
+    gid: int
+    group: str
+    script: str  # digest of the script's bytes; the bytes are a blob of the store
+    environ: str  # digest of the environment; a 0600 file of the state directory, never in the database
+    kind: str = "script"
+    args: tuple[str, ...] = ()
+    command: str = ""  # what squeue and scontrol show
+    work_dir: str = "/"
+    submit_dir: str = "/"
+    submit_host: str = ""
+    std_out: str | None = None  # patterns, expanded at each launch
+    std_err: str | None = None
+    std_in: str | None = None
+    open_mode: Literal["append", "truncate"] | None = None
+    umask: int = 0o022
+    export: str | None = None  # the value of --export as given, for SLURM_EXPORT_ENV
+    partitions: tuple[str, ...] = ()
+    time_limit_s: int | None = None  # None: no limit
+    num_nodes: int = 1
+    num_tasks: int = 1
+    ntasks_given: bool = False
+    ntasks_per_node: int | None = None
+    cpus_per_task: int = 1
+    cpus_per_task_given: bool = False
+    memory_mib: int | None = None  # per node
+    memory_per_cpu_mib: int | None = None
+    req_nodes: tuple[str, ...] = ()
+    exc_nodes: tuple[str, ...] = ()
+    features: str | None = None
+    exclusive: bool = False
+    nice: int = 0
+    priority: int | None = None  # --priority as given
+    begin_at: float | None = None
+    deadline_at: float | None = None
+    dependency: str | None = None
+    kill_on_invalid_dep: bool = False
+    requeue: Requeue = "yes"  # Slurm's JobRequeue=1
+    retries: int = 0
+    signal: tuple[int, int, bool] | None = None  # number, seconds before the limit, batch shell only
+    comment: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    anywhere: bool = False  # --anywhere: a host that does not share the directory is as good
+    provable: bool = False  # the directory existed at submission, so hosts can be asked whether they share it
+    array_limit: int | None = None  # %N
+    array_text: str | None = None  # as given
+    array_min: int = 0
+    array_max: int = 0
+    array_step: int = 1
+    array_count: int = 0
+
+
+class Outcome(Enum):
+    """How one launch ended, as evidence told it."""
+
+    EXITED = "exited"  # an intact exit record of this very launch
+    NEVER_STARTED = "never_started"  # the node refused it, or our fence won `go`
+    REBOOTED = "rebooted"  # the boot tag changed and no record was left
+    LOST = "lost"  # supervisor and job are gone without a record: it may have run
+    SPOOL_LOST = "spool_lost"  # the spool is not the one it was launched into
+    ASSERTED = "asserted"  # an administrator said the node is dead (audited)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job, or an array's record of tasks not yet started (`array_tasks` is then their index text)."""
+
+    job_id: int
+    spec: JobSpec
+    spec_id: int  # the job whose row holds the spec: array tasks share their array's
+    state: State = State.PENDING
+    reason: str = "None"  # Slurm's word; only while pending or final
+    held: Held | None = None
+    array_job_id: int | None = None
+    array_task_id: int | None = None
+    array_tasks: str | None = None
+    submit_at: float
+    eligible_at: float | None = None
+    start_at: float | None = None
+    end_at: float | None = None
+    order: int = 0  # place in the FIFO of its priority; a retried job goes to the end
+    attempt: int = 0  # number of the newest launch; 0 before the first
+    launch_id: str | None = None  # the newest launch
+    nodes: tuple[str, ...] = ()
+    slots: tuple[int, ...] = ()  # of its node; the first is SSHQ_SLOT
+    released: bool = True  # False while it holds an allocation
+    restarts: int = 0  # requeues and retries that have happened
+    failures: int = 0  # attempts that ended FAILED and were retried
+    refusals: int = 0  # node refusals in a row: after three it is held
+    last_refused_by: str | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    cancel_uid: int | None = None  # a cancel was asked for and is not yet settled, or has been
+    requeue_asked: bool = False
+    requeue_held: bool = False
+    invalid_dependency: bool = False
+    output_pending: bool = False  # its private output is not home yet
+    cpu_time_s: float | None = None
+    max_rss_kib: int | None = None
+    private_dir: bool = False
+    note: str | None = None
+    survivors: tuple[str, ...] = ()
+
+    @property
+    def is_array_record(self) -> bool:
+        return self.array_tasks is not None
+
+    @property
+    def cpus(self) -> int:
+        return self.spec.num_tasks * self.spec.cpus_per_task
+
+    def memory_on_node_mib(self) -> int:
+        """Memory it takes on its node in MiB; 0 where none was asked."""
+        if self.spec.memory_mib is not None:
+            return self.spec.memory_mib
+        return (self.spec.memory_per_cpu_mib or 0) * self.cpus
+
+
+class LaunchState(Enum):
+    INTENT = "intent"  # decided and stored; whether it reached the node is not known
+    RUNNING = "running"  # the node said it started
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One execution of one attempt on one node: the key of everything that happens there."""
+
+    id: str  # 32 hex digits
+    job_id: int
+    attempt: int
+    node: str
+    seq: int  # generation * SEQ_PER_GENERATION + n
+    epoch: int
+    boot: str  # the boot tag it was decided for
+    spool_id: str
+    slot: int = 0
+    state: LaunchState = LaunchState.INTENT
+    outcome: Outcome | None = None
+    decided_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    pid: int | None = None
+    private_dir: bool = False
+    fencing: bool = False  # our own fence is on its way: its win is not the node's refusal
+
+
+SEQ_PER_GENERATION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounting:
+    """One row a launch, written in the transaction that settles it and never again."""
+
+    launch_id: str
+    job_id: int
+    attempt: int
+    node: str
+    state: State  # what this attempt came to, even if the job was then retried
+    outcome: Outcome
+    start_at: float | None
+    end_at: float
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    cpu_time_s: float | None = None
+    max_rss_kib: int | None = None
+    cancelled_by: int | None = None
+    detail: str = ""
+    survivors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """What must outlive the controller about a node."""
+
+    name: str
+    generation: int = 0
+    boot: str = ""
+    spool_id: str = ""
+    machine_id: str = ""
+    account_uid: int = -1
+    drain_reason: str | None = None
+    drain_by: str = ""
+    drain_uid: int = 0
+    drain_at: float | None = None
+    down_asserted: bool = False
+    facts: str = ""  # JSON of the last probe, so that an unreachable node still has a size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """What the inventory says of a node, plus what it leaves to the probe (None)."""
+
+    name: str
+    address: str = ""
+    port: int = 22
+    account: str = ""
+    transport: str = "ssh"
+    slots: int | None = None
+    cpus: int | None = None
+    memory_mib: int | None = None
+    features: tuple[str, ...] = ()
+    weight: int = 1
+    partitions: tuple[str, ...] = ()
+    nice: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionConfig:
+    name: str
+    nodes: tuple[str, ...] = ()
+    default: bool = False
+    max_time_s: int | None = None
+    default_time_s: int | None = None
+    up: bool = True
+    priority_tier: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What the probe found; the scheduler needs only the first four."""
+
+    cpus: int = 1
+    memory_mib: int = 0
+    arch: str = ""
+    os: str = ""
+    kernel: str = ""
+    sockets: int = 1
+    cores: int = 1
+    threads: int = 1
+    tmp_disk_mib: int = 0
+    boot_at: float | None = None
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptBlob:
+    """A script's bytes, stored once under their digest."""
+
+    digest: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitToken:
+    """Makes a repeated submit one job."""
+
+    token: str
+    uid: int
+    job_id: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """The job leaves the live queue; its history stays."""
+
+    job_id: int
+
+
+Row = Job | Launch | Accounting | NodeRecord | ScriptBlob | SubmitToken | Purged

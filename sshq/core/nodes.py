@@ -1,0 +1,86 @@
+"""A node as the scheduler sees it: its size, what is taken, whether it may be used, and why not.
+
+Unreachable is a flag of the node, never a verdict on its jobs: their slots stay taken until evidence comes.
+"""
+
+from dataclasses import dataclass, field
+
+from sshq.core.model import NodeConfig, NodeFacts, NodeRecord
+
+
+@dataclass(slots=True)
+class Node:
+    """The one mutable record of the core: it is rebuilt at each start from the inventory, the store and the jobs."""
+
+    config: NodeConfig
+    record: NodeRecord
+    facts: NodeFacts | None = None
+    connected: bool = False
+    listed: bool = False
+    removed: bool = False  # gone from the inventory, still holding jobs: it drains, then it is forgotten
+    note: str = "not connected yet"
+    since_at: float = 0.0
+    load: float | None = None
+    memory_free_mib: int | None = None
+    last_busy_at: float | None = None
+    next_n: int = 1
+    slots_taken: set[int] = field(default_factory=set)
+    cpus_taken: int = 0
+    memory_taken_mib: int = 0
+    exclusive: bool = False
+    jobs: set[int] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def slots(self) -> int:
+        """Places for tasks: `sshq_slots`, else as many as CPUs."""
+        return self.config.slots if self.config.slots is not None else self.cpus
+
+    @property
+    def cpus(self) -> int:
+        """CPUs to give away: `sshq_cpus`, else the probe's, and never fewer than the slots the inventory promises."""
+        if self.config.cpus is not None:
+            return self.config.cpus
+        probed = self.facts.cpus if self.facts else 0
+        return max(probed, self.config.slots or 0)
+
+    @property
+    def memory_mib(self) -> int:
+        """Memory to give away in MiB; 0 while unknown."""
+        if self.config.memory_mib is not None:
+            return self.config.memory_mib
+        return self.facts.memory_mib if self.facts else 0
+
+    @property
+    def features(self) -> frozenset[str]:
+        return frozenset(self.config.features) | frozenset(self.facts.features if self.facts else ())
+
+    @property
+    def known(self) -> bool:
+        """Whether its size is known: it has answered a probe at least once."""
+        return self.facts is not None
+
+    @property
+    def usable(self) -> bool:
+        return self.connected and not self.removed and not self.record.drain_reason and not self.record.down_asserted
+
+    @property
+    def free_slots(self) -> int:
+        return self.slots - len(self.slots_taken)
+
+    def lowest_free_slots(self, count: int) -> list[int]:
+        return [i for i in range(self.slots) if i not in self.slots_taken][:count]
+
+    def state_name(self) -> str:
+        """IDLE, MIXED, ALLOCATED, DOWN or UNKNOWN, without flags."""
+        if self.record.down_asserted:
+            return "DOWN"
+        if not self.known:
+            return "UNKNOWN"
+        if not self.jobs:
+            return "IDLE"
+        full = self.cpus_taken >= self.cpus or self.free_slots <= 0 or self.exclusive
+        return "ALLOCATED" if full else "MIXED"

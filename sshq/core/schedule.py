@@ -1,0 +1,169 @@
+"""A scheduling pass: which pending jobs start where, now.
+
+Groups of equal requests are walked by the priority of their heads.  A head that does not fit closes its group for this
+pass.  The first group that is blocked for want of room in a partition reserves one node there: until its head fits,
+lower jobs may not fill that node, so that a large job is not passed over for ever by small ones (waiting never lowers a
+job's chance).  All other nodes stay open to whoever fits.
+
+The pass reads the live indexes and changes nothing but the reasons it finds; the plan is applied as an event.
+"""
+
+import heapq
+from dataclasses import dataclass
+
+from sshq.core.cluster import Cluster
+from sshq.core.events import Start
+from sshq.core.model import Job
+from sshq.core.nodes import Node
+from sshq.core.placement import Request, Step, judge
+
+STARTS_MAX = 512  # a pass; the rest comes in the next, so that no single transaction grows without bound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    starts: tuple[Start, ...]
+    more: bool = False  # stopped at STARTS_MAX
+
+
+@dataclass(slots=True)
+class _Room:
+    """What this pass has already given away on a node, on top of what the node itself knows."""
+
+    slots: int = 0
+    cpus: int = 0
+    memory_mib: int = 0
+    exclusive: bool = False
+
+
+class _Pass:
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.given: dict[str, _Room] = {}
+        self.reserved: dict[str, Request] = {}  # partition key -> who reserved; node -> request
+        self.reserved_partitions: set[tuple[str, ...]] = set()
+        self.array_room: dict[int, int] = {}
+        self.free = [n for n in cluster.nodes.values() if n.usable and n.free_slots > 0]
+
+    def fits(self, request: Request, node: Node) -> bool:
+        holder = self.reserved.get(node.name)
+        if holder is not None and holder is not request:
+            return False
+        if judge(request, node, self.cluster.directories) is not None:
+            return False
+        room = self.given.get(node.name)
+        if room is None:
+            return True
+        return (
+            not room.exclusive
+            and not (request.exclusive and room.slots)
+            and request.slots <= node.free_slots - room.slots
+            and request.cpus <= node.cpus - node.cpus_taken - room.cpus
+            and request.memory_mib <= node.memory_mib - node.memory_taken_mib - room.memory_mib
+        )
+
+    def take(self, request: Request, node: Node) -> None:
+        room = self.given.setdefault(node.name, _Room())
+        room.slots += request.slots
+        room.cpus += request.cpus
+        room.memory_mib += request.memory_mib
+        room.exclusive = room.exclusive or request.exclusive
+        if node.free_slots - room.slots <= 0:
+            self.free.remove(node)
+
+    def node_for(self, request: Request) -> Node | None:
+        fitting = [n for n in self.free if self.fits(request, n)]
+        return min(
+            fitting,
+            key=lambda n: (n.config.weight, n.free_slots - self.given[n.name].slots if n.name in self.given else n.free_slots, n.name),
+            default=None,
+        )  # fmt: skip
+
+    def block(self, request: Request) -> None:
+        """Note why the group's head waits; the first in its partitions reserves the emptiest node that could hold it."""
+        reason, candidates = why_blocked(self.cluster, request)
+        self.cluster.pending.blocked[request] = reason
+        if reason == "Resources" and request.partitions not in self.reserved_partitions:
+            open_nodes = [n for n in candidates if n.name not in self.reserved]
+            node = max(open_nodes, key=lambda n: (n.free_slots, n.name), default=None)
+            if node is not None:
+                self.reserved[node.name] = request
+                self.reserved_partitions.add(request.partitions)
+
+    def array_may_start(self, job: Job) -> bool:
+        if not job.is_array_record or job.spec.array_limit is None:
+            return True
+        left = self.array_room.get(job.job_id)
+        if left is None:
+            left = job.spec.array_limit - self.cluster.array_running(job.job_id)
+        if left <= 0:
+            return False
+        self.array_room[job.job_id] = left - 1
+        return True
+
+
+def why_blocked(cluster: Cluster, request: Request) -> tuple[str, list[Node]]:
+    """Return Slurm's reason for a request no node takes now, and the nodes that are only busy."""
+    limit = cluster.limit_reason(request)
+    if limit:
+        return limit, []
+    step, busy, down = Step.NOT_ASKED, [], []
+    for node in cluster.nodes.values():
+        rejection = judge(request, node, cluster.directories)
+        if rejection is None or rejection.step is Step.BUSY:
+            busy.append(node)
+            step = Step.BUSY
+            continue
+        step = max(step, rejection.step)
+        if rejection.step is Step.UNAVAILABLE:
+            down.append(node.name)
+    if step is Step.BUSY:
+        return "Resources", busy
+    if down:
+        return f"ReqNodeNotAvail, UnavailableNodes:{cluster.fold(down)}", []
+    if step is Step.DIRECTORY:
+        return "Resources", []
+    return ("PartitionConfig" if step is Step.TOO_SMALL else "BadConstraints"), []
+
+
+def schedule(cluster: Cluster, now: float) -> Plan:
+    """Return what may start now.  Cost: groups × free nodes, plus one look for each start.
+
+    `now` is not needed by today's rules; time limits against reservations will use it.
+    """
+    del now
+    run = _Pass(cluster)
+    starts: list[Start] = []
+    pending = cluster.pending
+    heads = [(group[0], i, 0) for i, group in enumerate(pending.groups.values())]
+    requests = list(pending.groups)
+    heapq.heapify(heads)
+    while heads and len(starts) < STARTS_MAX:
+        key, i, at = heapq.heappop(heads)
+        request = requests[i]
+        group = pending.groups[request]
+        job = cluster.jobs[key[2]]
+        reason = cluster.limit_reason(request)
+        if reason:
+            pending.blocked[request] = reason
+            continue
+        if not run.free:
+            pending.blocked[request] = why_blocked(cluster, request)[0]
+            continue
+        tasks_left = cluster.array_left(job) if job.is_array_record else 1
+        blocked = False
+        while tasks_left and len(starts) < STARTS_MAX:
+            if not run.array_may_start(job):
+                break
+            node = run.node_for(request)
+            if node is None:
+                blocked = True
+                break
+            run.take(request, node)
+            starts.append(Start(job_id=job.job_id, node=node.name))
+            tasks_left -= 1
+        if blocked:
+            run.block(request)
+        elif at + 1 < len(group):
+            heapq.heappush(heads, (group[at + 1], i, at + 1))
+    return Plan(starts=tuple(starts), more=len(starts) >= STARTS_MAX)

@@ -1,0 +1,197 @@
+"""The end of a launch, and what it makes of its job.
+
+One transaction: the launch is closed, its accounting row written, the room freed, dependents woken, and it is decided
+whether the job is over, retried (`--retries`) or requeued.  So a FAILED that will be retried is never visible, and
+`--wait` and `afternotok` cannot fire early.  A second reading of the same evidence finds the launch closed and changes
+nothing.  Only the newest launch of a job moves the job.
+"""
+
+from dataclasses import replace
+
+from sshq.core.cluster import Cluster
+from sshq.core.effects import BringOutput
+from sshq.core.events import EndRecord, FenceAnswered, LaunchEnded, LaunchRefused, LaunchStarted, OutputReturned
+from sshq.core.lifecycle import FINAL, State, Trigger
+from sshq.core.model import Accounting, Job, Launch, LaunchState, Outcome
+
+REFUSALS_MAX = 3  # node refusals in a row until the job is held, as Slurm holds after launch failures
+HELD_AFTER_REFUSALS = "launch failed requeued held"
+SIGKILL = 9
+
+
+def note_start(cluster: Cluster, event: LaunchStarted) -> None:
+    launch = cluster.launches.get(event.launch_id)
+    if launch is None or launch.state is LaunchState.RUNNING:
+        return
+    cluster.put_launch(replace(launch, state=LaunchState.RUNNING, started_at=event.now, pid=event.pid, fencing=False))
+    job = cluster.jobs.get(launch.job_id)
+    if job is not None and job.launch_id == launch.id and job.state is State.CONFIGURING:
+        cluster.put_job(replace(cluster.move(job, Trigger.LAUNCHED), start_at=event.now, refusals=0, last_refused_by=None))
+        cluster.wake_dependents(job, event.now)
+
+
+def note_end(cluster: Cluster, event: LaunchEnded) -> bool:
+    """An intact record: returns whether it was news."""
+    launch = cluster.launches.get(event.launch_id)
+    if launch is None:
+        return False
+    if event.record.how == "never":
+        settle(
+            cluster, launch, Outcome.NEVER_STARTED, event.now, why=event.record.why or "stopped before the start", by_node=False
+        )
+        return True
+    settle(cluster, launch, Outcome.EXITED, event.now, record=event.record)
+    return True
+
+
+def note_refusal(cluster: Cluster, event: LaunchRefused) -> None:
+    launch = cluster.launches.get(event.launch_id)
+    if launch is not None:
+        settle(cluster, launch, Outcome.NEVER_STARTED, event.now, why=event.why, by_node=not launch.fencing)
+
+
+def note_fence(cluster: Cluster, event: FenceAnswered) -> None:
+    """Won: it never starts.  Lost: a listing will tell what became of it.  Forgotten: the node had settled it."""
+    launch = cluster.launches.get(event.launch_id)
+    if launch is None:
+        return
+    if event.forgotten:
+        settle(cluster, launch, Outcome.LOST, event.now, why="the node had already settled and forgotten it")
+    elif event.won:
+        settle(cluster, launch, Outcome.NEVER_STARTED, event.now, why="fenced", by_node=False)
+
+
+def note_output(cluster: Cluster, event: OutputReturned) -> None:
+    job = cluster.jobs.get(event.job_id)
+    if job is None or not job.output_pending or job.launch_id != event.launch_id:
+        return
+    note = f"output not brought home: {event.problem}; sshq logs {job.job_id}" if event.problem else job.note
+    cluster.put_job(replace(job, output_pending=False, note=note))
+    if not event.problem and job.nodes:
+        cluster.acknowledge(job.nodes[0], (event.launch_id,))
+
+
+def settle(
+    cluster: Cluster, launch: Launch, outcome: Outcome, now: float, *,
+    record: EndRecord | None = None, why: str = "", by_node: bool = False,
+) -> None:  # fmt: skip
+    """Close `launch` with its evidence and move its job."""
+    job = cluster.jobs.get(launch.job_id)
+    started = launch.started_at
+    ended = now
+    if record is not None and record.duration_s is not None:
+        if started is None:
+            started = max(launch.decided_at, now - record.duration_s)
+        ended = min(now, max(started, started + record.duration_s))
+    closed = replace(launch, state=LaunchState.SETTLED, outcome=outcome, started_at=started, ended_at=ended)
+    cluster.put_launch(closed)
+    trigger, code, signal = _read(record, outcome, job)
+    state = _STATE_OF.get(trigger, State.PENDING)
+    cluster.store_row(
+        Accounting(
+            launch_id=launch.id, job_id=launch.job_id, attempt=launch.attempt, node=launch.node, state=state, outcome=outcome,
+            start_at=started, end_at=ended, exit_code=code, exit_signal=signal,
+            cpu_time_s=record.cpu_time_s if record else None,
+            cancelled_by=job.cancel_uid if job and trigger is Trigger.CANCELLED else None,
+            detail=why, survivors=record.survivors if record else (),
+        )
+    )  # fmt: skip
+    newest = job is not None and job.launch_id == launch.id and job.state not in FINAL and job.state is not State.PENDING
+    if job is not None and newest:
+        job = replace(job, exit_code=code, exit_signal=signal, end_at=ended, start_at=started or job.start_at)
+        if record is not None:
+            job = replace(job, cpu_time_s=record.cpu_time_s, survivors=record.survivors)
+        _move(cluster, job, closed, trigger, outcome, now, why=why, by_node=by_node)
+    pending = job is not None and cluster.jobs[launch.job_id].output_pending
+    if pending and job is not None:
+        cluster.emit(BringOutput(node=launch.node, job=cluster.jobs[launch.job_id], launch_id=launch.id))
+    else:
+        cluster.acknowledge(launch.node, (launch.id,))
+
+
+_STATE_OF = {
+    Trigger.EXITED_ZERO: State.COMPLETED,
+    Trigger.EXITED_NONZERO: State.FAILED,
+    Trigger.MEMORY_EXCEEDED: State.OUT_OF_MEMORY,
+    Trigger.CANCELLED: State.CANCELLED,
+    Trigger.TIME_LIMIT: State.TIMEOUT,
+    Trigger.NODE_LOST: State.NODE_FAIL,
+}
+
+
+def _read(record: EndRecord | None, outcome: Outcome, job: Job | None) -> tuple[Trigger, int | None, int | None]:
+    """What the evidence says: trigger, exit code, signal."""
+    if outcome is Outcome.NEVER_STARTED:
+        cancelled = job is not None and job.cancel_uid is not None
+        return (Trigger.CANCELLED if cancelled else Trigger.LAUNCH_FAILED), (0 if cancelled else None), None
+    if record is None:
+        return Trigger.NODE_LOST, None, None
+    if record.how == "output":
+        return Trigger.EXITED_NONZERO, 0, 53  # Slurm: FAILED 0:53, the output file could not be opened
+    if record.timed_out:
+        return Trigger.TIME_LIMIT, 0, None if record.code == 0 and not record.signal else record.signal or 0
+    clean = record.code == 0 and not record.signal
+    if record.cancelled:
+        return Trigger.CANCELLED, 0, record.signal or 15
+    if clean:
+        return Trigger.EXITED_ZERO, 0, None
+    return Trigger.EXITED_NONZERO, record.code if not record.signal else 0, record.signal
+
+
+def _move(
+    cluster: Cluster, job: Job, launch: Launch, trigger: Trigger, outcome: Outcome, now: float, *, why: str, by_node: bool
+) -> None:  # fmt: skip
+    """Retry, requeue, hold or end: decided here and nowhere else."""
+    wanted = job.cancel_uid is None
+    again_after_loss = job.spec.requeue == "always" or (outcome is Outcome.REBOOTED and job.spec.requeue == "yes")
+    if outcome is Outcome.NEVER_STARTED and wanted:
+        _again_unstarted(cluster, job, launch, now, why=why, by_node=by_node)
+    elif job.requeue_asked and trigger in (Trigger.CANCELLED, Trigger.EXITED_NONZERO, Trigger.NODE_LOST):
+        _again(cluster, replace(job, cancel_uid=None), trigger, now, held=job.requeue_held)
+    elif trigger is Trigger.NODE_LOST and wanted and again_after_loss:
+        _again(cluster, job, trigger, now)
+    elif trigger is Trigger.EXITED_NONZERO and wanted and job.failures < job.spec.retries:
+        _again(cluster, replace(job, failures=job.failures + 1), trigger, now)
+    else:
+        if trigger is Trigger.NODE_LOST and job.cancel_uid is not None:
+            trigger = Trigger.CANCELLED
+        reason = _final_reason(trigger, job)
+        # A private directory's output comes home before anybody is told that the job is over.
+        home = job.private_dir and outcome is Outcome.EXITED
+        job = replace(job, reason=reason, output_pending=home, note=why or job.note)
+        cluster.finish(job, trigger, now)
+
+
+def _final_reason(trigger: Trigger, job: Job) -> str:
+    if trigger is Trigger.EXITED_NONZERO:
+        if job.exit_signal == SIGKILL:
+            return "JobLaunchFailure"  # Slurm's word for a batch script that was killed
+        return f"RaisedSignal:{job.exit_signal}" if job.exit_signal else "NonZeroExitCode"
+    if trigger is Trigger.TIME_LIMIT:
+        return "TimeLimit"
+    return "NodeDown" if trigger is Trigger.NODE_LOST else "None"
+
+
+def _again_unstarted(cluster: Cluster, job: Job, launch: Launch, now: float, *, why: str, by_node: bool) -> None:
+    """It provably never ran: back to the queue in its old place; a job that nodes keep refusing is held."""
+    job = cluster.release_room(cluster.move(job, Trigger.LAUNCH_FAILED), now)
+    refusals = job.refusals + 1 if by_node else job.refusals
+    job = replace(job, refusals=refusals, start_at=None, end_at=None, exit_code=None, last_refused_by=launch.node)
+    if refusals >= REFUSALS_MAX:
+        job = replace(job, held="user", reason=HELD_AFTER_REFUSALS, note=f"{launch.node} refused it: {why}", refusals=0)
+    elif by_node:
+        job = replace(job, note=f"{launch.node} refused it: {why}")
+    cluster.put_job(job)
+    cluster.requeue_index(job.job_id, now)
+
+
+def _again(cluster: Cluster, job: Job, trigger: Trigger, now: float, *, held: bool = False) -> None:
+    """Final and at once pending again, at the end of its class; nobody ever sees the final state."""
+    ended = cluster.release_room(cluster.move(job, trigger), now)
+    job = replace(
+        cluster.move(ended, Trigger.REQUEUED),
+        restarts=job.restarts + 1, order=cluster.new_order(), start_at=None, end_at=None, eligible_at=now,
+        held="user" if held else None, requeue_asked=False, requeue_held=False, reason="None",
+    )  # fmt: skip
+    cluster.put_job(job)
+    cluster.requeue_index(job.job_id, now)

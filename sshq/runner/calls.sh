@@ -1,0 +1,400 @@
+#!/bin/sh
+# What a controller may ask: one function a call, named in sshq/runner/calls.py.  See runner.sh.
+# shellcheck disable=SC2034,SC2153 # variables shared with the other parts of the program
+
+# ---------------------------------------------------------------- calls: the last word proves that all of it arrived
+
+call_ping() { # TAG END
+    [ $# -eq 2 ] && [ "$2" = "END-$1" ] || return 0
+    now
+    say "P $1 $UPTIME"
+}
+
+call_load() { # TAG END
+    [ $# -eq 2 ] && [ "$2" = "END-$1" ] || return 0
+    read -r LOAD1 _ </proc/loadavg
+    FREE=-
+    while read -r KEY VALUE _; do
+        if [ "$KEY" = MemAvailable: ]; then FREE=$VALUE && break; fi
+    done </proc/meminfo
+    now
+    say "O $1 $LOAD1 $FREE $UPTIME"
+}
+
+# call_reserve TAG OLD NEW HIGH "OPEN..." END: a new generation, if the node is where the caller thinks it is.
+call_reserve() {
+    [ $# -eq 6 ] && [ "$6" = "END-$1" ] || return 0
+    read_gen
+    OK=0
+    if [ "$GEN" = "$2" ] && [ "$3" -gt "$GEN" ]; then
+        # The floor first: a crash in between closes only what the store does not hold open.
+        raise_floor "$4" "$5" && printf '%s\n' "$3" >|"gen.$$.new" && mv -f "gen.$$.new" gen && OK=1
+        [ "$OK" = 1 ] || {
+            say "E $1 reserve floor or gen could not be written"
+            return 0
+        }
+        GEN=$3
+    fi
+    read_floor
+    say "R $1 $OK $GEN $FLOOR"
+}
+
+refuse() { # ID WHY: the rest of the copies that this runner may still hold are refused as well
+    REFUSED="$REFUSED$1:$2 "
+    say "N $1 $2"
+}
+
+# call_part ID N KIND FIRST CHUNK END: a piece of a large launch, ahead of it and in order.
+call_part() {
+    [ $# -eq 6 ] && [ "$6" = "END-$1" ] && is_id "$1" && is_number "$2" || return 0
+    [ ! -e "a/$1.exit" ] && [ ! -e "a/$1.go" ] || return 0 # what is claimed is not written to again
+    case $3 in req | env | script) ;; *) return 0 ;; esac
+    eval "SEEN=\${part_$1:-0}"
+    [ "$2" -eq 1 ] || [ "$SEEN" = $(($2 - 1)) ] || return 0
+    if [ "$4" = 1 ]; then printf '%s' "$5" >|"a/$1.$3"; else printf '%s' "$5" >>"a/$1.$3"; fi || set -- "$1" full
+    eval "part_$1=\$2"
+} 2>/dev/null
+
+# call_launch ID SEQ UID BOOT PARTS REQ ENV SCRIPT END.  Each refusal but `floor` means: it never starts, and no other copy
+# of this call starts it either.
+call_launch() {
+    [ $# -eq 9 ] && [ "$9" = "END-$1" ] && is_id "$1" && is_number "$2" || return 0
+    if [ -e "a/$1.exit" ]; then # said before; a job that has run must never be called refused
+        entry "$1"
+        say "Q $ENTRY"
+        return 0
+    fi
+    case $REFUSED in *" $1:"*)
+        STAGE=${REFUSED#*" $1:"}
+        say "N $1 ${STAGE%% *}"
+        return 0
+        ;;
+    esac
+    if [ -e "a/$1.go" ]; then say "N $1 go-lost" && return 0; fi
+    if is_settled "$2"; then say "N $1 floor" && return 0; fi
+    if [ "$3" != "$UID_HERE" ]; then refuse "$1" uid && return 0; fi
+    if [ "$4" != "$BOOT" ]; then refuse "$1" boot && return 0; fi
+    [ -e spool_id ] || { say "E - spool it is gone" && return 0; }
+    eval "SEEN=\${part_$1:-0}; unset part_$1"
+    if [ "$5" != "$SEEN" ] && [ "$5" != 0 ]; then
+        if [ "$SEEN" = full ]; then abandon "$1" space; else abandon "$1" parts; fi
+    elif ! printf '%1023s\n' '' >"a/$1.exit" || [ ! -s "a/$1.exit" ]; then
+        abandon "$1" space
+    elif [ "$5" = 0 ] && ! { printf '%s' "$6" >|"a/$1.req" && printf '%s' "$7" >|"a/$1.env" && printf '%s' "$8" >|"a/$1.script"; }; then
+        abandon "$1" space
+    elif [ ! -s "a/$1.req" ]; then
+        abandon "$1" space
+    elif ! ensure_spawner; then
+        abandon "$1" spawner
+    else
+        printf 'supervise %s END-%s\n' "$1" "$1" >&7
+    fi
+} 2>/dev/null
+
+abandon() { # ID WHY: nothing was spawned and nothing is left
+    refuse "$1" "$2"
+    rm -f "a/$1.req" "a/$1.env" "a/$1.script" "a/$1.exit"
+}
+
+# call_fence ID SEQ END
+call_fence() {
+    [ $# -eq 3 ] && [ "$3" = "END-$1" ] && is_id "$1" && is_number "$2" || return 0
+    take_fence "$1" "$2"
+    case $FENCE in
+    won) say "A $1 won" ;;
+    forgotten) say "A $1 lost-forgotten" ;;
+    lost)
+        entry "$1"
+        say "A $1 lost $ENTRY"
+        ;;
+    *) say "E $1 fence could not make a directory" ;;
+    esac
+}
+
+take_fence() { # ID SEQ: sets FENCE.  The floor after the arbiter: settled there means what the launch was is forgotten.
+    FENCE=failed
+    if mkdir "a/$1.go"; then
+        FENCE=won
+        if is_settled "$2"; then
+            rmdir "a/$1.go"
+            FENCE=forgotten
+        fi
+    elif [ -d "a/$1.go" ]; then
+        FENCE=won
+    elif [ -e "a/$1.go" ]; then
+        FENCE=lost
+    fi
+} 2>/dev/null
+
+# call_kill ID SEQ MODE SIGNAL GRACE END
+call_kill() {
+    [ $# -eq 6 ] && [ "$6" = "END-$1" ] && is_id "$1" && is_number "$2" && is_number "$5" || return 0
+    case $3 in
+    cancel) cancel_launch "$@" ;;
+    *) signal_launch "$@" ;;
+    esac
+} 2>/dev/null
+
+cancel_launch() {
+    if [ ! -f "a/$1.go" ]; then
+        take_fence "$1" "$2"
+        case $FENCE in
+        won) say "K $1 never" && return ;;
+        forgotten) say "K $1 forgotten" && return ;;
+        failed) say "E $1 kill could not make a directory" && return ;;
+        esac
+    fi
+    entry "$1"
+    if [ "$RECORD" != - ] && [ "$RECORD" != ! ]; then
+        say "K $1 gone"
+    elif [ "$E_SUP" = 1 ]; then
+        printf '1 %s %s\n' "$4" "$5" >|"a/$1.cancel" # if that fails: TERM and the job's own grace
+        if kill -s USR1 "$E_BY"; then say "K $1 asked"; else say "K $1 gone"; fi
+    elif [ "$E_ALIVE" = 1 ] && ensure_spawner; then
+        say "K $1 killing"
+        printf 'kill_orphan %s %s %s %s %s END-%s\n' "$1" "$E_PID" "$E_START" "$4" "$5" "$1" >&7
+    else
+        say "K $1 gone"
+    fi
+}
+
+# kill_orphan ID PID START SIGNAL GRACE END: for a job whose supervisor was killed.  In the spawner, so that it survives.
+kill_orphan() {
+    [ $# -eq 6 ] && [ "$6" = "END-$1" ] || return 0
+    kill_orphan_job "$@" </dev/null >/dev/null 2>&1 &
+}
+
+kill_orphan_job() {
+    trap : HUP PIPE TERM XFSZ
+    ID=$1 F=a/$1 JOB=$2 JOB_START=$3 SENT=$4 ENDING=cancel TERMINATED=0 BEGAN=0.00 ENDED=''
+    is_alive "$JOB" "$JOB_START" || exit 0
+    # shellcheck disable=SC1090
+    . "./$F.req"
+    read -r _ _ _ _ BEGAN _ <"$F.run"
+    write_notice ''
+    now
+    is_alive "$JOB" "$JOB_START" || exit 0
+    if [ "$4" = KILL ]; then signal_all "$ID" "$JOB" KILL; else signal_all "$ID" "$JOB" "$4" CONT; fi
+    end_all "$ID" "$JOB" $((${UPTIME%.*} + $5))
+    # It lived until we ended it: that is a record.  Its own status nobody collected.
+    if ! is_alive "$JOB" "$JOB_START" && ! read_record "$ID"; then
+        write_record cancel - orphan
+        ring "X $RECORD"
+    fi
+    ring "K $ID killed ${SURVIVORS:--}"
+    exit 0
+}
+
+signal_launch() {
+    E_PID='' E_START='' E_BOOT=''
+    read -r _ E_PID E_START E_BOOT _ <"a/$1.run"
+    if ! is_ours "$E_PID" "$E_START" "$E_BOOT"; then
+        say "K $1 gone"
+        return
+    fi
+    case $3 in
+    signal-batch) kill -s "$4" "$E_PID" ;;
+    suspend) signal_all "$1" "$E_PID" STOP ;;
+    resume) signal_all "$1" "$E_PID" CONT ;;
+    signal)
+        case $4 in
+        TERM | KILL) # in a child: the notice is written where a file server may hang
+            signal_and_say "$1" "$4" </dev/null &
+            return
+            ;;
+        esac
+        signal_all "$1" "$E_PID" "$4"
+        ;;
+    esac
+    say "K $1 signalled"
+}
+
+signal_and_say() { # ID SIGNAL, of the process in E_PID
+    F=a/$1
+    # shellcheck disable=SC1090
+    . "./$F.req"
+    write_notice ''
+    is_ours "$E_PID" "$E_START" "$E_BOOT" && signal_all "$1" "$E_PID" "$2"
+    say "K $1 signalled"
+}
+
+# call_ack TAG HIGH "OPEN..." ID... END: settled and accounted for: the floor first, then the files.
+call_ack() {
+    for LAST in "$@"; do :; done
+    [ $# -ge 4 ] && [ "$LAST" = "END-$1" ] && is_number "$2" || return 0
+    TAG=$1
+    if ! raise_floor "$2" "$3"; then
+        say "E $TAG ack floor could not be written"
+        return 0
+    fi
+    shift 3
+    COUNT=$#
+    for LAST in "$@"; do
+        is_id "$LAST" || continue # the end word
+        set -- "$@" "a/$LAST.exit" "a/$LAST.go" "a/$LAST.req" "a/$LAST.env" "a/$LAST.script" "a/$LAST.sup" \
+            "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.out"
+        if [ -d "a/$LAST.d" ]; then { chmod -R u+rwX "a/$LAST.d" && rm -rf "a/$LAST.d"; } </dev/null 8>&- & fi
+    done
+    shift "$COUNT"
+    OK=1
+    [ $# -eq 0 ] || rm -rf "$@" || OK=0
+    say "C $TAG $OK"
+} 2>/dev/null
+
+# call_list NONCE END
+call_list() {
+    [ $# -eq 2 ] && [ "$2" = "END-$1" ] || return 0
+    [ -e spool_id ] || { say "E $1 list the spool is gone" && return 0; }
+    COUNT=0
+    say "L $1 begin 1"
+    for OTHER in a/*.exit a/*.go; do
+        LAST=${OTHER#a/}
+        LAST=${LAST%.*}
+        is_id "$LAST" || continue
+        case $OTHER in *.go) [ ! -e "a/$LAST.exit" ] || continue ;; esac
+        entry "$LAST"
+        say "L $1 entry $ENTRY"
+        COUNT=$((COUNT + 1))
+    done
+    say "L $1 end $COUNT"
+}
+
+# call_sweep TAG ID... END: what still carries the cookie of an attempt that has ended goes.
+call_sweep() {
+    for LAST in "$@"; do :; done
+    [ $# -ge 2 ] && [ "$LAST" = "END-$1" ] || return 0
+    sweep "$@" </dev/null &
+}
+
+sweep() {
+    TAG=$1
+    shift
+    COUNT=$#
+    for LAST in "$@"; do
+        is_id "$LAST" || continue
+        entry "$LAST"
+        [ "$E_SUP$E_ALIVE" != 00 ] || set -- "$@" "$LAST"
+    done
+    shift "$COUNT"
+    LEFT='' ROUNDS=0 KILLED=' ' TOTAL=0
+    while [ $# -gt 0 ] && [ "$ROUNDS" -lt 20 ]; do
+        find_strays "$@"
+        LEFT=''
+        for PROCESS in $STRAYS; do
+            look "$PROCESS" || continue
+            LEFT="$LEFT $PROCESS"
+            kill -s KILL "$PROCESS"
+            case $KILLED in *" $PROCESS "*) ;; *) KILLED="$KILLED$PROCESS " TOTAL=$((TOTAL + 1)) ;; esac
+        done
+        [ -n "$LEFT" ] || break
+        ROUNDS=$((ROUNDS + 1))
+        nap
+    done
+    name_survivors
+    say "W $TAG $TOTAL ${SURVIVORS:--}"
+} 2>/dev/null
+
+# call_shared TAG PATH NAME CONTENT END: is that directory here, with that file in it?  In a child: file servers hang.
+call_shared() {
+    [ $# -eq 5 ] && [ "$5" = "END-$1" ] || return 0
+    look_shared "$@" </dev/null &
+}
+
+look_shared() {
+    PRESENT=0 DIRECTORY=0 WRITABLE=0 CONTENT=''
+    [ -d "$2" ] && DIRECTORY=1
+    [ "$DIRECTORY" = 1 ] && [ -w "$2" ] && [ -x "$2" ] && WRITABLE=1
+    [ -f "$2/$3" ] && read -r CONTENT <"$2/$3"
+    [ -n "$4" ] && [ "$CONTENT" = "$4" ] && PRESENT=1
+    say "D $1 $PRESENT $DIRECTORY $WRITABLE"
+} 2>/dev/null
+
+call_reap() { # PID START END: a `tail` of ours that may have outlived its channel
+    [ $# -eq 3 ] && [ "$3" = "END-$1" ] && is_number "$1" && is_number "$2" || return 0
+    OK=0
+    is_alive "$1" "$2" && kill -s KILL "$1" && OK=1
+    say "T $1 $OK"
+}
+
+call_purge() { # TAG END: the last thing a runner does
+    [ $# -eq 2 ] && [ "$2" = "END-$1" ] || return 0
+    COUNT=0
+    for OTHER in a/*.exit; do
+        LAST=${OTHER#a/}
+        LAST=${LAST%.exit}
+        is_id "$LAST" || continue
+        entry "$LAST"
+        [ "$E_SUP$E_ALIVE" = 00 ] || COUNT=$((COUNT + 1))
+    done
+    if [ "$COUNT" -gt 0 ]; then
+        say "Z $1 0 $COUNT"
+        return 0
+    fi
+    cd / && rm -rf "$SPOOL" && say "Z $1 1 0"
+    exit 0
+}
+
+# call_probe TAG END: in a child, because it asks slow things
+call_probe() {
+    [ $# -eq 2 ] && [ "$2" = "END-$1" ] || return 0
+    probe "$1" </dev/null &
+}
+
+fact() { # KEY VALUE
+    [ -n "$2" ] || return 0
+    case $2 in *[$TAB_NEWLINE]*) return 0 ;; esac
+    FACTS=$((FACTS + 1))
+    say "F $TAG $1 $2"
+}
+
+probe() {
+    TAG=$1 FACTS=0
+    fact kernel "$(uname -r)"
+    fact arch "$(uname -m)"
+    fact hostname "$(uname -n)"
+    fact cpus "$(nproc || getconf _NPROCESSORS_ONLN || grep -c '^processor' /proc/cpuinfo)"
+    fact topology "$(awk -F: '
+        $1 ~ /^physical id/ { s = $2 } $1 ~ /^core id/ { core[s "," $2] = 1; socket[s] = 1 } $1 ~ /^processor/ { n++ }
+        END { for (i in core) c++; for (i in socket) k++; if (k && c && n) print k, int(c / k), int(n / c) }' /proc/cpuinfo)"
+    while read -r KEY VALUE _; do
+        case $KEY in MemTotal:) fact memory_kib "$VALUE" ;; MemAvailable:) fact memory_free_kib "$VALUE" ;; esac
+    done </proc/meminfo
+    # shellcheck disable=SC1091
+    OS=$( (. /etc/os-release && printf '%s' "$PRETTY_NAME") || uname -s)
+    fact os "$OS"
+    read -r LOAD1 _ </proc/loadavg && fact load1 "$LOAD1"
+    now
+    fact uptime "$UPTIME"
+    fact clock "$(date +%s)"
+    fact login_shell "$LOGIN_SHELL"
+    # shellcheck disable=SC2012
+    fact sh "$(ls -l /bin/sh | { read -r LINE && printf '%s' "${LINE##* }"; })"
+    fact setsid "$SETSID"
+    fact signals "$SIGNALS"
+    fact spool_fs "$FS"
+    fact tmp_mib "$(df -Pk /tmp | awk 'NR == 2 { print int($2 / 1024) }')"
+    fact spool_free_mib "$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')"
+    fact machine "$(sha256sum </etc/machine-id | cut -c1-32)"
+    TOOLS=''
+    for TOOL in awk cat chmod cut date df env getconf grep id ln loginctl ls mkdir mkfifo mv nice nproc perl python3 rm rmdir \
+        setsid sha256sum sleep systemd-run tail timeout tr uname wc; do
+        command -v "$TOOL" >/dev/null && TOOLS="$TOOLS${TOOLS:+ }$TOOL"
+    done
+    fact tools "$TOOLS"
+    probe_login
+    say "F $TAG . $FACTS"
+} 2>/dev/null
+
+probe_login() { # would jobs outlive the login?  may they have a scope of their own?
+    if [ -e "/var/lib/systemd/linger/$USER_HERE" ]; then fact linger 1; else fact linger 0; fi
+    WILL=$(timeout 3 busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
+        org.freedesktop.login1.Manager KillUserProcesses) || WILL=''
+    [ -n "$WILL" ] || WILL=$(grep -h '^ *KillUserProcesses *=' /etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf | tail -n 1)
+    case $WILL in *true | *yes | *on | *1) fact kill_user_processes 1 ;; *) fact kill_user_processes 0 ;; esac
+    if command -v systemd-run >/dev/null && command -v timeout >/dev/null &&
+        XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/run/user/$UID_HERE} timeout 5 systemd-run --user --scope --quiet --collect true; then
+        fact user_scope 1
+    else
+        fact user_scope 0
+    fi
+}

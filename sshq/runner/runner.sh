@@ -1,0 +1,230 @@
+#!/bin/sh
+# The whole of sshq that ever runs on a node: POSIX sh, fed to the stdin of `exec /bin/sh` over one channel.
+# This part is what the others stand on; supervisor.sh, start.sh and calls.sh follow it, as one program.
+# shellcheck disable=SC2034,SC2153 # variables shared with the other parts of the program
+#
+# Three kinds of process run this text:
+#   runner      one a connection; executes calls (`call_*` below), one after the other, and dies with the connection
+#   spawner     one a runner, in a session of its own; forks supervisors and ends when its runner is gone
+#   supervisor  one a job; outlives runner and connection; starts the job, waits, enforces, writes the record
+#
+# Replies are lines under 4 KB, each one write, into the FIFO `bell`: runner, supervisors and jobs share it, one `cat`
+# carries it to the channel.  A reply starts with a marker word; sshq/runner/protocol.py is the other side of each.
+#
+# Spool: BASE/spool/STORE_ID/, 0700, local.  Files of one launch are flat, not in a directory of their own: that would
+# cost a `mkdir` process a job, a quarter of what a job costs its node.  ID is 32 hex digits:
+#   a/ID.exit    made exclusively before all else (the claim), 1 KiB; at the end the record, twice, written in place
+#   a/ID.go      the arbiter: a regular file = its supervisor may start it; a directory = it never starts
+#   a/ID.req     what is asked, as assignments   a/ID.env  exports, emptied once read   a/ID.script
+#   a/ID.sup     supervisor: pid, start, boot    a/ID.run  job: pid, start, boot, ...   a/ID.cancel  signal, grace
+#   a/ID.out, a/ID.d   output and working directory of a job that has no place of its own
+#   floor        "1 H open...": a launch is settled if its seq <= H and is not listed; only ever raised, by rename
+#   gen          generation of this node; r.PID a runner, b.PID its FIFO, bell the newest one's
+#
+# External commands a node needs: cat chmod date env grep id ln ls mkdir mkfifo mv nice rm rmdir sleep tail uname wc, and one
+# of setsid, perl, python3.  Used where they are: awk busctl cut df getconf nproc sha256sum systemd-run timeout.  `probe`
+# reports them.  None is run in the life of an ordinary job, except its own `env setsid interpreter` and a limit's `sleep`.
+#
+# Never: arrays, [[, local, $(...) in the hot path, `echo`, `set -e`; every variable here is global to its process.
+
+PROTOCOL=1
+FORMAT=1
+TAB_NEWLINE='	
+'
+IFS=" $TAB_NEWLINE"
+set -C # `>` creates exclusively, `>|` overwrites
+umask 077
+
+# ---------------------------------------------------------------- facts about processes and time, builtins only
+
+now() { read -r UPTIME _ </proc/uptime; } # since the node's boot, s.cc; wall clocks jump, this does not
+
+# look PID: who is that?  Sets PID PARENT GROUP SESSION START; fails for the dead, zombies included.
+look() {
+    STAT=
+    # A process may have put a newline into its own name.
+    { read -r STAT && case $STAT in *') '*) ;; *) read -r MORE && STAT="$STAT $MORE" ;; esac; } 2>/dev/null <"/proc/$1/stat" || return 1
+    PID=${STAT%% *}
+    # shellcheck disable=SC2086 # fields of /proc/PID/stat after the name: letters and numbers
+    set -- ${STAT##*') '}
+    PARENT=${2:-} GROUP=${3:-} SESSION=${4:-} START=${20:-}
+    case ${1:-Z} in Z | X | x) return 1 ;; esac
+}
+
+is_alive() { [ -n "$2" ] && look "$1" && [ "$START" = "$2" ]; } # PID START, of this boot: never a recycled pid
+
+is_ours() { [ "$3" = "$BOOT" ] && is_number "$1" && is_number "$2" && is_alive "$1" "$2"; } # PID START BOOT, as read from a file
+
+is_id() {
+    case $1 in *[!0-9a-f]*) return 1 ;; esac
+    [ ${#1} -eq 32 ]
+}
+
+is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; }
+
+nap() { sleep 0.1 2>/dev/null || sleep 1; } # only while something is being killed
+
+# group_kill SIGNAL PGID: dash wants `--`, busybox refuses it.
+group_kill() { { kill -s "$1" -- "-$2" || kill -s "$1" "-$2"; } 2>/dev/null; }
+
+# ---------------------------------------------------------------- replies
+
+say() { printf '%s\n' "$*" >&8; } # the runner's own: it holds the FIFO open
+
+ring() { # a supervisor's: by name, read-write, so that nobody need listen
+    if [ -p bell ]; then printf '%s\n' "$*" 1<>bell; fi
+} 2>/dev/null
+
+# ---------------------------------------------------------------- the floor
+
+read_floor() { # sets FLOOR and FLOOR_OPEN; a damaged floor is as none: the next generation raises it again
+    FLOOR=0 FLOOR_OPEN=
+    [ -e floor ] || return 0
+    read -r VERSION FLOOR FLOOR_OPEN 2>/dev/null <floor
+    is_number "$FLOOR" && [ "$VERSION" = 1 ] || FLOOR=0 FLOOR_OPEN=
+}
+
+is_settled() { # SEQ
+    read_floor
+    [ "$1" -le "$FLOOR" ] || return 1
+    case " $FLOOR_OPEN " in *" $1 "*) return 1 ;; esac
+}
+
+# raise_floor HIGH "OPEN...": settled is what was settled or is settled now.  Never lowers, whatever is asked.
+raise_floor() {
+    read_floor
+    KEEP=
+    for SEQ in $FLOOR_OPEN; do
+        if [ "$SEQ" -gt "$1" ]; then KEEP="$KEEP $SEQ"; else
+            case " $2 " in *" $SEQ "*) KEEP="$KEEP $SEQ" ;; esac
+        fi
+    done
+    for SEQ in $2; do
+        if [ "$SEQ" -gt "$FLOOR" ] && [ "$SEQ" -le "$1" ]; then KEEP="$KEEP $SEQ"; fi
+    done
+    HIGH=$FLOOR
+    [ "$1" -le "$HIGH" ] || HIGH=$1
+    [ -e floor ] && [ "1 $HIGH$KEEP" = "1 $FLOOR${FLOOR_OPEN:+ $FLOOR_OPEN}" ] && return 0
+    printf '%s\n' "1 $HIGH$KEEP" >|"floor.$$.new" && mv -f "floor.$$.new" floor
+} 2>/dev/null
+
+# ---------------------------------------------------------------- records
+
+# read_record ID: sets RECORD to the line, or to - (none yet) or ! (neither empty nor intact).
+read_record() {
+    RECORD=- ONE='' TWO=''
+    { read -r ONE && read -r TWO; } 2>/dev/null <"a/$1.exit"
+    [ -n "$ONE" ] || return 1
+    case $ONE in "1 $1 "*) [ "$ONE" = "$TWO" ] && RECORD=$ONE && return 0 ;; esac
+    RECORD=!
+    return 1
+}
+
+# entry ID: all that is known of a launch, as the words of a reply, in ENTRY.
+# Order matters.  A job's process names itself before it looks whether its supervisor lives, so: supervisor first, then
+# job; and a record may appear between two looks, so: record last again.
+entry() {
+    E_SEQ=0 E_JOB=0 E_ATTEMPT=0 E_GO=none E_SUP=0 E_ALIVE=0 E_PID=0 E_START=0 E_SINCE=- E_CLAIM=0 E_BY='' E_BYSTART='' E_BOOT=''
+    [ ! -e "a/$1.exit" ] || E_CLAIM=1
+    if [ -d "a/$1.go" ]; then E_GO="directory"; elif [ -e "a/$1.go" ]; then E_GO="file"; fi
+    read -r _ _ E_SEQ E_JOB E_ATTEMPT _ 2>/dev/null <"a/$1.req"
+    is_number "$E_SEQ" && is_number "$E_JOB" && is_number "$E_ATTEMPT" || E_SEQ=0 E_JOB=0 E_ATTEMPT=0
+    if ! read_record "$1"; then
+        read -r _ E_BY E_BYSTART E_BOOT _ 2>/dev/null <"a/$1.sup" && is_ours "$E_BY" "$E_BYSTART" "$E_BOOT" && E_SUP=1
+        read -r _ E_PID E_START E_BOOT E_SINCE _ 2>/dev/null <"a/$1.run" && is_ours "$E_PID" "$E_START" "$E_BOOT" && E_ALIVE=1
+        is_number "$E_PID" && is_number "$E_START" || E_PID=0 E_START=0 E_SINCE=-
+        [ "$E_SUP$E_ALIVE" != 00 ] || read_record "$1" || :
+        [ "$E_SUP$RECORD" != '1!' ] || RECORD=- # it is being written
+    fi
+    ENTRY="$1 $E_SEQ $E_JOB $E_ATTEMPT $E_CLAIM $E_GO $E_SUP $E_ALIVE $E_PID $E_START ${E_SINCE:--} $RECORD"
+}
+
+# ---------------------------------------------------------------- killing
+
+has_grep() { # does grep see text behind a NUL?  busybox's did not always
+    printf 'x\000SSHQ_ATTEMPT=y\000' | grep -q -F SSHQ_ATTEMPT=y
+} 2>/dev/null
+
+# find_strays ID...: pids in STRAYS whose environment carries the cookie of one of these attempts.
+find_strays() {
+    STRAYS=
+    [ -n "${GREP_OK:-}" ] || { if has_grep; then GREP_OK=1; else GREP_OK=0; fi; }
+    if [ "$GREP_OK" = 1 ]; then
+        COUNT=$#
+        for STRAY in "$@"; do set -- "$@" -e "SSHQ_ATTEMPT=$STRAY"; done
+        shift "$COUNT"
+        # shellcheck disable=SC2013 # words: /proc/PID/environ
+        for STRAY in $(grep -l -F "$@" /proc/[0-9]*/environ 2>/dev/null); do
+            STRAY=${STRAY#/proc/}
+            STRAYS="$STRAYS ${STRAY%/environ}"
+        done
+    else
+        for STRAY in /proc/[0-9]*; do
+            # shellcheck disable=SC3067
+            [ -O "$STRAY" ] || continue
+            while read -r ENVIRON || [ -n "$ENVIRON" ]; do # `read` drops the NULs
+                for ATTEMPT in "$@"; do
+                    case $ENVIRON in *"SSHQ_ATTEMPT=$ATTEMPT"*) STRAYS="$STRAYS ${STRAY#/proc/}" && break 2 ;; esac
+                done
+            done 2>/dev/null <"$STRAY/environ"
+        done
+    fi
+}
+
+# find_left ID SESSION: pids of what lives of a job, its session and who carries its cookie, in LEFT; those outside its
+# process group also in OUTSIDE.
+find_left() {
+    find_strays "$1"
+    LEFT='' OUTSIDE=''
+    for PROCESS in /proc/[0-9]*; do
+        # shellcheck disable=SC3067 # -O: not POSIX, in every sh all the same
+        [ -O "$PROCESS" ] && look "${PROCESS#/proc/}" && [ "$SESSION" = "$2" ] || continue
+        LEFT="$LEFT $PID"
+        [ "$GROUP" = "$2" ] || OUTSIDE="$OUTSIDE $PID"
+    done 2>/dev/null
+    for STRAY in $STRAYS; do
+        case " $LEFT " in *" $STRAY "*) continue ;; esac
+        look "$STRAY" && LEFT="$LEFT $STRAY" OUTSIDE="$OUTSIDE $STRAY"
+    done
+}
+
+# signal_all ID PID SIGNAL...: the job's group, the rest of its session, its strays; each process once a signal.
+signal_all() {
+    find_left "$1" "$2"
+    LEADER=$2
+    shift 2
+    for SIGNAL in "$@"; do
+        group_kill "$SIGNAL" "$LEADER" || kill -s "$SIGNAL" "$LEADER" # the group exists only once the job has its session
+        for PROCESS in $OUTSIDE; do kill -s "$SIGNAL" "$PROCESS"; done
+    done
+} 2>/dev/null
+
+# end_all ID PID DEADLINE: wait until nothing of the job is left; from DEADLINE (uptime, s) on with KILL, then bounded.
+end_all() {
+    ROUNDS=0
+    while find_left "$1" "$2" && [ -n "$LEFT" ]; do
+        now
+        if [ "${UPTIME%.*}" -ge "$3" ]; then
+            for PROCESS in $LEFT; do kill -s KILL "$PROCESS"; done 2>/dev/null
+            case " $SENT " in *' KILL '*) ;; *) SENT="$SENT KILL" ;; esac
+            ROUNDS=$((ROUNDS + 1))
+            [ "$ROUNDS" -lt 30 ] || break
+            [ "$ROUNDS" -gt 1 ] || continue
+        fi
+        nap
+    done
+    name_survivors
+}
+
+name_survivors() { # of LEFT, at most five, as pid:name,... in SURVIVORS
+    SURVIVORS=
+    COUNT=0
+    for PROCESS in $LEFT; do
+        look "$PROCESS" || continue
+        COUNT=$((COUNT + 1))
+        [ "$COUNT" -le 5 ] || break
+        NAME=${STAT#*'('}
+        case ${NAME%')'*} in *[!A-Za-z0-9._+-]*) NAME='?)' ;; esac
+        SURVIVORS="$SURVIVORS${SURVIVORS:+,}$PROCESS:${NAME%')'*}"
+    done
+}

@@ -1,0 +1,298 @@
+#!/bin/sh
+# The start of a runner: where the spool is, whose it is, taking the bell from an older runner; and the spawner.
+# See runner.sh.
+# shellcheck disable=SC2034,SC2153 # variables shared with the other parts of the program
+
+# ---------------------------------------------------------------- the spawner
+
+# Its environment is clean, so that nothing of the login reaches a job; what it must know came as SSHQ_*.
+become_spawner() {
+    # shellcheck disable=SC2153
+    SPOOL=$SSHQ_SPOOL BOOT=$SSHQ_BOOT WALL0=$SSHQ_WALL0 NICE=$SSHQ_NICE
+    SETSID=$SSHQ_SETSID SETSID_BIN=$SSHQ_SETSID_BIN SIGNALS=$SSHQ_SIGNALS SIGNALS_BIN=$SSHQ_SIGNALS_BIN
+    unset SSHQ_SPOOL SSHQ_BOOT SSHQ_WALL0 SSHQ_NICE SSHQ_SETSID SSHQ_SETSID_BIN SSHQ_SIGNALS SSHQ_SIGNALS_BIN
+    trap : HUP PIPE XFSZ
+}
+
+start_spawner() {
+    rm -f "s.$$"
+    mkfifo "s.$$" || return 1
+    # shellcheck disable=SC2094
+    exec 7<>"s.$$" 6<"s.$$" # both ends open before anybody is told; the runner is the only writer: when it goes, EOF
+    rm -f "s.$$"
+    case $SETSID in
+    setsid) set -- "$SETSID_BIN" ;;
+    perl) set -- "$SETSID_BIN" -e "$PERL_SETSID" ;;
+    python3) set -- "$SETSID_BIN" -I -S -c "$PYTHON_SETSID" ;;
+    esac
+    NICELY=''
+    [ "$NICE" -eq 0 ] || NICELY="nice -n $NICE"
+    # shellcheck disable=SC2086 # SCOPE, NICELY and SHELL_HERE are several words or none
+    $SCOPE $NICELY "$@" env -i HOME="$HOME" USER="$USER_HERE" LOGNAME="$USER_HERE" SHELL="$LOGIN_SHELL" PATH="$PATH" \
+        SSHQ_SPOOL="$SPOOL" SSHQ_BOOT="$BOOT" SSHQ_WALL0="$WALL0" SSHQ_NICE="$NICE" SSHQ_SETSID="$SETSID" \
+        SSHQ_SETSID_BIN="$SETSID_BIN" SSHQ_SIGNALS="$SIGNALS" SSHQ_SIGNALS_BIN="$SIGNALS_BIN" \
+        $SHELL_HERE <&6 >/dev/null 2>&1 6<&- 7>&- 8>&- &
+    SPAWNER=$!
+    exec 6<&-
+    look "$SPAWNER" && SPAWNER_START=$START
+    printf '%s\nbecome_spawner\n' "$PROGRAM" >&7
+}
+
+ensure_spawner() { is_alive "$SPAWNER" "$SPAWNER_START" || start_spawner; } 2>/dev/null
+
+# ---------------------------------------------------------------- the start of a runner
+
+boot_failed() { # WHY TEXT: on the bare channel, before there is a FIFO
+    printf 'SSHQ %s unusable %s %s\n' "$NONCE" "$1" "$2"
+    exit 0
+}
+
+# fs_type PATH: the type of the file system a physical path lies on, in FS, from the mount table, without asking the
+# file system itself (it may hang).  Later entries lie over earlier ones.
+# By way of a pipe: bash reads ahead and seeks back, which loses lines of this file.
+fs_type() {
+    # shellcheck disable=SC2002
+    FS=$(cat /proc/self/mounts | {
+        FS=unknown LONGEST=0
+        while read -r _ MOUNTED TYPE _; do
+            case $MOUNTED in *\\*) MOUNTED=$(printf '%b' "$MOUNTED") ;; esac
+            MOUNTED=${MOUNTED%/} # not inside the pattern: bash 5.2 matches "${X%/}"/* wrongly when it is empty
+            case $1/ in "$MOUNTED"/*) if [ ${#MOUNTED} -ge "$LONGEST" ]; then LONGEST=${#MOUNTED} FS=$TYPE; fi ;; esac
+        done
+        printf '%s' "$FS"
+    })
+}
+
+is_remote() { # FS: seen by several hosts, or served by another: then O_EXCL, FIFOs and pids prove nothing
+    case $1 in
+    fuse.fuse-overlayfs | fuse.ext* | fuse.bindfs) return 1 ;;
+    nfs* | cifs | smb* | ncp* | afs | openafs | ceph | lustre | gpfs | beegfs* | gluster* | pvfs2 | orangefs | ocfs2 | gfs* | \
+        panfs* | coda | 9p | virtiofs | autofs | fuse.*) return 0 ;;
+    esac
+    return 1
+}
+
+# place_of PATH: sets FS for a path whose last parts need not exist yet.
+place_of() {
+    PLACE=$1
+    while [ ! -d "$PLACE" ]; do
+        case $PLACE in */*) PLACE=${PLACE%/*} ;; *) PLACE=/ ;; esac
+        [ -n "$PLACE" ] || PLACE=/
+    done
+    PLACE=$(cd -P -- "$PLACE" && pwd -P) 2>/dev/null || return 1
+    fs_type "$PLACE"
+}
+
+choose_base() { # GIVEN FORCE: sets BASE
+    BASE=$1
+    if [ -n "$BASE" ]; then
+        # shellcheck disable=SC2088 # the tilde as the inventory wrote it
+        case $BASE in /*) ;; '~/'*) BASE=$HOME/${BASE#??} ;; *) BASE=$HOME/$BASE ;; esac
+        place_of "$BASE"
+        if is_remote "$FS" && [ "$2" != 1 ]; then boot_failed spool-remote "$BASE is on $FS, which other hosts may share"; fi
+        return
+    fi
+    BASE=$HOME/.local/state/sshq
+    if [ -d "${HOME:-/nonexistent}" ] && place_of "$BASE" && ! is_remote "$FS" && mkdir -p "$BASE" && [ -w "$BASE" ]; then return; fi
+    BASE=/var/tmp/sshq-$UID_HERE
+    place_of "$BASE"
+    if is_remote "$FS" && [ "$2" != 1 ]; then boot_failed spool-remote "home and /var/tmp are on file systems other hosts may share ($FS)"; fi
+} 2>/dev/null
+
+# enter DIR [PRIVATE]: make it if need be, go there, and check where we are: ours, not a link, nobody else's to write.
+enter() {
+    if [ -L "$1" ]; then boot_failed spool-symlink "$1 is a symbolic link"; fi
+    # shellcheck disable=SC2174 # the parents get the umask's 700
+    [ -d "$1" ] || mkdir -p -m 700 "$1" 2>/dev/null || [ -d "$1" ] || boot_failed spool-space "cannot make $1"
+    cd -P -- "$1" 2>/dev/null || boot_failed spool-owner "cannot enter $1"
+    if [ -L "$1" ] && [ "${1#/}" != "$1" ]; then boot_failed spool-symlink "$1 is a symbolic link"; fi
+    # shellcheck disable=SC3067
+    [ -O . ] || boot_failed spool-owner "$1 belongs to somebody else"
+    MODE=$(ls -ld .) || boot_failed spool-owner "cannot look at $1"
+    case $MODE:${2:-} in
+    drwx------*) ;;
+    drwx--S---*) ;; # below a directory that hands down its group
+    *:private | ?????w* | ????????w*) boot_failed spool-mode "$1 is open to others (${MODE%% *})" ;;
+    esac
+}
+
+read_boot_tag() { # boot_id:pid namespace:start of pid 1, because containers share the first
+    read -r BOOT </proc/sys/kernel/random/boot_id || BOOT=none
+    NAMESPACE=$(ls -l /proc/self/ns/pid 2>/dev/null)
+    NAMESPACE=${NAMESPACE##*'['}
+    NAMESPACE=${NAMESPACE%']'*}
+    is_number "$NAMESPACE" || NAMESPACE=0
+    INIT=0
+    look 1 && INIT=$START # fails where /proc hides strangers
+    BOOT=$BOOT:$NAMESPACE:${INIT:-0}
+}
+
+find_tools() { # how to make a session, how to give a job clean signals
+    SETSID=none SETSID_BIN='' SIGNALS=none SIGNALS_BIN=''
+    for TOOL in setsid perl python3; do
+        BIN=$(command -v "$TOOL") || continue
+        case $TOOL in
+        setsid) "$BIN" true </dev/null ;;
+        perl) "$BIN" -e 'use POSIX ();' </dev/null ;;
+        python3) "$BIN" -I -S -c '' </dev/null ;;
+        esac >/dev/null 2>&1 && SETSID=$TOOL SETSID_BIN=$BIN && break
+    done
+    for TOOL in env perl python3; do
+        BIN=$(command -v "$TOOL") || continue
+        case $TOOL in
+        env) "$BIN" --default-signal=INT,QUIT,HUP,PIPE true </dev/null ;;
+        perl) "$BIN" -e 1 </dev/null ;;
+        python3) "$BIN" -I -S -c '' </dev/null ;;
+        esac >/dev/null 2>&1 && SIGNALS=$TOOL SIGNALS_BIN=$BIN && break
+    done
+    [ "$SETSID" != none ] || boot_failed no-setsid 'none of setsid, perl, python3 works here'
+    SCOPE=''
+    if [ "$1" = 1 ]; then
+        SCOPE='systemd-run --user --scope --quiet --collect'
+        [ "$UID_HERE" != 0 ] || SCOPE='systemd-run --scope --quiet --collect'
+        : "${XDG_RUNTIME_DIR:=/run/user/$UID_HERE}"
+        export XDG_RUNTIME_DIR
+        # shellcheck disable=SC2086
+        timeout 5 $SCOPE true </dev/null >/dev/null 2>&1 || SCOPE=''
+    fi
+}
+
+open_spool() { # STORE_ID GIVEN_BASE FORCE
+    choose_base "$2" "$3"
+    enter "${BASE%/}"
+    enter spool private
+    enter "$1" private
+    SPOOL=$(pwd -P)
+    case $SPOOL in *[$TAB_NEWLINE]*) boot_failed spool-owner 'its path holds a newline' ;; esac
+    [ -e version ] || printf '%s\n' "$FORMAT" >version || boot_failed spool-space "cannot write to $SPOOL"
+    read -r SPOOL_FORMAT <version
+    [ "$SPOOL_FORMAT" = "$FORMAT" ] || boot_failed spool-version "$SPOOL has format $SPOOL_FORMAT, this is $FORMAT"
+    [ -d a ] || mkdir a || boot_failed spool-space "cannot write to $SPOOL"
+    if [ ! -s spool_id ]; then
+        IFS=- read -r ID1 ID2 ID3 ID4 ID5 </proc/sys/kernel/random/uuid
+        printf '%s\n' "$ID1$ID2$ID3$ID4$ID5" >|"spool_id.$$"
+        mv -f "spool_id.$$" spool_id || boot_failed spool-space "cannot write to $SPOOL"
+    fi
+    read -r SPOOL_ID <spool_id
+    place_of "$SPOOL"
+} 2>/dev/null
+
+# A runner takes the bell, then ends every other runner of this spool.  Two that start at once end each other at worst.
+take_over() {
+    TOOK_OVER=0
+    rm -f "b.$$" "bell.$$"
+    mkfifo "b.$$" || boot_failed spool-space "cannot make a FIFO in $SPOOL"
+    # shellcheck disable=SC2094
+    exec 8<>"b.$$" 9<"b.$$" # both ends open before the rename, or the reader would race with it
+    cat <&9 8>&- 9<&- &
+    READER=$!
+    exec 9<&- >/dev/null
+    look "$READER"
+    READER_START=$START
+    look self # the runner itself: no subshell here
+    MY_START=$START
+    printf '1 %s %s %s %s %s\n' "$$" "$MY_START" "$READER" "$READER_START" "$BOOT" >|"r.$$"
+    ln "b.$$" "bell.$$" && mv -f "bell.$$" bell
+    for OTHER in r.*; do
+        [ "$OTHER" != "r.$$" ] && [ -e "$OTHER" ] || continue
+        read -r _ O_PID O_START O_READER O_READER_START O_BOOT <"$OTHER"
+        if [ "$O_BOOT" = "$BOOT" ]; then
+            TRIES=0
+            while is_ours "$O_PID" "$O_START" "$O_BOOT"; do
+                TOOK_OVER=1
+                kill -s KILL "$O_PID"
+                TRIES=$((TRIES + 1))
+                [ "$TRIES" -lt 100 ] || nap
+                [ "$TRIES" -lt 130 ] || {
+                    say "SSHQ $NONCE unusable busy runner $O_PID does not die"
+                    exit 0
+                }
+            done
+            is_ours "$O_READER" "$O_READER_START" "$O_BOOT" && kill -s KILL "$O_READER"
+        fi
+        rm -f "$OTHER"
+    done
+    # Supervisors may hang in a write to a bell nobody read: let them go.  What they said, a listing says.
+    for OTHER in b.*; do
+        [ "$OTHER" != "b.$$" ] && [ -p "$OTHER" ] || continue
+        # shellcheck disable=SC2094
+        exec 9<>"$OTHER" 6<"$OTHER"
+        cat <&6 >/dev/null 8>&- 9<&- 6<&- &
+        exec 9<&- 6<&-
+        rm -f "$OTHER"
+    done
+    # A rename of the old runner's that is still on its way must not undo a later raise of ours.
+    rm -f floor.*.new gen.*.new bell.[0-9]* spool_id.[0-9]* s.[0-9]*
+} 2>/dev/null
+
+read_gen() {
+    GEN=0
+    [ ! -e gen ] || read -r GEN <gen
+    is_number "$GEN" || GEN=0
+}
+
+hello() { # KEY VALUE
+    HELLO=$((HELLO + 1))
+    say "h $1 $2"
+}
+
+# boot NONCE STORE_ID BASE FORCE NICE SCOPE SHELL END-NONCE
+boot() {
+    [ $# -eq 8 ] && [ "$8" = "END-$1" ] || exit 0
+    NONCE=$1 NICE=$5 SHELL_HERE=$7
+    LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
+    export LC_ALL PATH
+    unset CDPATH ENV BASH_ENV
+    trap : HUP PIPE XFSZ
+    [ -r /proc/uptime ] && [ -r /proc/self/stat ] || boot_failed no-proc 'this is not Linux, or /proc is not there'
+    LOGIN_SHELL=${SHELL:-/bin/sh} USER_HERE=$(id -un 2>/dev/null) || USER_HERE=${USER:-}
+    UID_HERE=$(id -u) || boot_failed no-id 'id does not work'
+    : "${USER_HERE:=$UID_HERE}" "${HOME:=/}"
+    find_tools "$6"
+    read_boot_tag
+    open_spool "$2" "$3" "$4"
+    CLOCK=$(date +%s)
+    now
+    WALL0=$((CLOCK - ${UPTIME%.*}))
+    take_over
+    exec 2>/dev/null
+    clear_leftovers
+    SPAWNER='' SPAWNER_START='' REFUSED=' '
+    read_gen
+    read_floor
+    say "SSHQ $NONCE hello $PROTOCOL"
+    HELLO=0
+    hello version "$SPOOL_FORMAT"
+    hello boot "$BOOT"
+    hello uid "$UID_HERE"
+    hello user "$USER_HERE"
+    hello home "$HOME"
+    hello shell "$LOGIN_SHELL"
+    hello spool "$SPOOL"
+    hello spool_id "$SPOOL_ID"
+    hello fs "$FS"
+    hello gen "$GEN"
+    hello floor "$FLOOR"
+    HELLO_OPEN=$FLOOR_OPEN
+    for SEQ in $HELLO_OPEN; do hello open "$SEQ"; done
+    hello pid "$$"
+    hello start "$MY_START"
+    hello uptime "$UPTIME"
+    hello clock "$CLOCK"
+    hello signals "$SIGNALS"
+    hello setsid "$SETSID"
+    hello took_over "$TOOK_OVER"
+    hello scope "${SCOPE:+1}"
+    say "h . $HELLO"
+}
+
+clear_leftovers() { # files of launches never claimed (their parts came, they did not) or collected while still being written
+    set --
+    for OTHER in a/*.req a/*.env a/*.script a/*.sup a/*.run a/*.out; do
+        if [ -e "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ]; then set -- "$@" "$OTHER"; fi
+    done
+    [ $# -eq 0 ] || rm -f "$@"
+    for OTHER in a/*.d; do
+        if [ -d "$OTHER" ] && [ ! -L "$OTHER" ] && [ ! -e "${OTHER%.d}.exit" ]; then rm -rf "$OTHER" 8>&- & fi
+    done
+}

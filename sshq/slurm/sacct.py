@@ -1,0 +1,320 @@
+"""sacct: the rows of history, one line a job and one for its batch step, in aligned or delimited columns.
+
+Its layout is not squeue's: each field as wide as Slurm's table says, cut with a plus sign at the end, a line of
+dashes under the header.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from sshq.errors import OptionError
+from sshq.slurm.fields_sacct import FIELDS, AccountRow, find_field, show_field
+from sshq.slurm.getopt import Parsed, parse_options
+from sshq.slurm.layout import Output
+from sshq.slurm.messages import ExactError
+from sshq.slurm.states import read_states
+from sshq.slurm.views import View, int_of, int_or_none, names_of, text_of, time_of, views_of
+
+DEFAULT_FIELDS = "JobID,JobName,Partition,Account,AllocCPUS,State,ExitCode"
+BRIEF_FIELDS = "JobID,State,ExitCode"
+LONG_FIELDS = (
+    "JobID,JobIDRaw,JobName,Partition,MaxVMSize,MaxVMSizeNode,MaxVMSizeTask,AveVMSize,MaxRSS,MaxRSSNode,MaxRSSTask,AveRSS,"
+    "MaxPages,MaxPagesNode,MaxPagesTask,AvePages,MinCPU,MinCPUNode,MinCPUTask,AveCPU,NTasks,AllocCPUS,Elapsed,State,"
+    "ExitCode,AveCPUFreq,ReqCPUFreqMin,ReqCPUFreqMax,ReqCPUFreqGov,ReqMem,ConsumedEnergy,MaxDiskRead,MaxDiskReadNode,"
+    "MaxDiskReadTask,AveDiskRead,MaxDiskWrite,MaxDiskWriteNode,MaxDiskWriteTask,AveDiskWrite,ReqTRES,AllocTRES,"
+    "TRESUsageInAve,TRESUsageInMax,TRESUsageInMaxNode,TRESUsageInMaxTask,TRESUsageInMin,TRESUsageInMinNode,"
+    "TRESUsageInMinTask,TRESUsageInTot,TRESUsageOutMax,TRESUsageOutMaxNode,TRESUsageOutMaxTask,TRESUsageOutAve,"
+    "TRESUsageOutTot"
+)
+HELP_COLUMN = 19
+HELP_COLUMNS = 4
+
+
+class SacctOptions:
+    """What a call of sacct asked for."""
+
+    def __init__(self, parsed: Parsed, environ: Mapping[str, str]) -> None:
+        self.parsed = parsed
+        self.wants = parsed.wants
+        self.warnings = parsed.warnings
+        self.json = parsed.has("json")
+        self.helpformat = parsed.has("helpformat")
+        self.batch_script = parsed.has("batch_script")
+        self.time_style = environ.get("SLURM_TIME_FORMAT", "")
+        self.start_at: float | None = None
+        self.end_at: float | None = None
+        self.refs: tuple[tuple[int, tuple[int, ...] | None, str | None], ...] = ()
+        self.states: frozenset[str] | None = None
+        self.users: list[str] | None = None
+        self.columns: tuple[tuple[str, int], ...] = ()
+        self.nodes: frozenset[str] | None = None
+
+    def words(self, field: str) -> list[str] | None:
+        """Return the items of a comma list, None if it was not given."""
+        value = self.parsed.value(field)
+        return None if value is None else [word for word in value.split(",") if word]
+
+    @property
+    def filter(self) -> dict[str, object]:
+        """What of the choice the controller can make; the rest is made here."""
+        return {
+            "refs": [[job, list(tasks) if tasks is not None else None] for job, tasks, _ in self.refs] or None,
+            "users": self.users,
+            "partitions": self.words("partitions"),
+            "names": self.words("names"),
+        }
+
+
+def read_sacct_options(
+    argv: Sequence[str], environ: Mapping[str, str], *, now: float, me: str,
+    lookup_uid: Callable[[str], int | None] | None = None,
+) -> SacctOptions:  # fmt: skip
+    """Return what a call of sacct asks for.
+
+    Args:
+        argv: without the program's name.
+        environ: for SACCT_ and SLURM_ variables.
+        now: seconds since the epoch.
+        me: the caller, whose jobs are shown unless others are asked for; root sees all.
+        lookup_uid: gives a user's number, None for no such user; without it names are not checked.
+
+    Raises:
+        OptionError: with Slurm's text and status.
+    """
+    parsed = parse_options("sacct", argv, environ)
+    options = SacctOptions(parsed, environ)
+    if options.wants or options.helpformat:
+        return options
+    options.columns = read_columns(_choose_fields(parsed))
+    units = parsed.value("units")
+    if units is not None and units.upper() not in tuple("KMGTP"):
+        raise OptionError(f"Invalid units: {units}", detail=("K, M, G, T or P.",))
+    options.refs = _read_refs(parsed.value("jobs") or "")
+    states = parsed.value("states")
+    if states is not None:
+        try:
+            options.states = read_states(states)
+        except ValueError as error:
+            raise ExactError((f"sacct: fatal: unrecognized job state value '{error}'",)) from None
+    _read_window(options, now)
+    _read_users(options, me, lookup_uid)
+    if parsed.value("nodes") is not None:
+        from sshq.core.hostlist import expand_hostlist
+
+        try:
+            options.nodes = frozenset(expand_hostlist(parsed.value("nodes") or ""))
+        except ValueError as error:
+            raise OptionError(f"Invalid node list: {error}") from None
+    return options
+
+
+def read_columns(text: str) -> tuple[tuple[str, int], ...]:
+    """Return (name, width) of each field of a list; a minus sign of the width is "to the left".
+
+    Raises:
+        ExactError: an unknown field.
+    """
+    columns: list[tuple[str, int]] = []
+    for item in text.split(","):
+        name, percent, size = item.strip().partition("%")
+        if not name:
+            continue
+        if name.lower() == "all":
+            columns.extend(FIELDS)
+            continue
+        found = find_field(name)
+        if found is None:
+            raise ExactError((f'sacct: error: Invalid field requested: "{name}"',), hint="sacct --helpformat")
+        digits = size.removeprefix("-")
+        width = int(size) if percent and digits.isascii() and digits.isdigit() else found[1]
+        columns.append((found[0], width))
+    return tuple(columns)
+
+
+def render_sacct(rows: Iterable[View], options: SacctOptions, now: float) -> Output:
+    """Return what sacct prints for rows of history, in their order."""
+    return Output(_list_lines(rows, options, now))
+
+
+def render_helpformat() -> str:
+    """Return what --helpformat prints."""
+    names = [name.ljust(HELP_COLUMN) for name, _ in FIELDS]
+    lines = [" ".join(names[at : at + HELP_COLUMNS]) for at in range(0, len(names), HELP_COLUMNS)]
+    return "\n".join(lines) + "\n"
+
+
+def choose_rows(rows: Iterable[View], options: SacctOptions) -> Iterator[View]:
+    """Return the rows of the jobs asked for."""
+    return (row for row in rows if _matches(row, options))
+
+
+def _list_lines(rows: Iterable[View], options: SacctOptions, now: float) -> Iterator[str]:
+    columns = options.columns
+    delimiter = _choose_delimiter(options.parsed)
+    if not options.parsed.has("noheader"):
+        yield _join([name for name, _ in columns], columns, delimiter, options)
+        if delimiter is None:
+            yield _join(["-" * abs(width) for _, width in columns], columns, delimiter, options)
+    for row in choose_rows(rows, options):
+        for line in _split_row(row, options, now):
+            yield _join([show_field(name, line) for name, _ in columns], columns, delimiter, options)
+
+
+def _join(cells: list[str], columns: tuple[tuple[str, int], ...], delimiter: str | None, options: SacctOptions) -> str:
+    if delimiter is not None:
+        return delimiter.join(cells) + (delimiter if not options.parsed.has("parsable2") else "")
+    return "".join(f"{_fit(cell, width)} " for cell, (_, width) in zip(cells, columns, strict=True))
+
+
+def _fit(text: str, width: int) -> str:
+    size = abs(width)
+    if len(text) > size:
+        text = text[: max(0, size - 1)] + "+"
+    return text.ljust(size) if width < 0 else text.rjust(size)
+
+
+def _choose_delimiter(parsed: Parsed) -> str | None:
+    if parsed.has("parsable") or parsed.has("parsable2"):
+        return parsed.value("delimiter") or "|"
+    return None
+
+
+def _choose_fields(parsed: Parsed) -> str:
+    chosen = parsed.last("format")
+    if chosen is not None and (chosen.source.startswith("-") or not (parsed.has("brief") or parsed.has("long"))):
+        return chosen.value or ""
+    if parsed.has("brief"):
+        return BRIEF_FIELDS
+    return LONG_FIELDS if parsed.has("long") else DEFAULT_FIELDS
+
+
+def _split_row(job: View, options: SacctOptions, now: float) -> list[AccountRow]:
+    """Return the lines of a job: itself and its batch step, for its last attempt, or for each with --duplicates."""
+    attempts: list[View | None] = list(views_of(job, "attempts"))
+    # Of the last attempt the job's own row says the same, and more.
+    shown = attempts or [None] if options.parsed.has("duplicates") else [None]
+    units = "" if options.parsed.has("noconvert") else (options.parsed.value("units") or "").upper()
+    lines: list[AccountRow] = []
+    steps_asked = [step for ref, _, step in options.refs if ref in _ids(job) and step]
+    jobs_asked = not options.refs or any(ref in _ids(job) and not step for ref, _, step in options.refs)
+    for attempt in shown:
+        make = _row_maker(job, attempt, options, now, units)
+        if jobs_asked:
+            lines.append(make(False))
+        started = bool(attempts) or time_of(job, "start_at") is not None
+        never_ran = job.get("state") == "PENDING" or not names_of(job, "nodes")
+        with_step = jobs_asked and not options.parsed.has("allocations")
+        if started and not never_ran and (with_step or "batch" in steps_asked):
+            lines.append(make(True))
+    return lines
+
+
+def _row_maker(job: View, attempt: View | None, options: SacctOptions, now: float, units: str) -> Callable[[bool], AccountRow]:
+    def make(is_step: bool) -> AccountRow:
+        return AccountRow(job, attempt, is_step=is_step, now=now, time_style=options.time_style, units=units)
+
+    return make
+
+
+def _ids(job: View) -> tuple[int, int | None]:
+    return int_of(job, "job_id"), int_or_none(job, "array_job_id")
+
+
+def _matches(job: View, options: SacctOptions) -> bool:
+    if options.refs and not any(_is_named(job, ref, tasks) for ref, tasks, _ in options.refs):
+        return False
+    if options.users is not None and not {text_of(job, "user"), str(int_of(job, "uid", -1))} & set(options.users):
+        return False
+    if options.states is not None and text_of(job, "state") not in options.states:
+        return False
+    if options.nodes is not None and not options.nodes & set(names_of(job, "nodes")):
+        return False
+    filters = (("names", "name", ""), ("accounts", "account", ""), ("partitions", "partition", ""),
+               ("qos", "qos", "normal"), ("groups", "group", ""), ("reasons", "reason", "None"),
+               ("constraints", "features", ""))  # fmt: skip
+    for field, key, default in filters:
+        words = options.words(field)
+        if words is not None and text_of(job, key, default) not in words:
+            return False
+    return _is_within(job, options)
+
+
+def _is_within(job: View, options: SacctOptions) -> bool:
+    """Return whether the job lived between --starttime and --endtime: submitted before the end, not over before it."""
+    submit_at = time_of(job, "submit_at")
+    end_at = time_of(job, "end_at") if job.get("state") not in ("PENDING", "RUNNING", "CONFIGURING", "SUSPENDED") else None
+    if options.start_at is not None and end_at is not None and end_at < options.start_at:
+        return False
+    return options.end_at is None or submit_at is None or submit_at <= options.end_at
+
+
+def _is_named(job: View, job_id: int, tasks: tuple[int, ...] | None) -> bool:
+    raw, array_id = _ids(job)
+    if tasks is None:
+        return job_id in (raw, array_id)
+    pending = text_of(job, "array_tasks")
+    if array_id == job_id and pending:
+        from sshq.core.arrays import parse_indices
+
+        return not set(tasks).isdisjoint(parse_indices(pending))
+    return array_id == job_id and int_or_none(job, "array_task_id") in tasks
+
+
+def _read_refs(text: str) -> tuple[tuple[int, tuple[int, ...] | None, str | None], ...]:
+    if not text:
+        return ()
+    from sshq.core.ids import parse_job_id, split_job_list
+
+    refs = []
+    for item in split_job_list(text):
+        if not item.strip():
+            continue
+        try:
+            ref = parse_job_id(item)
+        except ValueError:
+            message = f"sacct: fatal: Bad job/step specified: {item}"
+            raise ExactError((message,), source="--jobs") from None
+        refs.append((ref.job_id, ref.tasks, ref.step))
+    return tuple(refs)
+
+
+def _read_window(options: SacctOptions, now: float) -> None:
+    """Set the window as sacct(1), DEFAULT TIME WINDOW: since midnight; all time with ids; now with states."""
+    parsed = options.parsed
+    start, end = parsed.value("start_at"), parsed.value("end_at")
+    if start is not None:
+        options.start_at = _parse_time(start, now)
+    elif not parsed.has("jobs"):
+        options.start_at = now if parsed.has("states") and end is None else _parse_time("00:00", now)
+        if parsed.has("states") and end is not None:
+            options.start_at = None
+    if end is not None:
+        options.end_at = _parse_time(end, now)
+    if options.start_at is not None and options.end_at is not None and options.start_at > options.end_at:
+        from sshq.slurm.clock import format_local
+
+        begin, finish = format_local(options.start_at), format_local(options.end_at)
+        message = f"sacct: fatal: Start time ({begin}) requested is after end time ({finish})."
+        raise ExactError((message,))
+
+
+def _parse_time(text: str, now: float) -> float:
+    import time
+
+    from sshq.core.times import parse_begin
+
+    try:
+        return parse_begin(text, now, lambda at: time.localtime(at).tm_gmtoff, past=True)
+    except ValueError as error:
+        raise ExactError((str(error),), source="--starttime") from None
+
+
+def _read_users(options: SacctOptions, me: str, lookup_uid: Callable[[str], int | None] | None) -> None:
+    names = options.words("users")
+    if names is None:
+        everyone = options.parsed.has("allusers") or bool(options.refs) or me == "root"
+        options.users = None if everyone else [me]
+        return
+    for name in names:
+        if lookup_uid is not None and not name.isdigit() and lookup_uid(name) is None:
+            raise OptionError(f"Invalid user id: {name}")
+    options.users = names

@@ -1,0 +1,247 @@
+"""scontrol's words: the verbs, and the key=value pairs of `scontrol update`.
+
+Keys are case-insensitive and may be shortened as Slurm allows; a key sshq cannot honour is refused in Slurm's words,
+never dropped.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sshq.errors import OptionError
+from sshq.slurm.getopt import Parsed, parse_options
+from sshq.slurm.messages import ExactError
+
+VERBS = (
+    "cancel_reboot", "completing", "config", "create", "delete", "errnumstr", "help", "hold", "listpids", "notify",
+    "pidinfo", "ping", "quiet", "quit", "exit", "reboot", "reconfigure", "release", "requeue", "requeuehold", "resume",
+    "schedloglevel", "setdebug", "show", "shutdown", "suspend", "takeover", "token", "top", "uhold", "update", "verbose",
+    "version", "wait_job", "write",
+)  # fmt: skip
+ENTITIES = (
+    "aliases", "assoc_mgr", "bbstat", "burstbuffer", "config", "daemons", "dwstat", "federation", "hostlist",
+    "hostlistsorted", "hostnames", "jobs", "licenses", "nodes", "partitions", "reservations", "slurmd", "steps", "topology",
+)  # fmt: skip
+VALID_NODE_STATES = "NoResp DRAIN FAIL FUTURE RESUME POWER_DOWN POWER_UP UNDRAIN"
+NODE_STATES = {"drain": "drain", "resume": "resume", "undrain": "resume", "down": "down", "idle": "resume"}
+NAMED_ENTITIES = 'Input line must include "NodeName", "PartitionName", "JobId", or "Reservation"'
+_LEAST_LETTERS = 3  # of a shortened verb or key; Slurm's own minimum differs by word
+
+
+class Update:
+    """One `scontrol update`: of what ("job", "node", "partition"), which ones, and the changes by our field names."""
+
+    __slots__ = ("changes", "entity", "names")
+
+    def __init__(self, entity: str, names: list[str], changes: dict[str, object]) -> None:
+        self.entity = entity
+        self.names = names
+        self.changes = changes
+
+
+def parse_scontrol(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
+    """Return the options, and the words as `arguments`; options may stand anywhere."""
+    return parse_options("scontrol", argv, environ)
+
+
+def find_verb(word: str) -> str:
+    """Return the verb a word stands for, in full.
+
+    Raises:
+        ExactError: no such verb.
+    """
+    found = _find(word, VERBS)
+    if found is None:
+        raise ExactError((f"invalid keyword: {word}",))
+    return found
+
+
+def find_entity(word: str) -> str:
+    """Return what `scontrol show` shall show, in full: "jobs" for job, "nodes" for node, and so on.
+
+    Raises:
+        ExactError: no such thing.
+    """
+    found = _find(word, ENTITIES)
+    if found is None:
+        raise ExactError((f"invalid entity:{word} for keyword:show ",))
+    return found
+
+
+def parse_update(words: Sequence[str], now: float) -> Update:
+    """Return what the words behind `scontrol update` ask for.
+
+    `job 12 Nice=5` and `jobid=12 nice=5` mean the same.
+
+    Raises:
+        OptionError: a word that is no pair, an unknown key, or a bad value, in Slurm's words.
+    """
+    pairs = _read_pairs(words)
+    if not pairs:
+        raise ExactError(("No valid entity in update command", NAMED_ENTITIES))
+    for (key, value, _), (entity, keys) in ((pair, kind) for pair in pairs for kind in _ENTITY_KEYS):
+        if key in keys:
+            rest = [pair for pair in pairs if pair[0] != key]
+            return Update(entity, _split_names(entity, value), _READERS[entity](rest, now))
+    raise ExactError((f"Update of this parameter is not supported: {pairs[0][2]}", "Request aborted"))
+
+
+_ENTITY_KEYS = (
+    ("job", ("jobid", "job")),
+    ("node", ("nodename", "node")),
+    ("partition", ("partitionname",)),
+)
+
+
+def _find(word: str, known: Sequence[str]) -> str | None:
+    lower = word.lower()
+    if lower in known:
+        return lower
+    matches = [name for name in known if name.startswith(lower)]
+    return matches[0] if matches and (len(lower) >= _LEAST_LETTERS or len(matches) == 1) else None
+
+
+def _read_pairs(words: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return (key in small letters, value, as written) of each word; `job 12` counts as job=12."""
+    pairs = []
+    rest = iter(words)
+    for word in rest:
+        key, equals, value = word.partition("=")
+        if not equals and key.lower() in ("job", "jobid", "node", "nodename", "partition", "partitionname"):
+            value = next(rest, "")
+            key = "partitionname" if key.lower() == "partition" else key
+        elif not equals or key.endswith(("+", "-")):
+            raise ExactError((f"Invalid input: {word}", "Request aborted"))
+        pairs.append((key.lower(), value, word))
+    return pairs
+
+
+def _split_names(entity: str, value: str) -> list[str]:
+    if entity == "node":
+        from sshq.core.hostlist import expand_hostlist
+
+        try:
+            return expand_hostlist(value)
+        except ValueError:
+            raise ExactError(("slurm_update error: Invalid node name specified",)) from None
+    if entity == "job":
+        from sshq.core.ids import split_job_list
+
+        return [name for name in split_job_list(value) if name]
+    return [value]
+
+
+def _read_job_changes(pairs: list[tuple[str, str, str]], now: float) -> dict[str, object]:
+    changes: dict[str, object] = {}
+    for key, value, written in pairs:
+        reader = _JOB_KEYS.get(key)
+        if reader is None:
+            raise ExactError((f"Update of this parameter is not supported: {written}", "Request aborted"))
+        field, read = reader
+        changes[field] = read(value, now)
+    return changes
+
+
+def _read_node_changes(pairs: list[tuple[str, str, str]], now: float) -> dict[str, object]:  # noqa: ARG001
+    changes: dict[str, object] = {}
+    for key, value, written in pairs:
+        if key == "state":
+            state = NODE_STATES.get(value.lower())
+            if state is None:
+                raise ExactError((
+                    f"Invalid input: {written}", "Request aborted", f"Valid states are: {VALID_NODE_STATES}",
+                    "Not all states are valid given a node's prior state",
+                ))  # fmt: skip
+            changes["state"] = state
+        elif key == "reason":
+            changes["reason"] = value
+        elif key == "weight" and value.isdigit():
+            changes["weight"] = int(value)
+        else:
+            raise ExactError((f"Update of this parameter is not supported: {written}", "Request aborted"))
+    if changes.get("state") in ("drain", "down") and not changes.get("reason"):
+        raise ExactError(("You must specify a reason when DOWNING or DRAINING a node. Request denied",))
+    return changes
+
+
+def _read_partition_changes(pairs: list[tuple[str, str, str]], now: float) -> dict[str, object]:  # noqa: ARG001
+    changes: dict[str, object] = {}
+    for key, value, written in pairs:
+        if key != "state" or value.upper() not in ("UP", "DOWN"):
+            raise ExactError((f"Update of this parameter is not supported: {written}", "Request aborted"))
+        changes["state"] = value.upper()
+    return changes
+
+
+def _read_time_limit(value: str, now: float) -> object:  # noqa: ARG001
+    """Return seconds, -1 for none, or {"add_s": …} for +5 and -5 minutes."""
+    from sshq.core.units import parse_time_limit
+
+    sign = value[:1] if value[:1] in ("+", "-") and value != "-1" else ""
+    try:
+        limit_s = parse_time_limit(value[len(sign) :])
+    except ValueError:
+        raise OptionError("Invalid TimeLimit value", detail=(f"TimeLimit={value}",)) from None
+    if sign:
+        return {"add_s": (limit_s or 0) * (-1 if sign == "-" else 1)}
+    return -1 if limit_s is None else limit_s
+
+
+def _read_text(value: str, now: float) -> str:  # noqa: ARG001
+    return value
+
+
+def _read_number(name: str) -> Callable[[str, float], int]:
+    def read(value: str, now: float) -> int:  # noqa: ARG001
+        try:
+            return int(value)
+        except ValueError:
+            raise OptionError(f"Invalid {name} value: {value}") from None
+
+    return read
+
+
+def _read_begin(value: str, now: float) -> float:
+    import time
+
+    from sshq.core.times import parse_begin
+
+    try:
+        return parse_begin(value, now, lambda at: time.localtime(at).tm_gmtoff)
+    except ValueError as error:
+        raise ExactError((str(error), "Request aborted")) from None
+
+
+def _read_yes(value: str, now: float) -> bool:  # noqa: ARG001
+    if value.lower() not in ("0", "1", "yes", "no"):
+        raise OptionError(f"Invalid Requeue value: {value}")
+    return value.lower() in ("1", "yes")
+
+
+def _read_hosts(value: str, now: float) -> list[str]:  # noqa: ARG001
+    from sshq.core.hostlist import expand_hostlist
+
+    try:
+        return expand_hostlist(value)
+    except ValueError:
+        raise ExactError(("Invalid node name specified",)) from None
+
+
+_JOB_KEYS: dict[str, tuple[str, Callable[[str, float], object]]] = {
+    "arraytaskthrottle": ("array_limit", _read_number("ArrayTaskThrottle")),
+    "comment": ("comment", _read_text),
+    "deadline": ("deadline_at", _read_begin),
+    "dependency": ("dependency", _read_text),
+    "eligibletime": ("begin_at", _read_begin),
+    "excnodelist": ("exc_nodes", _read_hosts),
+    "features": ("features", _read_text),
+    "jobname": ("name", _read_text),
+    "name": ("name", _read_text),
+    "nice": ("nice", _read_number("Nice")),
+    "partition": ("partition", _read_text),
+    "priority": ("priority", _read_number("Priority")),
+    "reqnodelist": ("req_nodes", _read_hosts),
+    "nodelist": ("req_nodes", _read_hosts),
+    "requeue": ("requeue", _read_yes),
+    "starttime": ("begin_at", _read_begin),
+    "timelimit": ("time_limit_s", _read_time_limit),
+}
+_READERS = {"job": _read_job_changes, "node": _read_node_changes, "partition": _read_partition_changes}

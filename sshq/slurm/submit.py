@@ -1,0 +1,264 @@
+"""What sbatch asks the controller for: script, directives, SBATCH_ variables and command line, merged.
+
+Order of strength, as Slurm's: command line, environment, directives, defaults.  The result is a plain description
+that travels as JSON; where each value came from is kept beside it, so that a refusal can name the user's own words.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sshq.errors import OptionError
+from sshq.slurm.directives import SLURM_MARKERS, check_script, read_directives
+from sshq.slurm.getopt import Given, Parsed, judge_handling, scan_environment, scan_words
+from sshq.slurm.messages import SCRIPT_EMPTY, ExactError, make_error_lines
+from sshq.slurm.options import Option, options_of
+from sshq.slurm.values import Clock, read_value
+
+WRAPPER = "#!/bin/sh\n# This script was created by sbatch --wrap.\n\n{command}\n"
+DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+# Fields of the command itself; all others go into the description.
+_CLIENT_FIELDS = ("wait", "parsable", "quiet", "verbose", "test_only", "wrap", "ignore_pbs", "export_file", "help",
+                  "usage", "version", "no_kill")  # fmt: skip
+_DESCRIBED = (
+    "name", "work_dir", "std_out", "std_err", "std_in", "open_mode", "partition", "time_limit_s", "memory_mib",
+    "memory_per_cpu_mib", "req_nodes", "exc_nodes", "features", "nice", "priority", "begin_at", "deadline_at", "signal",
+    "requeue", "comment", "account", "qos", "dependency", "export", "ntasks_per_node",
+)  # fmt: skip  # the keys that are None where nothing was said
+
+
+class Submission:
+    """One call of sbatch, understood.
+
+    Attributes:
+        description: what the controller gets, JSON-able.
+        environ: the variables that go along.
+        wait, parsable, quiet, test_only, verbose: what the command itself does.
+        warnings: one line for each option without effect.
+        wants: "help", "usage" or "version" if that was asked for; the description is empty then.
+        sources: by key of the description, the user's words with their place.
+    """
+
+    __slots__ = (
+        "description", "environ", "parsable", "quiet", "sources", "test_only", "verbose", "wait", "wants", "warnings",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.description: dict[str, object] = {}
+        self.environ: dict[str, str] = {}
+        self.wait = self.parsable = self.quiet = self.test_only = False
+        self.verbose = 0
+        self.warnings: list[str] = []
+        self.wants: str | None = None
+        self.sources: dict[str, str] = {}
+
+
+def build_submission(
+    argv: Sequence[str], environ: Mapping[str, str], *, read_file: Callable[[str], bytes], read_stdin: Callable[[], bytes],
+    now: float, umask: int, cwd: str, submit_host: str = "", command: str = "sbatch",
+) -> Submission:  # fmt: skip
+    """Return what a call of sbatch asks for.
+
+    Args:
+        argv: without the program's name.
+        environ: of the command.
+        read_file: gives a file's bytes or raises OSError; asked for the script and for --export-file.
+        read_stdin: gives the script when no file is named.
+        now: seconds since the epoch, for --begin=now+1hour.
+        umask: of the command, for the job's files.
+        cwd: of the command: where relative names begin, and where the job runs.
+        submit_host: the machine's name.
+        command: for the texts of errors.
+
+    Raises:
+        OptionError: with Slurm's text and status.
+    """
+    options = options_of(command)
+    flags, arguments = scan_words(command, options, argv, permute=False)
+    variables = scan_environment(options, environ)
+    submission = Submission()
+    submission.wants = Parsed(command, flags, []).wants
+    if submission.wants:
+        return submission
+    early = Parsed(command, [*variables, *flags], arguments)
+    # Bad values of the command line are told before the script is read, as Slurm does.
+    clock = Clock(now, _local_offset)
+    values = {id(one): read_value(one, clock, command) for one in early.given}
+    script, path, args = _read_script(early, environ, read_file, read_stdin, cwd)
+    label = path.rpartition("/")[2] or "stdin"
+    directed = [] if early.has("wrap") else _scan_directives(command, options, script, label, early.has("ignore_pbs"))
+    merged = Parsed(command, [*directed, *early.given], arguments)
+    submission.warnings = judge_handling(merged)
+    values |= {id(one): read_value(one, clock, command) for one in directed}
+    chosen = {one.option.field: (one, values[id(one)]) for one in merged.given}
+    _take_client_options(submission, merged)
+    _settle_conflicts(chosen, merged)
+    submission.description = _describe(chosen, cwd)
+    submission.description |= {
+        "script": script,
+        "args": args,
+        "command": " ".join((path, *args)) if path else "",
+        "umask": umask,
+        "submit_host": submit_host,
+    }
+    if not submission.description["name"]:
+        submission.description["name"] = "wrap" if early.has("wrap") else path.rpartition("/")[2] or "sbatch"
+    submission.sources = {field: one.text for field, (one, _) in chosen.items() if field not in _CLIENT_FIELDS}
+    submission.environ = _choose_environment(merged, environ, read_file)
+    _refuse_several_nodes(submission)
+    return submission
+
+
+def place_refusal(submission: Submission, key: str) -> tuple[str, ...]:
+    """Return the user's own words for a key of the description, as detail lines of an error; none if defaulted."""
+    text = submission.sources.get(key)
+    return (text,) if text else ()
+
+
+def _read_script(
+    parsed: Parsed, environ: Mapping[str, str], read_file: Callable[[str], bytes], read_stdin: Callable[[], bytes], cwd: str,
+) -> tuple[str, str, list[str]]:  # fmt: skip
+    """Return the script's text, the path it was found at ("" for none) and its arguments."""
+    wrapped = parsed.value("wrap")
+    if wrapped is not None:
+        if parsed.arguments:
+            raise OptionError("Script arguments not permitted with --wrap option", source="--wrap")
+        return WRAPPER.format(command=wrapped), "", []
+    if not parsed.arguments:
+        script, path = read_stdin(), ""
+    else:
+        folders = [_join(cwd, parsed.value("work_dir") or "")]  # sbatch(1): --chdir stands in for the directory here
+        if "/" not in parsed.arguments[0]:
+            folders += [folder for folder in environ.get("PATH", DEFAULT_PATH).split(":") if folder]
+        script, path = _find_script(parsed.arguments[0], [*folders, cwd], read_file, parsed.command)
+    check_script(script, parsed.command)
+    return script.decode("utf-8", "surrogateescape"), path, list(parsed.arguments[1:])
+
+
+def _find_script(name: str, folders: list[str], read_file: Callable[[str], bytes], command: str) -> tuple[bytes, str]:
+    for path in dict.fromkeys(_join(folder, name) for folder in folders):
+        try:
+            return read_file(path), path
+        except IsADirectoryError:
+            raise make_error_lines(command, (SCRIPT_EMPTY,)) from None
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise OptionError(f"Unable to open file {name}", detail=(f"{path}: {error.strerror}",)) from None
+    raise OptionError(f"Unable to open file {name}")
+
+
+def _scan_directives(command: str, options: tuple[Option, ...], script: str, label: str, ignore_pbs: bool) -> list[Given]:
+    """Return the options of the script's directives, weakest first: #PBS, #BSUB, then #SBATCH and #SSHQ."""
+    ranked: dict[str, list[Given]] = {"#PBS": [], "#BSUB": [], "": []}
+    for directive in read_directives(script, label, command):
+        own = directive.marker in SLURM_MARKERS
+        if not own and ignore_pbs:
+            continue
+        place = (f"{label}:{directive.line}", f"{label}:{directive.line}: {directive.text}")
+        given, rest = scan_words(command, options, directive.words, permute=False, place=place)
+        if rest:
+            message = f"{command}: error: Invalid directive found in batch script: {rest[0]}"
+            raise ExactError((message,), source=place[0], detail=(place[1],))
+        ranked["" if own else directive.marker] += given
+    return [*ranked["#PBS"], *ranked["#BSUB"], *ranked[""]]
+
+
+def _take_client_options(submission: Submission, parsed: Parsed) -> None:
+    submission.wait = parsed.has("wait")
+    submission.parsable = parsed.has("parsable")
+    submission.quiet = parsed.has("quiet")
+    submission.test_only = parsed.has("test_only")
+    submission.verbose = parsed.count("verbose")
+
+
+def _settle_conflicts(chosen: dict[str, tuple[Given, object]], parsed: Parsed) -> None:
+    """Leave one of --mem and --mem-per-cpu: the stronger source's; two of one source contradict each other."""
+    if "memory_mib" not in chosen or "memory_per_cpu_mib" not in chosen:
+        return
+    node, cpu = chosen["memory_mib"][0], chosen["memory_per_cpu_mib"][0]
+    if node.source.startswith("--") and cpu.source.startswith("--"):
+        raise OptionError(
+            "--mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.", source=cpu.source, detail=(node.text, cpu.text)
+        )
+    weaker = min((node, cpu), key=parsed.given.index)
+    del chosen[weaker.option.field]
+
+
+def _describe(chosen: Mapping[str, tuple[Given, object]], cwd: str) -> dict[str, object]:
+    values = {field: value for field, (_, value) in chosen.items()}
+    description: dict[str, object] = {key: values.get(key) for key in _DESCRIBED}
+    tasks, per_node = values.get("num_tasks"), values.get("ntasks_per_node")
+    array = values.get("array")
+    indices, limit = array if isinstance(array, tuple) else (None, None)
+    description |= {
+        "kind": "script",
+        "work_dir": _join(cwd, str(values.get("work_dir") or "")),
+        "submit_dir": cwd,
+        "num_nodes": values.get("num_nodes", 1),
+        "num_tasks": tasks or per_node or 1,
+        "ntasks_given": bool(tasks or per_node),
+        "cpus_per_task": values.get("cpus_per_task", 1),
+        "cpus_per_task_given": "cpus_per_task" in values,
+        "nice": values.get("nice", 0),
+        "held": "held" in values,
+        "retries": values.get("retries", 0),
+        "array": indices,
+        "array_limit": limit,
+        "kill_on_invalid_dep": values.get("kill_on_invalid_dep", False),
+        "exclusive": "exclusive" in values,
+        "anywhere": "anywhere" in values,
+    }
+    return description
+
+
+def _choose_environment(parsed: Parsed, environ: Mapping[str, str], read_file: Callable[[str], bytes]) -> dict[str, str]:
+    from sshq.slurm.environ import filter_submitted_environment, read_export_file
+
+    export_file = parsed.last("export_file")
+    if export_file is None:
+        return filter_submitted_environment(environ, parsed.value("export"))
+    try:
+        content = read_file(export_file.value or "")
+    except OSError as error:
+        raise OptionError(
+            "Invalid --export-file specification", source=export_file.source,
+            detail=(export_file.text, f"{error.strerror}"), exit_code=255,
+        ) from None  # fmt: skip
+    # Without --export the file is all there is, as sbatch(1) has it.
+    base = filter_submitted_environment(environ, parsed.value("export") or "NONE")
+    return base | read_export_file(content.decode("utf-8", "surrogateescape"))
+
+
+def _refuse_several_nodes(submission: Submission) -> None:
+    description = submission.description
+    text, key = "", "num_nodes"
+    if isinstance(description["num_nodes"], int) and description["num_nodes"] > 1:
+        text = f"--nodes={description['num_nodes']}"
+    elif description["req_nodes"]:
+        from sshq.core.hostlist import expand_hostlist
+
+        names = expand_hostlist(str(description["req_nodes"]))
+        if len(set(names)) > 1:
+            text, key = f"--nodelist with {len(set(names))} nodes", "req_nodes"
+    if text:
+        raise OptionError(
+            f"{text} is not supported by sshq yet, and running on one node would change what the job gets",
+            source=submission.sources.get(key, ""),
+            detail=place_refusal(submission, key),
+            hint="one job a node: sbatch --array",
+        )
+
+
+def _join(folder: str, name: str) -> str:
+    """Return `name` seen from `folder`, without touching the file system: links stay as they are."""
+    if name.startswith("/"):
+        return name
+    while name.startswith("./"):
+        name = name[2:].lstrip("/")
+    return f"{folder.rstrip('/')}/{name}" if name not in ("", ".") else folder
+
+
+def _local_offset(at: float) -> int:
+    import time
+
+    return time.localtime(at).tm_gmtoff

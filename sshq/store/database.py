@@ -1,0 +1,341 @@
+"""One SQLite file, opened safely or not at all.
+
+The rule of this file: where a store has been, none is ever begun anew, and nothing that is not certainly ours
+is written to.  Beside `sshq.db` lies `store_id`, which without a database means loss.  SQLite keeps two more
+files while it works and removes both at its end: the index (-shm) without the log (-wal) means a deleted log.
+"""
+
+import os
+import shlex
+import sqlite3
+import uuid
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sshq.errors import CheckFailedError, SshqError, StoreError
+from sshq.store.files import make_private, refuse_shared, sync_directory, write_durably
+
+APPLICATION_ID: Final = 0x73736871  # "sshq", at byte 68 of the file
+_MAGIC: Final = b"SQLite format 3\0"
+_HEADER_BYTES: Final = 100
+NAME: Final = "sshq.db"
+BACKUPS: Final = "backups"
+RESTORE: Final = "sshq restore"  # the command every refusal points to
+
+# SQLite's primary result codes, by what they mean to us.
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_OUR_BUG: Final = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR})
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# A quota or a file size limit looks like this.  Never a failed fsync: what it lost cannot be told.
+_NO_ROOM: Final = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+
+class FatalStoreError(StoreError):
+    """The store may no longer keep what it is told: exit at once, never retry, answer nobody."""
+
+
+class DiskFullError(FatalStoreError):
+    """No room left, even with what was put aside."""
+
+
+def read_schema() -> Mapping[int, str]:
+    """Return the numbered scripts that make a database of each version out of the one before."""
+    folder = Path(__file__).parent / "schema"
+    return {int(file.name.split("_")[0]): file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.sql"))}
+
+
+SCHEMA: Final = read_schema()  # at import: a package upgraded under a running controller changes nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """An open store file that has passed every check."""
+
+    connection: sqlite3.Connection
+    path: Path
+    store_id: str
+    inode: tuple[int, int]  # device and number at opening
+
+    @property
+    def directory(self) -> Path:
+        return self.path.parent
+
+    def moved(self) -> bool:
+        """Whether the file we write to is no longer the one under its name."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return True
+        return (found.st_dev, found.st_ino) != self.inode
+
+
+def open_database(directory: Path, *, create: bool, schema: Mapping[int, str] = SCHEMA) -> Database:
+    """Open the store in `directory`, or make it where none has been.  Raises StoreError."""
+    path, marker = directory / NAME, directory / "store_id"
+    try:
+        if not create and not directory.is_dir():
+            raise StoreError(f"there is no store in {directory}", hint="sshq up")
+        make_private(directory)
+        refuse_shared(directory)
+        if not path.exists():
+            _refuse_loss(path, marker)
+            if not create:
+                raise StoreError(f"there is no store in {directory}", hint="sshq up")
+            _make(path, schema)
+        check_header(path)
+        _check_log(path)
+        store_id = inspect_database(path, schema)
+        _check_identity(path, store_id, marker)
+        return _open(path, store_id, schema)
+    except OSError as error:
+        raise StoreError(f"the store in {directory} cannot be opened: {error.strerror}") from error
+
+
+def explain(error: sqlite3.Error, path: Path) -> SshqError:
+    """Return our error for SQLite's: whose fault it is decides whether the controller may go on."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    primary = code & 0xFF
+    name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+    if primary == sqlite3.SQLITE_FULL or (code in _NO_ROOM and not _has_room(path.parent)):
+        return DiskFullError(f"no space left for the store {path}", hint=f"df -h {path.parent}")
+    if primary in _DAMAGE:
+        return _damaged(path, f"{error} ({name})", kind=FatalStoreError)
+    if primary in _BUSY:
+        return StoreError(f"another process is writing to the store {path}", hint=f"fuser -v {path}")
+    if primary in _OUR_BUG:
+        return CheckFailedError(f"the store refused a row: {error} ({name})")
+    return FatalStoreError(f"the store {path} failed: {error} ({name})", detail=("Nothing that was promised is lost.",))
+
+
+def _has_room(directory: Path) -> bool:
+    """Tell a quota or a file size limit, which SQLite calls an I/O error, from a failing disk."""
+    probe = directory / ".room"
+    try:
+        handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            return os.write(handle, bytes(1 << 16)) == 1 << 16
+        finally:
+            os.close(handle)
+    except OSError:
+        return False
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+
+
+# ---- making --------------------------------------------------------------------------------------
+
+
+def _make(path: Path, schema: Mapping[int, str]) -> None:
+    """Make a database aside, whole, then give it its name: no crash leaves half of one under it."""
+    aside = path.with_name(NAME + ".new")
+    for leftover in path.parent.glob(NAME + ".new*"):
+        leftover.unlink()
+    os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
+        try:
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            migrate(connection, schema)
+            connection.execute("INSERT INTO store VALUES (1, ?, 0, 1, 0)", (uuid.uuid4().hex,))
+        except sqlite3.Error as error:
+            raise explain(error, path) from error
+    for side in (f"{NAME}-wal", f"{NAME}-shm"):  # a lost database's: SQLite would replay it into ours
+        if (stale := path.with_name(side)).exists():
+            os.rename(stale, path.with_name(side + ".old"))
+    os.rename(aside, path)
+    sync_directory(path.parent)
+
+
+def migrate(connection: sqlite3.Connection, schema: Mapping[int, str]) -> None:
+    """Bring the tables to the newest version, each step in one transaction with its number."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    for number in sorted(n for n in schema if n > version):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in split_statements(schema[number]):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def split_statements(script: str) -> list[str]:
+    """Split a script at the ends of its statements (executescript would commit between them)."""
+    statements, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if ";" in line and sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements
+
+
+# ---- checking ------------------------------------------------------------------------------------
+
+
+def _refuse_loss(path: Path, marker: Path) -> None:
+    if marker.exists():
+        raise StoreError(
+            f"the store {path} is missing, but there was one",
+            detail=(
+                f"{marker} says: {marker.read_text(errors='replace').strip()[:64]}.",
+                f"To begin with an empty store on purpose, remove {marker}.",
+            ),
+            hint=_restore_hint(path.parent),
+        )
+
+
+def check_header(path: Path) -> None:
+    """Look at the first bytes ourselves: by opening a foreign file SQLite might already change it."""
+    with open(path, "rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        raise _damaged(path, f"it does not begin as an SQLite file ({path.stat().st_size} bytes)")
+    found = int.from_bytes(header[68:72], "big")
+    if found != APPLICATION_ID:
+        raise StoreError(
+            f"{path} is not a store of sshq",
+            detail=(f"It is an SQLite file of another program (application id {found}).",),
+            hint="sshq up --state DIR",
+        )
+
+
+def _check_log(path: Path) -> None:
+    log, index = path.with_name(f"{NAME}-wal"), path.with_name(f"{NAME}-shm")
+    if index.exists() and not log.exists():
+        raise StoreError(
+            f"the write-ahead log {log} is missing",
+            detail=(
+                "The controller did not end in order; what it accepted last was only in there.",
+                f"To go on without that, remove {index}.",
+            ),
+            hint=_restore_hint(path.parent),
+        )
+
+
+def inspect_database(path: Path, schema: Mapping[int, str]) -> str:
+    """Check all and change nothing (read-only leaves the log alone).  Returns store_id."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=0)) as connection:
+        try:
+            connection.execute("PRAGMA trusted_schema=OFF")
+            connection.execute("PRAGMA cell_size_check=ON")
+            _check_pages(connection, path)
+            _check_version(connection, path, schema)
+            row = connection.execute("SELECT store_id FROM store").fetchone()
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:  # no such table
+                raise _damaged(path, str(error)) from error
+            raise explain(error, path) from error
+    if row is None:
+        raise _damaged(path, "it has lost its store_id")
+    return str(row[0])
+
+
+def _open(path: Path, store_id: str, schema: Mapping[int, str]) -> Database:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+    try:
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA cache_size=-16384")
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute(f"PRAGMA journal_size_limit={64 << 20}")
+        _upgrade(connection, path, schema)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise explain(error, path) from error
+        raise
+    found = os.stat(path)
+    return Database(connection=connection, path=path, store_id=store_id, inode=(found.st_dev, found.st_ino))
+
+
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+            raise
+        found = [str(error)]
+    if found != ["ok"]:
+        raise _damaged(path, *(line for text in found for line in text.splitlines()))
+
+
+def _check_version(connection: sqlite3.Connection, path: Path, schema: Mapping[int, str]) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > max(schema):
+        raise StoreError(
+            f"the store {path} was written by a newer sshq (schema {version}, this one knows {max(schema)})",
+            detail=("Start the newer sshq again, or go back to the backup that was made before the upgrade.",),
+            hint=_restore_hint(path.parent, before=version),
+        )
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path, schema: Mapping[int, str]) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < max(schema):
+        folder = path.parent / BACKUPS
+        folder.mkdir(mode=0o700, exist_ok=True)
+        backup_database(connection, folder / f"before-schema-{max(schema)}.db")
+        migrate(connection, schema)
+
+
+def _check_identity(path: Path, store_id: str, marker: Path) -> None:
+    if not marker.exists():  # a crash between the two; the database was renamed in whole
+        write_durably(marker, store_id.encode() + b"\n")
+    elif (noted := marker.read_text(errors="replace").strip()) != store_id:
+        raise StoreError(
+            f"{path} belongs to another store",
+            detail=(f"It is {store_id}, {marker} says {noted[:64]}.",),
+            hint=_restore_hint(path.parent),
+        )
+
+
+def _damaged(path: Path, *found: str, kind: type[StoreError] = StoreError) -> StoreError:
+    return kind(
+        f"the store {path} is damaged",
+        detail=(*found, "Jobs on the nodes run on; after a restore they are found again."),
+        hint=_restore_hint(path.parent),
+    )
+
+
+def _restore_hint(directory: Path, before: int = 0) -> str:
+    """Return the command for the newest backup; with `before`, for the one made before that schema came."""
+    folder = directory / BACKUPS
+    found = list(folder.glob(f"before-schema-{before}.db") if before else folder.glob("*.db"))
+    if not found:
+        return f"{RESTORE} FILE"
+    newest = max(found, key=lambda file: file.stat().st_mtime)
+    return f"{RESTORE} {shlex.quote(str(newest))}"
+
+
+# ---- copying -------------------------------------------------------------------------------------
+
+
+def backup_database(connection: sqlite3.Connection, target: Path) -> None:
+    """Write a checked copy to `target`, all of it or nothing.  Raises StoreError; the store goes on."""
+    aside = target.with_name(f".new.{os.getpid()}.{target.name}")
+    try:
+        os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
+        connection.execute("VACUUM INTO ?", (str(aside),))
+        with closing(sqlite3.connect(aside, isolation_level=None)) as copy:
+            _check_pages(copy, aside)
+        handle = os.open(aside, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.rename(aside, target)
+        sync_directory(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"the backup {target} was not made: {error}") from error
+    finally:
+        with suppress(OSError):
+            aside.unlink()

@@ -1,0 +1,135 @@
+"""What sacct asks: jobs of the past and present, with one accounting row a launch.
+
+Two steps: the ids that match, found by an index, then the records in portions.  So no statement stays open
+between two answers, and neither a write nor the log's recycling waits for a slow reader.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sshq.core.lifecycle import State
+from sshq.core.model import Accounting, Job, JobSpec
+from sshq.store.batch import ACCOUNTING, JOBS, SPECS
+from sshq.store.records import format_column, format_json
+
+PORTION: Final = 500
+Select = Callable[..., list[tuple[Any, ...]]]
+
+# One parameter a condition: a JSON list, which json_each makes a table.
+_BY_UID: Final = "uid IN (SELECT value FROM json_each(?))"
+_BY_USER: Final = "user IN (SELECT value FROM json_each(?))"
+_BY_NAME: Final = "name IN (SELECT value FROM json_each(?))"
+_BY_STATE: Final = "state IN (SELECT value FROM json_each(?))"
+_BY_ID: Final = """job_id IN (
+    SELECT job_id FROM job WHERE job_id IN (SELECT value FROM json_each(?))
+    UNION SELECT job_id FROM job WHERE array_job_id IN (SELECT value FROM json_each(?))
+    UNION SELECT job_id FROM json_each(?) JOIN job
+        ON array_job_id = json_extract(value, '$[0]') AND array_task_id = json_extract(value, '$[1]'))"""
+_BY_PARTITION: Final = """spec IN (
+    SELECT digest FROM spec WHERE EXISTS (
+        SELECT 1 FROM json_each(spec.partitions) WHERE value IN (SELECT value FROM json_each(?))))"""
+_BY_NODE: Final = """job_id IN (
+    SELECT job_id FROM accounting WHERE node IN (SELECT value FROM json_each(?))
+    UNION SELECT job_id FROM launch WHERE open = 1 AND node IN (SELECT value FROM json_each(?)))"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryFilter:
+    """Which jobs; what is empty does not restrict."""
+
+    job_ids: tuple[int, ...] = ()  # an array's id means its tasks too
+    array_tasks: tuple[tuple[int, int], ...] = ()  # array id, index: 12_4
+    users: tuple[str, ...] = ()
+    uids: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()  # any the job may use
+    states: tuple[State, ...] = ()
+    nodes: tuple[str, ...] = ()  # any a launch of it was sent to
+    start_at: float | None = None  # not ended before
+    end_at: float | None = None  # eligible by then
+    limit: int | None = None  # the first so many, by id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryJob:
+    job: Job
+    accounting: tuple[Accounting, ...]  # by attempt
+
+
+def read_history(select: Select, wanted: HistoryFilter) -> Iterator[HistoryJob]:
+    """Yield the jobs that match, by id."""
+    conditions, values = _conditions(wanted)
+    where = " AND ".join(conditions) or "1"
+    limit = -1 if wanted.limit is None else wanted.limit
+    # Only the constants above are put together; what users gave is bound.
+    statement = f"SELECT job_id FROM job WHERE {where} ORDER BY job_id LIMIT ?"  # noqa: S608
+    found = select(statement, *values, limit)
+    ids = [job_id for (job_id,) in found]
+    for start in range(0, len(ids), PORTION):
+        yield from _read_portion(select, ids[start : start + PORTION])
+
+
+def _conditions(wanted: HistoryFilter) -> tuple[list[str], list[str | float]]:
+    conditions: list[str] = []
+    values: list[str | float] = []
+    if wanted.job_ids or wanted.array_tasks:
+        ids = format_json(wanted.job_ids)
+        conditions.append(_BY_ID)
+        values += [ids, ids, format_json(wanted.array_tasks)]
+    for text, listed in (
+        (_BY_UID, wanted.uids),
+        (_BY_USER, [format_column(user) for user in wanted.users]),
+        (_BY_NAME, [format_column(name) for name in wanted.names]),
+        (_BY_STATE, [state.name for state in wanted.states]),
+        (_BY_PARTITION, [format_column(name) for name in wanted.partitions]),
+    ):
+        if listed:
+            conditions.append(text)
+            values.append(format_json(listed))
+    if wanted.nodes:
+        nodes = format_json([format_column(node) for node in wanted.nodes])
+        conditions.append(_BY_NODE)
+        values += [nodes, nodes]
+    if wanted.start_at is not None:
+        conditions.append("until_at >= ?")
+        values.append(wanted.start_at)
+    if wanted.end_at is not None:
+        conditions.append("since_at <= ?")
+        values.append(wanted.end_at)
+    return conditions, values
+
+
+def _read_portion(select: Select, ids: list[int]) -> Iterator[HistoryJob]:
+    listed = format_json(ids)
+    rows: dict[int, list[Accounting]] = {}
+    for job_id, text in select("SELECT job_id, record FROM accounting WHERE job_id IN (SELECT value FROM json_each(?))", listed):
+        rows.setdefault(job_id, []).append(ACCOUNTING.decode(text))
+    specs: dict[bytes, JobSpec] = {}
+    for job_id, digest, text, spec_text in select(
+        "SELECT job_id, spec, job.record, spec.record FROM job JOIN spec ON spec = digest"
+        " WHERE job_id IN (SELECT value FROM json_each(?)) ORDER BY job_id",
+        listed,
+    ):
+        if digest not in specs:
+            specs[digest] = SPECS.decode(spec_text)
+        accounting = sorted(rows.get(job_id, ()), key=lambda row: (row.attempt, row.end_at))
+        yield HistoryJob(job=JOBS.decode(text, spec=specs[digest]), accounting=tuple(accounting))
+
+
+def forget_before(connection: sqlite3.Connection, at: float, at_most: int) -> int:
+    """Delete at most `at_most` purged jobs that ended before `at`, with all that hangs on them."""
+    found = connection.execute(
+        "SELECT job_id, spec FROM job WHERE until_at < ? AND live = 0 ORDER BY until_at LIMIT ?",
+        (at, at_most),
+    ).fetchall()
+    ids = [(job_id,) for job_id, _ in found]
+    connection.executemany("DELETE FROM accounting WHERE job_id = ?", ids)
+    connection.executemany("DELETE FROM launch WHERE job_id = ? AND open = 0", ids)
+    connection.executemany("DELETE FROM job WHERE job_id = ?", ids)
+    connection.executemany(
+        "DELETE FROM spec WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM job WHERE spec = digest)",
+        [(digest,) for digest in {digest for _, digest in found}],
+    )
+    return len(found)

@@ -1,0 +1,263 @@
+"""The store as the controller uses it: one batch, one transaction, one fsync; then it is true for ever.
+
+Every write first compares the epoch and the file under our feet, in the same transaction, so that a
+controller that lost its lock can no longer write.  What a failed commit means is decided in
+`database.explain`.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from sshq.core.model import Job, JobSpec, Launch, NodeRecord, Row
+from sshq.errors import CheckFailedError, StoreError
+from sshq.store.batch import JOBS, LAUNCHES, NODES, SPECS, Batch, prepare_batch
+from sshq.store.database import (
+    Database,
+    DiskFullError,
+    FatalStoreError,
+    backup_database,
+    explain,
+    open_database,
+)
+from sshq.store.history import HistoryFilter, HistoryJob, forget_before, read_history
+from sshq.store.records import format_column, format_json
+from sshq.store.reserve import Reserve
+
+T = TypeVar("T")
+TOKEN_KEPT_S: Final = 24 * 3600
+
+_PUT_JOB: Final = """
+    INSERT INTO job (job_id, spec, array_job_id, array_task_id, uid, user, name, state, since_at, until_at,
+        live, record)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
+    ON CONFLICT (job_id) DO UPDATE SET spec = excluded.spec, array_job_id = excluded.array_job_id,
+        array_task_id = excluded.array_task_id,
+        uid = excluded.uid, user = excluded.user, name = excluded.name,
+        state = excluded.state, since_at = excluded.since_at, until_at = excluded.until_at, live = 1,
+        record = excluded.record"""
+_PUT_OPEN_LAUNCH: Final = """
+    INSERT INTO launch (id, job_id, node, open, record) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET record = excluded.record WHERE open = 1"""
+# Closes an open row, or takes in one that a restored store never knew; a closed row is left as it is.
+_SETTLE_LAUNCH: Final = """
+    INSERT INTO launch (id, job_id, node, open, record) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET open = 0, record = excluded.record WHERE open = 1"""
+_PUT_NODE: Final = "INSERT INTO node VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET record = excluded.record"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What a starting controller finds."""
+
+    store_id: str
+    epoch: int
+    jobs: list[Job]  # by id; those not purged
+    launches: list[Launch]  # the open ones
+    nodes: list[NodeRecord]
+    next_job_id: int
+    max_order: int
+    restored: bool  # from a backup, and `end_restore` has not been called since
+
+
+class Store:
+    """Use it in the thread that opened it.  The caller holds the lock on the directory."""
+
+    def __init__(self, database: Database, crash: Callable[[str], None]) -> None:
+        self._database = database
+        self._connection = database.connection
+        self._crash = crash
+        self._reserve = Reserve(database.directory)
+        self._epoch: int | None = None
+        self._specs: dict[JobSpec, bytes] = {}  # known to be stored, with their digests
+
+    @classmethod
+    def open(cls, directory: str | Path, *, create: bool, crash: Callable[[str], None] = lambda _point: None) -> Self:
+        """Open the store in `directory`.  Raises StoreError, with the way out."""
+        store = cls(open_database(Path(directory).absolute(), create=create), crash)
+        store._reserve.fill()
+        return store
+
+    @property
+    def path(self) -> Path:
+        return self._database.path
+
+    @property
+    def store_id(self) -> str:
+        return self._database.store_id
+
+    # ---- writing ---------------------------------------------------------------------------------
+
+    def begin_epoch(self) -> int:
+        """Take the store over: from now on no earlier controller can write to it."""
+
+        def take() -> int:
+            (epoch,) = self._connection.execute("UPDATE store SET epoch = epoch + 1 RETURNING epoch").fetchone()
+            return int(epoch)
+
+        self._epoch = None
+        self._epoch = self._write(take, check_epoch=False)
+        return self._epoch
+
+    def commit(self, rows: Sequence[Row], next_job_id: int) -> None:
+        """Store `rows` in one transaction; on the disk when this returns.
+
+        Raises FatalStoreError where the controller must exit, CheckFailedError for rows it cannot take.
+        """
+        batch = prepare_batch(rows, self._specs)
+        self._write(lambda: self._put(batch, next_job_id))
+        self._specs.update(batch.specs)
+
+    def forget_before(self, at: float, *, at_most: int = 1000) -> int:
+        """Delete purged jobs that ended before `at`; returns how many.  Call again while it is `at_most`."""
+        try:
+            return self._write(lambda: forget_before(self._connection, at, at_most))
+        finally:
+            self._specs.clear()  # some may be gone
+
+    def sweep(self, now: float) -> int:
+        """Delete scripts no live job needs, and submit tokens of yesterday; returns how many rows went."""
+
+        def delete() -> int:
+            scripts = self._connection.execute(
+                "DELETE FROM script WHERE digest NOT IN"
+                " (SELECT script FROM spec WHERE digest IN (SELECT spec FROM job WHERE live = 1))"
+            )
+            tokens = self._connection.execute("DELETE FROM token WHERE at < ?", (now - TOKEN_KEPT_S,))
+            return scripts.rowcount + tokens.rowcount
+
+        self._specs.clear()  # else every spec there ever was would stay in memory
+        return self._write(delete)
+
+    def end_restore(self) -> None:
+        """Note that the nodes have told what the backup did not know."""
+        self._write(lambda: self._connection.execute("UPDATE store SET restored = 0"))
+
+    def space_short(self) -> bool:
+        """Whether new submissions must be refused."""
+        return self._reserve.short()
+
+    def _put(self, batch: Batch, next_job_id: int) -> None:
+        run, run_many = self._connection.execute, self._connection.executemany
+        run_many("INSERT OR IGNORE INTO spec VALUES (?, ?, ?, ?)", batch.spec_rows)
+        run_many("INSERT OR IGNORE INTO script VALUES (?, ?)", batch.scripts.items())
+        run_many(_PUT_JOB, batch.jobs.values())
+        run_many("UPDATE job SET live = 0 WHERE job_id = ?", [(job_id,) for job_id in batch.purged])
+        run_many(_PUT_OPEN_LAUNCH, batch.opened.values())
+        for launch_id, row in batch.settled.items():
+            if run(_SETTLE_LAUNCH, row).rowcount == 1 and launch_id in batch.accounting:
+                run("INSERT INTO accounting VALUES (?, ?, ?, ?)", batch.accounting[launch_id])
+        run_many(_PUT_NODE, batch.nodes.values())
+        run_many("INSERT INTO token VALUES (?, ?, ?, ?)", batch.tokens)
+        run("UPDATE store SET next_job_id = ? WHERE next_job_id < ?", (next_job_id, next_job_id))
+
+    def _write(self, change: Callable[[], T], *, check_epoch: bool = True) -> T:
+        """Run `change` in a transaction of our epoch; on a full disk once more, with the reserve's room."""
+        try:
+            return self._transact(change, check_epoch=check_epoch)
+        except DiskFullError:
+            if not self._reserve.release():
+                raise
+        return self._transact(change, check_epoch=check_epoch)
+
+    def _transact(self, change: Callable[[], T], *, check_epoch: bool) -> T:
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if check_epoch:
+                self._check_epoch()
+            result = change()
+            self._crash("store.before_commit")
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise explain(error, self.path) from error
+            if isinstance(error, OverflowError):
+                raise CheckFailedError("the store refused a row: a number of more than 64 bits") from error
+            raise
+        self._crash("store.after_commit")
+        return result
+
+    def _check_epoch(self) -> None:
+        if self._epoch is None:
+            raise CheckFailedError("the store was written to before begin_epoch")
+        if self._database.moved():
+            raise FatalStoreError(f"the store {self.path} was moved or removed while in use")
+        (epoch,) = self._connection.execute("SELECT epoch FROM store").fetchone()
+        if epoch != self._epoch:
+            raise FatalStoreError(
+                "another controller took over",
+                detail=(f"The store's epoch is {epoch}, ours was {self._epoch}.",),
+            )
+
+    # ---- reading ---------------------------------------------------------------------------------
+
+    def load(self) -> Loaded:
+        """Return all that is live.  Raises StoreError where a record cannot be read."""
+        epoch, next_job_id, restored = self._select("SELECT epoch, next_job_id, restored FROM store")[0]
+        specs = {
+            digest: SPECS.decode(text)
+            for digest, text in self._select(
+                "SELECT digest, record FROM spec WHERE digest IN (SELECT spec FROM job WHERE live = 1)"
+            )
+        }
+        jobs = []
+        for job_id, digest, text in self._select("SELECT job_id, spec, record FROM job WHERE live = 1 ORDER BY job_id"):
+            if digest not in specs:
+                raise StoreError(f"the store {self.path} has lost what job {job_id} was asked to be")
+            jobs.append(JOBS.decode(text, spec=specs[digest]))
+        self._specs = {spec: digest for digest, spec in specs.items()}
+        return Loaded(
+            store_id=self.store_id,
+            epoch=epoch,
+            jobs=jobs,
+            launches=[LAUNCHES.decode(text) for (text,) in self._select("SELECT record FROM launch WHERE open = 1")],
+            nodes=[NODES.decode(text) for (text,) in self._select("SELECT record FROM node ORDER BY name")],
+            next_job_id=next_job_id,
+            max_order=max((job.order for job in jobs), default=0),
+            restored=bool(restored),
+        )
+
+    def find_launches(self, ids: Iterable[str]) -> tuple[Launch, ...]:
+        """Return those of `ids` that were ever stored, settled ones too: the others are not of this store."""
+        wanted = format_json(list(ids))
+        found = self._select("SELECT record FROM launch WHERE id IN (SELECT value FROM json_each(?))", wanted)
+        return tuple(LAUNCHES.decode(text) for (text,) in found)
+
+    def script(self, digest: str) -> bytes:
+        found = self._select("SELECT data FROM script WHERE digest = ?", digest)
+        if not found:
+            raise StoreError(f"the store {self.path} has no script {digest}")
+        return bytes(found[0][0])
+
+    def token(self, token: str, uid: int) -> int | None:
+        """Return the job that a submit with this token has already become."""
+        found = self._select("SELECT job_id FROM token WHERE uid = ? AND token = ?", uid, format_column(token))
+        return int(found[0][0]) if found else None
+
+    def history(self, wanted: HistoryFilter) -> Iterator[HistoryJob]:
+        """Yield jobs by id, live ones too.  Between two of them the store may be written to."""
+        return read_history(self._select, wanted)
+
+    def _select(self, statement: str, *values: str | float) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
+    # ---- keeping ---------------------------------------------------------------------------------
+
+    def backup(self, path: str | Path) -> None:
+        """Write a checked copy, without environments, to `path`.  Raises StoreError; the store goes on."""
+        backup_database(self._connection, Path(path))
+
+    def close(self) -> None:
+        """Bring everything into the one file.  Nothing is lost without it: the next start reads the log."""
+        with suppress(sqlite3.Error):
+            self._connection.close()

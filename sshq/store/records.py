@@ -1,0 +1,215 @@
+"""Records and their text: frozen dataclasses of core.model to JSON and back.
+
+A field that equals its default is left out, so a field added later (with a default) reads from old rows as
+that default.  Hence two rules for the model: a new field has a default, and a default once stored never
+changes (a test pins them).  Both directions check types: a row that could not be read back is refused when
+it is written, while somebody can still be told, not at the next start.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from enum import Enum
+from operator import attrgetter
+from types import NoneType, UnionType
+from typing import Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sshq.errors import BugError, CheckFailedError, StoreError
+
+VERSION: Final = 1  # of the text, not of the tables; a reader refuses a higher one
+
+R = TypeVar("R")
+Json = object  # what json reads and writes: None, bool, int, float, str, list
+Convert = Callable[[Any], Json]
+
+format_json: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_parse_json: Final = json.JSONDecoder().decode
+_REQUIRED: Final = object()
+
+
+class _TypeMismatchError(ValueError):
+    """A value is not what its field says; the message is what was expected."""
+
+
+class Codec(Generic[R]):
+    """Text of one dataclass.  `leave_out` names fields kept elsewhere: given back to `decode` by keyword."""
+
+    def __init__(self, record_type: type[R], *, leave_out: tuple[str, ...] = ()) -> None:
+        hints = get_type_hints(record_type)
+        kept = [f for f in fields(record_type) if f.name not in leave_out]  # type: ignore[arg-type]
+        names = [f.name for f in kept]
+        self._type = record_type
+        self._values = attrgetter(*names) if len(names) > 1 else lambda record: (getattr(record, names[0]),)
+        self._writers = [(f.name, _default_of(f), _writer(hints[f.name])) for f in kept]
+        self._readers = {f.name: _reader(hints[f.name]) for f in kept}
+
+    def encode(self, record: R) -> str:
+        """Return the record's text.  Raises CheckFailedError where a field holds what its type forbids."""
+        out: dict[str, Json] = {"v": VERSION}
+        name = ""
+        try:
+            for (name, default, write), value in zip(self._writers, self._values(record), strict=True):
+                if value is not default and value != default:
+                    out[name] = write(value)
+            return format_json(out)
+        except (_TypeMismatchError, ValueError) as error:  # ValueError: a float that is not finite
+            raise CheckFailedError(f"{self._type.__name__}.{name} cannot be stored: {error}") from None
+
+    def decode(self, text: str, **given: object) -> R:
+        """Return the record.  Raises StoreError, naming the field, where the text is not one of ours."""
+        try:
+            raw = _parse_json(text)
+        except ValueError:
+            raise self._unreadable("it is not JSON") from None
+        if not isinstance(raw, dict):
+            raise self._unreadable("it is not an object")
+        version = raw.pop("v", None)
+        if version != VERSION:
+            raise self._unreadable(f"version {version!r}, this sshq reads {VERSION}")
+        readers = self._readers
+        name = ""
+        try:
+            for name, value in raw.items():
+                given[name] = readers[name](value)
+        except KeyError:
+            raise self._unreadable(f"unknown field {name}") from None
+        except _TypeMismatchError as error:
+            raise self._unreadable(f"field {name}: {error}") from None
+        try:
+            return self._type(**given)
+        except TypeError as error:  # a field without default is missing
+            raise self._unreadable(str(error).split(") ")[-1].removeprefix(f"{self._type.__name__}.")) from None
+
+    def _unreadable(self, why: str) -> StoreError:
+        return StoreError(f"a {self._type.__name__} record of the store cannot be read: {why}")
+
+
+def _default_of(field: "Field[object]") -> object:
+    return _REQUIRED if field.default is MISSING else field.default
+
+
+def format_column(text: str) -> str:
+    """Text for an indexed column: SQLite takes no lone surrogates (names that are not UTF-8)."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+# ---- types ---------------------------------------------------------------------------------------
+
+
+def _writer(hint: object) -> Convert:
+    """Return the function that checks a value of type `hint` and makes it JSON."""
+    return _converter(hint, writing=True)
+
+
+def _reader(hint: object) -> Convert:
+    """Return the function that checks JSON and makes it a value of type `hint`."""
+    return _converter(hint, writing=False)
+
+
+def _converter(hint: object, *, writing: bool) -> Convert:
+    origin = get_origin(hint)
+    if origin in {Union, UnionType}:
+        return _optional(hint, writing=writing)
+    if origin is Literal:
+        return _one_of(get_args(hint))
+    if origin is tuple:
+        return _sequence(get_args(hint), writing=writing)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _enum_name(hint) if writing else _enum_member({member.name: member for member in hint})
+    if isinstance(hint, type) and hint in _SCALARS:
+        return _SCALARS[hint]
+    raise BugError(f"no text for the type {hint}")
+
+
+def _read_bool(value: object) -> Json:
+    if value is True or value is False:
+        return value
+    raise _TypeMismatchError(f"not a truth value: {value!r}")
+
+
+def _read_int(value: object) -> Json:
+    if type(value) is int:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)  # an IntEnum: signal.SIGTERM
+    raise _TypeMismatchError(f"not an integer: {value!r}")
+
+
+def _read_float(value: object) -> Json:
+    if type(value) is float:
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    raise _TypeMismatchError(f"not a number: {value!r}")
+
+
+def _read_str(value: object) -> Json:
+    if type(value) is str:
+        return value
+    raise _TypeMismatchError(f"not text: {value!r}")
+
+
+_SCALARS: Final[Mapping[type, Convert]] = {
+    bool: _read_bool,
+    int: _read_int,
+    float: _read_float,
+    str: _read_str,
+}
+
+
+def _optional(hint: object, *, writing: bool) -> Convert:
+    inner = [arg for arg in get_args(hint) if arg is not NoneType]
+    if len(inner) != 1:
+        raise BugError(f"no text for the type {hint}")
+    convert = _converter(inner[0], writing=writing)
+    return lambda value: None if value is None else convert(value)
+
+
+def _one_of(choices: tuple[object, ...]) -> Convert:
+    def convert(value: object) -> Json:
+        if type(value) is str and value in choices:
+            return value
+        raise _TypeMismatchError(f"not one of {', '.join(map(str, choices))}: {value!r}")
+
+    return convert
+
+
+def _sequence(items: tuple[object, ...], *, writing: bool) -> Convert:
+    container = tuple if writing else list
+    make: Callable[..., Json] = list if writing else tuple
+    if len(items) == 2 and items[1] is Ellipsis:
+        each = _converter(items[0], writing=writing)
+
+        def convert_all(value: object) -> Json:
+            if isinstance(value, container):
+                return make([each(item) for item in value])
+            raise _TypeMismatchError(f"not a sequence: {value!r}")
+
+        return convert_all
+    converts = [_converter(item, writing=writing) for item in items]
+
+    def convert(value: object) -> Json:
+        if isinstance(value, container) and len(value) == len(converts):
+            return make([each(item) for each, item in zip(converts, value, strict=True)])
+        raise _TypeMismatchError(f"not {len(converts)} values: {value!r}")
+
+    return convert
+
+
+def _enum_name(choices: type[Enum]) -> Convert:
+    def convert(value: object) -> Json:
+        if type(value) is choices:
+            return value.name
+        raise _TypeMismatchError(f"not a {choices.__name__}: {value!r}")
+
+    return convert
+
+
+def _enum_member(members: Mapping[str, Enum]) -> Convert:
+    def convert(value: object) -> Json:
+        member = members.get(value) if isinstance(value, str) else None
+        if member is None:
+            raise _TypeMismatchError(f"not one of {', '.join(members)}: {value!r}")
+        return member
+
+    return convert

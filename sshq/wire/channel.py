@@ -1,0 +1,286 @@
+"""One client's connection as the controller sees it: whole requests in, bounded and patient writing out.
+
+A reader task takes at most one request ahead, so that a client's going away is noticed while its request runs
+without ever buffering more than that.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+from sshq import __version__
+from sshq.errors import BugError, RefusedError, SshqError, UserError
+from sshq.wire.codec import CodecError, decode_json, encode_json, frame_data, frame_json, parse_header
+from sshq.wire.protocol import (
+    DATA_BYTES_MAX,
+    HEADER_BYTES,
+    ITEMS_BYTES_AIM,
+    ITEMS_MAX,
+    JSON_BYTES_MAX,
+    JSON_FRAME,
+    METHODS,
+    PROTOCOL,
+)
+
+_UNSENT_BYTES_MAX: Final = 1 << 20
+_FRAME_TIMEOUT_S: Final = 30.0  # from a frame's first byte to its last
+
+
+class ClosedError(Exception):
+    """The client is gone, or reads nothing: there is nobody to answer."""
+
+
+class RequestError(Exception):
+    """A frame that is no request.  After a `fatal` one the bytes that follow mean nothing."""
+
+    def __init__(
+        self, message: str, *, code: str = "bad_request", request_id: int | None = None, fatal: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code, self.request_id, self.fatal = code, request_id, fatal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request whose frame, version, method and shape have been checked."""
+
+    id: int
+    method: str
+    params: dict[str, object]
+
+
+class Channel:
+    """Reads requests and writes replies; used as a context manager while it does."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, stall_s: float) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._stall_s = stall_s
+        self._frame_bytes_max = JSON_BYTES_MAX
+        self._requests: asyncio.Queue[Request | RequestError | None] = asyncio.Queue(maxsize=1)
+        self._closed = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+        writer.transport.set_write_buffer_limits(high=_UNSENT_BYTES_MAX // 4)
+
+    async def __aenter__(self) -> Self:
+        self._reading = asyncio.create_task(self._read_all())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+
+    def limit_frames(self, bytes_max: int) -> None:
+        """Refuse requests larger than this."""
+        self._frame_bytes_max = bytes_max
+
+    def abort(self) -> None:
+        """Close without waiting for a client that may never read."""
+        if self._writer.transport.get_write_buffer_size():
+            self._writer.close()  # lets the rest out; the timer below ends what nobody reads
+            asyncio.get_running_loop().call_later(self._stall_s, self._writer.transport.abort)
+        else:
+            self._writer.close()
+
+    async def read_request(self) -> Request | None:
+        """Return the next request, or None at the end; raise RequestError for a frame that is none."""
+        found = await self._requests.get()
+        if isinstance(found, RequestError):
+            raise found
+        return found
+
+    async def run_until_closed(self, work: Awaitable[Mapping[str, object]]) -> Mapping[str, object]:
+        """Await a handler; cancel it when the client goes away first."""
+        running = asyncio.ensure_future(_awaiting(work))
+        gone = asyncio.create_task(self._closed.wait())
+        try:
+            await asyncio.wait([running, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                raise ClosedError
+            return running.result()
+        except asyncio.CancelledError:
+            if running.cancelled() and not _is_being_cancelled():
+                raise ClosedError from None  # the handler gave up by itself
+            raise
+        finally:
+            gone.cancel()
+            if not running.done():
+                running.cancel()
+                await asyncio.wait([running])
+
+    async def send_result(self, request_id: int, result: Mapping[str, object]) -> None:
+        """Send the reply that ends a request."""
+        frame = frame_json({"id": request_id, "ok": True, "result": dict(result)})
+        if len(frame) - HEADER_BYTES > JSON_BYTES_MAX:
+            raise BugError(f"a result of {len(frame)} bytes does not fit into a frame")
+        await self.send(frame)
+
+    async def send_error(self, request_id: int | None, error: Exception) -> None:
+        """Send a refusal."""
+        await self.send(frame_json({"id": request_id, "ok": False, "error": describe_error(error)}))
+
+    async def refuse_connection(self, why: str) -> None:
+        """Say why the connection ends, to whom still listens, without waiting for it."""
+        refusal = describe_error(RefusedError(why, code="not_now", hint="sshq status"))
+        with contextlib.suppress(Exception):
+            self._writer.write(frame_json({"id": None, "ok": False, "error": refusal}))
+
+    async def send(self, frame: bytes) -> None:
+        """Write one frame and wait while the client is behind; ClosedError when it reads nothing for `stall_s`."""
+        if self._writer.is_closing():
+            raise ClosedError
+        transport = self._writer.transport
+        self._writer.write(frame)
+        while True:
+            unsent = transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(self._stall_s):
+                    await self._writer.drain()
+                    return
+            except TimeoutError:
+                if transport.get_write_buffer_size() < unsent:
+                    continue  # slow, but it reads
+                transport.abort()
+                raise ClosedError from None
+            except ConnectionError:
+                raise ClosedError from None
+
+    async def _read_all(self) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                found = await self._read_one()
+                await self._requests.put(found)
+                if isinstance(found, RequestError) and found.fatal:
+                    while await self._reader.read(1 << 16):
+                        pass  # means nothing any more, but its end does
+                    break
+        self._closed.set()
+        # A request that waits behind a running one is dropped; a fatal error still has to be said.
+        if self._requests.full():
+            waiting = self._requests.get_nowait()
+            if isinstance(waiting, RequestError) and waiting.fatal:
+                self._requests.put_nowait(waiting)
+                return
+        self._requests.put_nowait(None)
+
+    async def _read_one(self) -> Request | RequestError:
+        header = await self._reader.readexactly(HEADER_BYTES)
+        try:
+            kind, length = parse_header(header)
+        except CodecError as error:
+            return RequestError(str(error), fatal=True)
+        if kind != JSON_FRAME:
+            return RequestError("a client sends no data frames", fatal=True)
+        if length > self._frame_bytes_max:
+            return RequestError(
+                f"a frame of {length} bytes; {self._frame_bytes_max} are allowed", code="too_large", fatal=True
+            )
+        try:
+            async with asyncio.timeout(_FRAME_TIMEOUT_S):
+                body = await self._reader.readexactly(length)
+        except TimeoutError:
+            return RequestError("half a frame, and then nothing", fatal=True)
+        try:
+            return parse_request(body)
+        except RequestError as error:
+            return error
+
+
+class StreamOut:
+    """Where a handler puts what it sends before its result; both calls wait for a client that reads slowly."""
+
+    def __init__(self, channel: Channel, request: Request) -> None:
+        self._channel = channel
+        self._id = request.id
+        self._sends = METHODS[request.method]
+
+    async def items(self, items: Iterable[Mapping[str, object]]) -> None:
+        """Send objects, in as many frames as they need."""
+        if self._sends != "items":
+            raise BugError("this method sends no items")
+        chunk: list[bytes] = []
+        size = 0
+        for item in items:
+            body = encode_json(item)
+            if chunk and (len(chunk) == ITEMS_MAX or size + len(body) > ITEMS_BYTES_AIM):
+                await self._send_items(chunk)
+                chunk, size = [], 0
+            chunk.append(body)
+            size += len(body) + 1
+        if chunk:
+            await self._send_items(chunk)
+
+    async def data(self, data: bytes) -> None:
+        """Send raw bytes, in as many frames as they need."""
+        if self._sends != "data":
+            raise BugError("this method sends no data")
+        for start in range(0, len(data), DATA_BYTES_MAX):
+            await self._channel.send(frame_data(data[start : start + DATA_BYTES_MAX]))
+
+    async def _send_items(self, bodies: list[bytes]) -> None:
+        body = b'{"id":%d,"items":[%b]}' % (self._id, b",".join(bodies))
+        if len(body) > JSON_BYTES_MAX:
+            raise BugError(f"an item of {len(body)} bytes does not fit into a frame")
+        await self._channel.send(len(body).to_bytes(4, "big") + b"J" + body)
+
+
+def parse_request(body: bytes) -> Request:
+    """Return the request that a frame's body holds; raise RequestError saying what is wrong with it."""
+    try:
+        message = decode_json(body)
+    except CodecError as error:
+        raise RequestError(f"malformed request: {error}", fatal=True) from None
+    raw_id, version = message.get("id"), message.get("v")
+    request_id = raw_id if type(raw_id) is int else None
+    if version != PROTOCOL or type(version) is not int:  # first of all: another version may look different in all else
+        speaks = f"the controller (sshq {__version__}) speaks {PROTOCOL}, the client {version!r:.9}"
+        raise RequestError(f"protocol version mismatch: {speaks}", code="version", request_id=request_id, fatal=True)
+    method, params = message.get("method"), message.get("params")
+    if request_id is None or message.keys() != {"v", "id", "method", "params"}:
+        raise RequestError("a request has exactly v, id, method and params", request_id=request_id)
+    if not isinstance(method, str) or method not in METHODS:
+        raise RequestError(f"no such method: {method!r:.80}", request_id=request_id)
+    if not isinstance(params, dict):
+        raise RequestError("params is an object", request_id=request_id)
+    return Request(id=request_id, method=method, params=params)
+
+
+def is_bug(error: Exception) -> bool:
+    """Return whether an error is a fault of ours, to be logged, and not the client's."""
+    return isinstance(error, BugError) or not isinstance(error, (SshqError, RequestError))
+
+
+def describe_error(error: Exception) -> dict[str, object]:
+    """Return an error as a reply carries it; of a bug of ours only that it is one."""
+    if isinstance(error, RequestError):
+        hint = "use the sshq of the same release as the controller's" if error.code == "version" else None
+        return _describe(str(error), error.code, hint=hint)
+    if isinstance(error, SshqError) and not is_bug(error):
+        code = error.code if isinstance(error, RefusedError) else _code_of(error)
+        return _describe(error.message, code, error.detail, error.hint, error.exit_code)
+    return _describe("sshq's controller hit a bug of its own", "internal", (), "sshq logs --controller", 70)
+
+
+def _code_of(error: SshqError) -> str:
+    return "bad_request" if isinstance(error, UserError) else "internal"
+
+
+def _describe(
+    message: str, code: str, detail: tuple[str, ...] = (), hint: str | None = None, exit_code: int = 1
+) -> dict[str, object]:
+    return {"code": code, "message": message, "detail": list(detail), "hint": hint, "exit": exit_code}
+
+
+def _awaiting(work: Awaitable[Mapping[str, object]]) -> Coroutine[object, object, Mapping[str, object]]:
+    async def run() -> Mapping[str, object]:
+        return await work
+
+    return run()
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

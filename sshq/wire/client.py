@@ -1,0 +1,279 @@
+"""The blocking end of the socket: what every command imports, so nothing but small standard modules.
+
+A client asks one thing at a time.  It believes only a controller of its own uid or root's (or, at the system-wide
+path, of whoever owns that directory): a socket left by a stranger gets nothing, least of all an environment.
+"""
+
+import _socket as socket  # what `socket` wraps; the wrapper alone takes 5 of the 25 ms that a command may take
+import os
+import sys
+from collections.abc import Iterator, Mapping
+
+from sshq.errors import ControllerError, RefusedError, UnreachableError, VersionMismatchError
+from sshq.wire.codec import CodecError, decode_json, frame_json, parse_header
+from sshq.wire.protocol import (
+    DATA_BYTES_MAX,
+    DATA_FRAME,
+    HEADER_BYTES,
+    JSON_BYTES_MAX,
+    PROTOCOL,
+    SOCKET_PATH_BYTES_MAX,
+)
+
+SYSTEM_SOCKET = "/run/sshq/sock"
+CALL_TIMEOUT_S = 60.0  # between two frames of an answer; following and waiting have none
+_CONNECT_TIMEOUT_S = 10.0
+_CREDENTIALS_BYTES = 12  # struct ucred: pid, uid, gid of 4 bytes each
+
+
+class LostReplyError(UnreachableError):
+    """The controller took the request and went away, or fell silent, before it answered: ask again."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path)
+        self.detail = (f"The controller on {path} {why}", "Jobs already running go on without it; nothing is lost.")
+        self.hint = "sshq status"
+
+
+class Stream:
+    """The items a method sends, one by one; `result` is its reply, known when the iteration has ended."""
+
+    def __init__(self, parts: "Iterator[dict[str, object] | bytes | _Reply]") -> None:
+        self._parts = parts
+        self.result: dict[str, object] = {}
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        for part in self._parts:
+            if isinstance(part, _Reply):
+                self.result = part.result
+            elif isinstance(part, dict):
+                yield part
+
+
+class DataStream:
+    """The data a method sends, piece by piece; `result` as for `Stream`."""
+
+    def __init__(self, parts: "Iterator[dict[str, object] | bytes | _Reply]") -> None:
+        self._parts = parts
+        self.result: dict[str, object] = {}
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._parts:
+            if isinstance(part, _Reply):
+                self.result = part.result
+            elif isinstance(part, bytes):
+                yield part
+
+
+class _Reply:
+    def __init__(self, result: dict[str, object]) -> None:
+        self.result = result
+
+
+class Client:
+    """One connection to the controller that listens on `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._last_id = 0
+        self._asking = False
+        self._socket = _connect(path)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; whatever the controller was doing for it ends."""
+        self._socket.close()
+
+    def call(
+        self, method: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = CALL_TIMEOUT_S
+    ) -> dict[str, object]:
+        """Ask and return the result; items a method sends on the way are dropped."""
+        for part in self._ask(method, params, timeout_s):
+            if isinstance(part, _Reply):
+                return part.result
+        raise LostReplyError(self.path, "sent no reply")  # not reached: _ask ends in a reply or raises
+
+    def stream(
+        self, method: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = CALL_TIMEOUT_S
+    ) -> Stream:
+        """Ask and return the items, each as soon as it is here."""
+        return Stream(self._ask(method, params, timeout_s))
+
+    def data(
+        self, method: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = CALL_TIMEOUT_S
+    ) -> DataStream:
+        """Ask and return the data, piece by piece."""
+        return DataStream(self._ask(method, params, timeout_s))
+
+    def _ask(
+        self, method: str, params: Mapping[str, object] | None, timeout_s: float | None
+    ) -> Iterator[dict[str, object] | bytes | _Reply]:
+        if self._asking:  # the last answer was not read to its end: a new connection also ends it over there
+            self._socket.close()
+            self._socket = _connect(self.path)
+        self._last_id += 1
+        request = {"v": PROTOCOL, "id": self._last_id, "method": method, "params": dict(params or {})}
+        frame = frame_json(request)
+        if len(frame) - HEADER_BYTES > JSON_BYTES_MAX:
+            raise RefusedError(f"the request is larger than {JSON_BYTES_MAX} bytes", code="too_large")
+        self._socket.settimeout(timeout_s)
+        self._asking = True
+        try:
+            self._socket.sendall(frame)
+        except OSError:
+            # A controller that refuses a request without reading it has already said why.
+            pass
+        while True:
+            kind, body = self._receive()
+            if kind == DATA_FRAME:
+                yield body
+                continue
+            message = self._decode(body)
+            if "items" in message:
+                yield from _read_items(message)
+            else:
+                self._asking = False
+                yield _Reply(_read_reply(message, self.path))
+                return
+
+    def _receive(self) -> tuple[int, bytes]:
+        header = self._receive_bytes(HEADER_BYTES)
+        try:
+            kind, length = parse_header(header)
+        except CodecError as error:
+            raise _distrust(self.path, str(error)) from None
+        if length > (DATA_BYTES_MAX if kind == DATA_FRAME else JSON_BYTES_MAX):
+            raise _distrust(self.path, f"a frame of {length} bytes")
+        return kind, self._receive_bytes(length)
+
+    def _receive_bytes(self, count: int) -> bytes:
+        parts = bytearray()
+        try:
+            while len(parts) < count:
+                part = self._socket.recv(min(count - len(parts), 1 << 20))
+                if not part:
+                    raise LostReplyError(self.path, "closed the connection before it answered.")
+                parts += part
+        except TimeoutError:
+            raise LostReplyError(self.path, "does not answer.") from None
+        except OSError as error:
+            raise LostReplyError(self.path, f"went away: {error.strerror}.") from None
+        return bytes(parts)
+
+    def _decode(self, body: bytes) -> dict[str, object]:
+        try:
+            return decode_json(body)
+        except CodecError as error:
+            raise _distrust(self.path, str(error)) from None
+
+
+def connect(environ: Mapping[str, str] = os.environ) -> Client:
+    """Return a connection to the controller in reach: SSHQ_HOME's, else the user's own, else the system-wide one."""
+    paths = list_sockets(environ)
+    for path in paths:
+        if os.path.lexists(path):
+            try:
+                return Client(path)
+            except UnreachableError:
+                continue  # a controller that was killed leaves its socket behind
+    raise UnreachableError(paths[0])
+
+
+def list_sockets(environ: Mapping[str, str]) -> list[str]:
+    """Return where a controller may listen, in the order in which they are tried."""
+    home = environ.get("SSHQ_HOME")
+    if home:
+        return [os.path.join(os.path.abspath(home), "sock")]
+    return [own_socket(environ), SYSTEM_SOCKET]
+
+
+def own_socket(environ: Mapping[str, str]) -> str:
+    """Return where the user's own controller listens when SSHQ_HOME is not set."""
+    home = environ.get("HOME") or os.path.expanduser("~")
+    return os.path.join(home, ".local/state/sshq/controller/sock")
+
+
+def _connect(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(_CONNECT_TIMEOUT_S)
+        _connect_any_length(connection, path)
+        _check_controller(connection, path)
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError, TimeoutError, BlockingIOError):
+        connection.close()
+        raise UnreachableError(path) from None
+    except OSError as error:
+        connection.close()
+        unreachable = UnreachableError(path)
+        unreachable.detail = (f"{path}: {error.strerror}",)
+        unreachable.hint = None
+        raise unreachable from None
+    except ControllerError:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_any_length(connection: socket.socket, path: str) -> None:
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        connection.connect(path)
+        return
+    # The kernel's limit is on the text, not on the place: go there by the directory's descriptor.
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+    finally:
+        os.close(directory)
+
+
+def _check_controller(connection: socket.socket, path: str) -> None:
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS_BYTES)
+    uid = int.from_bytes(peer[4:8], sys.byteorder)
+    trusted = {0, os.geteuid()}
+    if path == SYSTEM_SOCKET:
+        trusted.add(os.stat(os.path.dirname(path)).st_uid)
+    if uid not in trusted:
+        raise ControllerError(
+            f"{path} belongs to a process of uid {uid}, which is neither root nor you; nothing was sent to it",
+            hint="unset SSHQ_HOME, or run this as that user",
+        )
+
+
+def _distrust(path: str, what: str) -> ControllerError:
+    return ControllerError(
+        "Zero Bytes were transmitted or received",  # Slurm's words for an answer that cannot be read
+        detail=(f"{path} does not speak sshq's protocol: {what}",),
+        hint="sshq status",
+    )
+
+
+def _read_items(message: dict[str, object]) -> Iterator[dict[str, object]]:
+    items = message["items"]
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict):
+            yield item
+
+
+def _read_reply(message: dict[str, object], path: str) -> dict[str, object]:
+    result, fault = message.get("result"), message.get("error")
+    if message.get("ok") is True and isinstance(result, dict):
+        return result
+    if not isinstance(fault, dict):
+        raise _distrust(path, "a reply that is neither a result nor an error")
+    text = str(fault.get("message", "the controller gave no reason"))
+    lines = fault.get("detail")
+    detail = tuple(str(line) for line in lines) if isinstance(lines, list) else ()
+    hint = str(fault["hint"]) if fault.get("hint") else None
+    code = str(fault.get("code", "internal"))
+    if code == "version":
+        raise VersionMismatchError(text, detail=detail, hint=hint)
+    refusal = RefusedError(text, code=code, detail=detail, hint=hint)
+    status = fault.get("exit")
+    if isinstance(status, int) and 0 < status < 256:
+        refusal.exit_code = status
+    raise refusal

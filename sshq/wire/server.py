@@ -1,0 +1,199 @@
+"""The controller's end of the socket: who asks, in what frames, and what nobody may make us keep.
+
+Bounds, so that no client can harm another: one request at a time a connection, the next one read only when the last
+is answered (at most one frame ahead); a handler waits for a client that reads slowly and is cancelled when it reads
+nothing for `stall_s`; a stranger (neither root nor our uid) has few connections and small frames.  A malformed frame
+closes only the connection it came on, after saying why.  The controller's lock decides who may serve; the socket file
+never does, so that a stale one is simply replaced.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import struct
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sshq.wire.channel import Channel, ClosedError, Request, RequestError, StreamOut, is_bug
+from sshq.wire.protocol import JSON_BYTES_MAX, SOCKET_PATH_BYTES_MAX, STRANGER_BYTES_MAX
+
+__all__ = ["Dispatch", "Peer", "Server", "StreamOut"]
+
+_CREDENTIALS: Final = struct.Struct("3i")
+_BACKLOG: Final = 512
+_STRANGER_CONNECTIONS_MAX: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end, by the kernel's word at the moment it connected."""
+
+    uid: int
+    gid: int
+    pid: int
+
+
+Dispatch = Callable[[Peer, str, dict[str, object], StreamOut], Awaitable[Mapping[str, object]]]
+ReportBug = Callable[[BaseException, Peer, str], None]
+
+
+class Server:
+    """Listens on a Unix socket and hands each request to `dispatch`."""
+
+    def __init__(
+        self, path: str, dispatch: Dispatch, *,
+        mode: int = 0o600, connections_max: int = 1000, on_bug: ReportBug | None = None, stall_s: float = 30.0,
+    ) -> None:  # fmt: skip
+        if not 16 <= connections_max <= 1000:
+            raise ValueError(f"connections_max is {connections_max}, not 16 to 1000")
+        self.path = path
+        self._dispatch = dispatch
+        self._mode = mode
+        self._connections_max = connections_max
+        self._on_bug = on_bug
+        self._stall_s = stall_s
+        self._listener: asyncio.Server | None = None
+        self._identity: tuple[int, int] | None = None
+        self._connections: dict[asyncio.Task[None], int] = {}
+        self._by_uid: Counter[int] = Counter()
+
+    async def start(self) -> None:
+        """Bind aside and rename into place, so that a client meets a listening socket or none."""
+        listening = bind_socket(self.path, self._mode)
+        found = os.stat(self.path)
+        self._identity = (found.st_dev, found.st_ino)
+        self._listener = await asyncio.start_unix_server(self._accept, sock=listening, limit=256 << 10)
+
+    async def close(self, grace_s: float = 1.0) -> None:
+        """Stop listening, answer what is running with "not_now", and let go of the socket file if it is ours."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self._remove_socket()
+        tasks = list(self._connections)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_s)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    def _remove_socket(self) -> None:
+        # A successor may have put its own there in the meantime.
+        with contextlib.suppress(OSError):
+            found = os.stat(self.path, follow_symlinks=False)
+            if (found.st_dev, found.st_ino) == self._identity:
+                os.unlink(self.path)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        channel = Channel(reader, writer, stall_s=self._stall_s)
+        try:
+            peer = read_peer(writer)
+        except OSError:  # already gone
+            writer.close()
+            return
+        stranger = peer.uid not in (0, os.geteuid())
+        self._connections[task] = peer.uid
+        self._by_uid[peer.uid] += 1
+        try:
+            if len(self._connections) > self._connections_max or (
+                stranger and self._by_uid[peer.uid] > _STRANGER_CONNECTIONS_MAX
+            ):
+                await channel.refuse_connection("too many connections to the controller")
+            else:
+                channel.limit_frames(STRANGER_BYTES_MAX if stranger else JSON_BYTES_MAX)
+                await self._serve(channel, peer)
+        except (ClosedError, ConnectionError):
+            pass
+        except asyncio.CancelledError:  # close(): the one who cancels us waits for it
+            await channel.refuse_connection("the controller is shutting down")
+        finally:
+            self._by_uid[peer.uid] -= 1
+            if not self._by_uid[peer.uid]:
+                del self._by_uid[peer.uid]
+            del self._connections[task]
+            channel.abort()
+
+    async def _serve(self, channel: Channel, peer: Peer) -> None:
+        async with channel:
+            while True:
+                try:
+                    request = await channel.read_request()
+                except RequestError as error:
+                    await channel.send_error(error.request_id, error)
+                    if error.fatal:
+                        return
+                    continue
+                if request is None:
+                    return
+                await self._answer(channel, peer, request)
+                await asyncio.sleep(0)  # one who asks without end takes turns with the others
+
+    async def _answer(self, channel: Channel, peer: Peer, request: Request) -> None:
+        stream = StreamOut(channel, request)
+        try:
+            result = await channel.run_until_closed(self._dispatch(peer, request.method, request.params, stream))
+            await channel.send_result(request.id, result)
+        except (ClosedError, ConnectionError):
+            raise
+        except Exception as error:  # a handler's fault is one reply, not the end of the controller
+            if self._on_bug is not None and is_bug(error):
+                self._on_bug(error, peer, request.method)
+            await channel.send_error(request.id, error)
+
+
+def read_peer(writer: asyncio.StreamWriter) -> Peer:
+    """Return the credentials the kernel noted when the other side connected."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(raw)
+    return Peer(uid=uid, gid=gid, pid=pid)
+
+
+def bind_socket(path: str, mode: int) -> socket.socket:
+    """Return a listening socket at `path` that nobody outside `mode` could open for a moment.
+
+    Raises:
+        OSError: also when something that is not a socket stands there; it is left alone.
+
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path, follow_symlinks=False).st_mode):
+            raise FileExistsError(17, "something that is not a socket stands in its place", path)
+    directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    name = os.path.basename(path)
+    aside = f".{name[:32]}-{os.getpid()}"
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside, dir_fd=directory)
+        listening.setblocking(False)
+        # On Linux bind() takes the mode from here, less the umask, which is the whole process's and not ours to set.
+        os.fchmod(listening.fileno(), 0o600)
+        listening.bind(_short_path(os.path.dirname(path), directory, aside))
+        listening.listen(_BACKLOG)
+        os.chmod(f"/proc/self/fd/{directory}/{aside}", mode)
+        os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        listening.close()
+        with contextlib.suppress(OSError):
+            os.unlink(aside, dir_fd=directory)
+        raise
+    finally:
+        os.close(directory)
+    return listening
+
+
+def _short_path(directory_path: str, directory: int, name: str) -> str:
+    path = os.path.join(directory_path, name)
+    # The kernel's limit is on the text, not on the place.
+    return path if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX else f"/proc/self/fd/{directory}/{name}"

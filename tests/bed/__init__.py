@@ -1,0 +1,22 @@
+"""A bed of hosts to test sshq on, and isolated instances of sshq itself.  `from bed import …`.
+
+    session    what this run owns on the machine and how it goes away     host       what every host can do, inventory text
+    netns      hosts in network namespaces (root)                         faults     their faults: cut, reboot, freeze, …
+    loopback   plain sshds on this machine (any user)                     odd        odd but real nodes, by name
+    rootfs     file systems for hosts                                     instance   one sshq: HOME, SSHQ_HOME, its CLI
+
+The fixtures that hand these out are in tests/conftest.py.
+"""
+
+from .host import Host, inventory_text, known_hosts_text
+from .instance import Instance
+from .loopback import LoopbackBed, LoopbackHost, why_no_sshd
+from .netns import NetnsBed, NetnsHost, why_no_netns
+from .odd import ODD, OddKind, lacking_tool
+from .session import REPO, CommandError, call, close_session, session, wait_until, which
+
+__all__ = [
+    "ODD", "REPO", "CommandError", "Host", "Instance", "LoopbackBed", "LoopbackHost", "NetnsBed", "NetnsHost", "OddKind",
+    "call", "close_session", "inventory_text", "known_hosts_text", "lacking_tool", "session", "wait_until", "which",
+    "why_no_netns", "why_no_sshd",
+]  # fmt: skip

@@ -1,0 +1,140 @@
+"""Fixtures for every test: hosts to run on, an isolated sshq, and what to do where a machine lacks something.
+
+Locally a missing tool skips a test, with what to install.  In CI (`SSHQ_REQUIRE_TIERS` is set, by tests/run.sh) nothing
+may be skipped: a skip is a failure, except a reason that begins with "optional:".
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import bed as beds
+
+REQUIRED_TIERS = set(filter(None, os.environ.get("SSHQ_REQUIRE_TIERS", "").replace(",", " ").split()))
+KEEP = os.environ.get("SSHQ_KEEP_LOGS", "")
+PHASES = pytest.StashKey[dict[str, pytest.CollectReport]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests last, so that a break shows soon; tests on network namespaces get their marker by what they use."""
+    for item in items:
+        if {"netns_bed", "hosts"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.netns)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Keep each phase's report for the fixtures; where tiers are required, a skip is a failure."""
+    report = yield
+    if report.skipped and REQUIRED_TIERS and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if "optional:" not in reason:
+            report.outcome = "failed"
+            report.longrepr = f"skipped where nothing may be skipped (SSHQ_REQUIRE_TIERS): {reason}"
+    item.stash.setdefault(PHASES, {})[report.when] = report
+    return report
+
+
+def pytest_unconfigure() -> None:
+    beds.close_session()
+
+
+def has_failed(request: pytest.FixtureRequest) -> bool:
+    return any(report.failed for report in request.node.stash.get(PHASES, {}).values())
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[..., str]:
+    """`need("ksh")`: its path, or the test is skipped saying what to install (in CI: fails)."""
+
+    def find(tool: str, package: str = "") -> str:
+        path = beds.which(tool)
+        if not path:
+            pytest.skip(f"apt-get install {package or tool}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def netns_bed() -> Iterator[beds.NetnsBed]:
+    """The session's bed of hosts in network namespaces (needs root)."""
+    reason = beds.why_no_netns()
+    if reason:
+        pytest.skip(reason)
+    with beds.NetnsBed() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def bed(netns_bed: beds.NetnsBed) -> beds.NetnsBed:
+    """The usual name of `netns_bed`."""
+    return netns_bed
+
+
+class HostMaker:
+    """Makes hosts for one test: `hosts(4)`, `hosts(1, tmp_size="1m")`, `hosts.odd("fish")`."""
+
+    def __init__(self, bed: beds.NetnsBed) -> None:
+        self.bed = bed
+        self.before = list(bed.hosts)
+
+    def __call__(self, n: int = 1, **kwargs: object) -> list[beds.NetnsHost]:
+        return self.bed.add(n, **kwargs)
+
+    def odd(self, kind: str) -> beds.NetnsHost:
+        tool = beds.lacking_tool(kind)
+        if tool:
+            pytest.skip(f"apt-get install {tool}")
+        return beds.ODD[kind].build(self.bed)
+
+    def close(self) -> None:
+        self.bed.remove([host for host in self.bed.hosts if host not in self.before])
+
+
+@pytest.fixture
+def hosts(netns_bed: beds.NetnsBed) -> Iterator[HostMaker]:
+    """Hosts that live as long as the test."""
+    maker = HostMaker(netns_bed)
+    yield maker
+    maker.close()
+
+
+@pytest.fixture(scope="session")
+def loopback() -> Iterator[beds.LoopbackBed]:
+    """Four plain sshds on loopback addresses; any user may run them."""
+    reason = beds.why_no_sshd()
+    if reason:
+        pytest.skip(reason)
+    with beds.LoopbackBed(4) as made:
+        yield made
+
+
+@pytest.fixture
+def instances(request: pytest.FixtureRequest) -> Iterator[Callable[[], beds.Instance]]:
+    """Makes isolated sshq instances; each is torn down, and a failed test shows their logs."""
+    made: list[beds.Instance] = []
+
+    def make() -> beds.Instance:
+        made.append(beds.Instance())
+        return made[-1]
+
+    yield make
+    for number, one in enumerate(made):
+        if has_failed(request):
+            request.node.add_report_section("teardown", f"sshq instance {number}", one.logs() or "no log was written")
+            if KEEP:
+                one.keep(KEEP, f"{request.node.name}-{number}".replace("/", "_"))
+        one.close()
+
+
+@pytest.fixture
+def instance(instances: Callable[[], beds.Instance]) -> beds.Instance:
+    """One isolated sshq, not started yet."""
+    return instances()

@@ -1,0 +1,107 @@
+"""What sacct finds: each condition against the plain definition, by an index, and never more than was asked."""
+
+from dataclasses import replace
+
+import pytest
+
+from sshq.core.lifecycle import State
+from sshq.core.model import Purged
+from sshq.store.history import PORTION, HistoryFilter, _conditions
+from store.build import make_job, make_launch, make_spec, settle_launch
+
+ANNA, BEN = make_spec(name="train", partitions=("lab", "gpu")), make_spec(name="a\udcff", user="ben", uid=1001, partitions=("lab",))
+
+
+@pytest.fixture
+def filled(store):
+    """1 ended on n1 · 2 retried: n1, then n2 · 3 runs on n3 · 4 pends · array 5 with task 6 (index 3), all purged but 3, 4."""
+    jobs = [
+        make_job(1, spec=ANNA, state=State.COMPLETED, submit_at=0.0, end_at=100.0),
+        make_job(2, spec=BEN, state=State.FAILED, submit_at=50.0, end_at=200.0, attempt=2),
+        make_job(3, spec=ANNA, state=State.RUNNING, submit_at=60.0, eligible_at=150.0),
+        make_job(4, spec=BEN, submit_at=300.0),
+        make_job(5, array_job_id=5, array_tasks="1-2", state=State.CANCELLED, submit_at=400.0, end_at=500.0),
+        make_job(6, array_job_id=5, array_task_id=3, state=State.COMPLETED, submit_at=400.0, end_at=450.0),
+    ]
+    launches = [
+        *settle_launch(1, end_at=100.0), *settle_launch(2, node="n2", attempt=2, end_at=200.0, state=State.FAILED),
+        *settle_launch(2, end_at=150.0, state=State.NODE_FAIL), make_launch(3, node="n3"), *settle_launch(6, node="näh"),
+    ]  # fmt: skip
+    store.commit([*jobs, *launches, *(Purged(job_id=n) for n in (1, 2, 5, 6))], 7)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        ({}, [1, 2, 3, 4, 5, 6]),
+        ({"job_ids": (5,)}, [5, 6]),  # an array's id means its tasks
+        ({"job_ids": (6, 1, 99)}, [1, 6]),
+        ({"array_tasks": ((5, 3), (5, 4))}, [6]),
+        ({"array_tasks": ((5, 3),), "job_ids": (4,)}, [4, 6]),
+        ({"uids": (1001,)}, [2, 4]),
+        ({"users": ("ben", "nobody")}, [2, 4]),
+        ({"names": ("a\udcff",)}, [2, 4]),
+        ({"partitions": ("gpu",)}, [1, 3]),
+        ({"partitions": ("gpu", "lab")}, [1, 2, 3, 4]),
+        ({"states": (State.RUNNING, State.FAILED)}, [2, 3]),
+        ({"nodes": ("n1",)}, [1, 2]),  # any node an attempt was on
+        ({"nodes": ("n3", "näh")}, [3, 6]),
+        ({"start_at": 150.0}, [2, 3, 4, 5, 6]),  # not ended before
+        ({"end_at": 149.0}, [1, 2]),  # eligible by then
+        ({"start_at": 101.0, "end_at": 200.0}, [2, 3]),
+        ({"uids": (1000,), "nodes": ("n1",), "limit": 5}, [1]),
+        ({"limit": 2}, [1, 2]),
+        ({"job_ids": (5,), "states": (State.PENDING,)}, []),
+    ],
+    ids=str,
+)
+def test_each_condition_finds_its_jobs(filled, wanted, ids):
+    assert [found.job.job_id for found in filled.history(HistoryFilter(**wanted))] == ids
+
+
+def test_a_retried_job_shows_every_attempt_in_order(filled):
+    (found,) = filled.history(HistoryFilter(job_ids=(2,)))
+    assert [(row.attempt, row.node, row.state) for row in found.accounting] == [(1, "n1", State.NODE_FAIL), (2, "n2", State.FAILED)]
+    assert found.job.spec == BEN
+
+
+INDEXED = ["job_ids", "array_tasks", "uids", "nodes"]
+
+
+@pytest.mark.parametrize("condition", INDEXED)
+def test_a_condition_that_names_few_jobs_reads_few_rows(filled, condition):
+    wanted = {"job_ids": (1,), "array_tasks": ((1, 2),), "uids": (1,), "nodes": ("n",)}[condition]
+    where, values = _conditions(HistoryFilter(**{condition: wanted}))
+    plan = filled._connection.execute(f"EXPLAIN QUERY PLAN SELECT job_id FROM job WHERE {where[0]} ORDER BY job_id", values)
+    steps = [step[3] for step in plan]
+    assert not [step for step in steps if step.startswith("SCAN") and "json_each" not in step]
+
+
+def test_a_long_answer_may_be_read_while_jobs_change_and_go(store):
+    count = 2 * PORTION + 10
+    store.commit([make_job(n, state=State.COMPLETED, end_at=float(n)) for n in range(1, count + 1)], count + 1)
+    store.commit([Purged(job_id=n) for n in range(1, count + 1)], count + 1)
+    answer = store.history(HistoryFilter())
+    first = next(answer)
+    assert store.forget_before(float(count), at_most=count) == count - 1
+    store.commit([replace(first.job, end_at=None)], count + 1)
+    rest = [found.job.job_id for found in answer]
+    assert rest == [*range(2, PORTION + 1), count]  # a portion already read, then what is left
+    store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert store.path.with_name("sshq.db-wal").stat().st_size == 0  # no statement stayed open
+
+
+def test_forgetting_takes_what_is_old_and_purged_with_all_that_hangs_on_it(filled):
+    assert filled.forget_before(1000.0, at_most=3) == 3
+    assert filled.forget_before(1000.0, at_most=3) == 1
+    assert [found.job.job_id for found in filled.history(HistoryFilter())] == [3, 4]
+    counts = [filled._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("accounting", "launch", "spec")]
+    assert counts == [0, 1, 2]
+    filled.commit([make_job(7)], 8)  # its spec was forgotten with 5 and 6
+    assert [job.job_id for job in filled.load().jobs] == [3, 4, 7]
+
+
+def test_what_ended_later_or_is_still_queued_is_kept(filled):
+    assert filled.forget_before(200.0) == 1
+    assert [found.job.job_id for found in filled.history(HistoryFilter())] == [2, 3, 4, 5, 6]

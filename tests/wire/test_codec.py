@@ -1,0 +1,134 @@
+"""The codec: what may cross the socket, what may not, and where the fault is said to be."""
+
+import json
+import math
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sshq.wire.codec import CodecError, decode_json, encode_json, frame_data, frame_json, parse_header
+from sshq.wire.protocol import DATA_FRAME, DEPTH_MAX, JSON_FRAME
+
+texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from([chr(c) for c in (0xDC80, 0xDCFF)]))
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | texts
+scalars |= st.floats(allow_nan=False, allow_infinity=False)
+values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=20)
+objects = st.dictionaries(texts, values)
+
+
+@given(objects)
+def test_what_is_encoded_is_decoded_again(value):
+    assert decode_json(encode_json(value)) == value
+
+
+@given(objects)
+def test_a_frame_names_its_kind_and_length(value):
+    frame = frame_json(value)
+    assert parse_header(frame[:5]) == (JSON_FRAME, len(frame) - 5)
+    assert frame_data(b"xyz")[5:] == b"xyz"
+    assert parse_header(frame_data(b"xyz")[:5]) == (DATA_FRAME, 3)
+
+
+@settings(max_examples=500)
+@given(st.binary(max_size=200))
+@example(b'{"a":"\xff"}')
+@example(b'"\\')
+@example(b"{" * 100)
+def test_any_bytes_are_an_object_or_a_codec_error(body):
+    try:
+        assert isinstance(decode_json(body), dict)
+    except CodecError:
+        pass
+
+
+@settings(max_examples=300)
+@given(objects, st.data())
+def test_a_damaged_frame_is_an_object_or_a_codec_error(value, data):
+    body = bytearray(encode_json(value))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        assert encode_json(decode_json(bytes(body)))
+    except CodecError:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"a":{"b":[1,{"c":1,"c":2}]}}', "a.b[1].c: a key that stands there twice"),
+        ('{"a":[NaN]}', "a[0]: not a finite number"),
+        ('{"a":-Infinity}', "a: not a finite number"),
+        ('{"a":1e999}', "a: not a finite number"),
+        ('{"params":{"nodes":[1,2,9223372036854775808]}}', "params.nodes[2]: an integer beyond 64 bits"),
+        ('{"a":-9223372036854775809}', "a: an integer beyond 64 bits"),
+        ('{"a":%s}' % ("9" * 5000), "a: an integer beyond 64 bits"),
+        ('{"a":["\\ud800"]}', "a[0]: half of a surrogate pair"),
+        ("[]", "a JSON object is needed, not a list"),
+        ("null", "a JSON object is needed, not null"),
+        ("", "not JSON at character 1: Expecting value"),
+        ('{"a":1}x', "not JSON at character 8: Extra data"),
+        ("{'a':1}", "not JSON at character 2: Expecting property name enclosed in double quotes"),
+        ('{"a":"\t"}', "not JSON at character 7: Invalid control character at"),
+        ('{"a":"\n"}', "not JSON at character 7: Invalid control character at"),
+        ('\ufeff{"a":1}', "not JSON at character 1: Expecting value"),
+    ],
+)
+def test_what_is_not_strict_is_refused_with_its_place(body, message):
+    with pytest.raises(CodecError) as caught:
+        decode_json(body.encode())
+    assert str(caught.value) == message
+
+
+def test_bytes_that_are_not_utf_8_are_refused_with_their_place():
+    with pytest.raises(CodecError, match="not UTF-8 at byte 7"):
+        decode_json(b'{"a":"\xff"}')
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"a": {1: 2}}, "a: a key that is a number, not a string"),
+        ({"a": [b"x"]}, "a[0]: bytes has no JSON form"),
+        ({"a": {"b": math.nan}}, "a.b: not a finite number"),
+        ({"a": 2**63}, "a: an integer beyond 64 bits"),
+        ({"a": {3}}, "a: set has no JSON form"),
+        ({"a": "\ud800"}, "a: half of a surrogate pair"),
+    ],
+)
+def test_what_cannot_cross_is_refused_before_it_leaves(value, message):
+    with pytest.raises(CodecError) as caught:
+        encode_json(value)
+    assert str(caught.value) == message
+
+
+
+@pytest.mark.parametrize("opening,closing", [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
+def test_nesting_is_bounded_in_both_directions(opening, closing):
+    levels = opening.count(b"[") + opening.count(b"{")
+    body = b'{"a":' + opening * 40 + b"1" + closing * 40 + b"}"
+    with pytest.raises(CodecError, match=f"nested deeper than {DEPTH_MAX}"):
+        decode_json(body)
+    deepest = (DEPTH_MAX - 1) // levels
+    allowed = decode_json(b'{"a":' + opening * deepest + b"1" + closing * deepest + b"}")
+    assert decode_json(encode_json(allowed)) == allowed
+    with pytest.raises(CodecError, match=f"nested deeper than {DEPTH_MAX}"):
+        encode_json(json.loads(body))
+
+
+def test_brackets_in_strings_are_not_nesting():
+    value = {"script": "[[{{" * 100 + '\\"' + "]" * 7}
+    assert decode_json(encode_json(value)) == value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * (8 << 20), b'{"a":' * (1 << 20), b'"\\"' * (2 << 20), b'{"a":"' + b'\\"' * (3 << 20), b"[]" * (4 << 20)],
+)
+def test_a_hostile_frame_of_full_size_is_refused_in_linear_time(body):
+    started_at = time.monotonic()
+    with pytest.raises(CodecError):
+        decode_json(body)
+    assert time.monotonic() - started_at < 20  # quadratic would be hours
