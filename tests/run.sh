@@ -99,7 +99,20 @@ provide_packages() {
         say "This machine lacks what some tests need; they will be skipped.  To have them run:"
         say "    sudo apt-get install --no-install-recommends ${packages[*]}"
     fi
-    [ "$(id -u)" = 0 ] || say "Not root: tests on hosts in network namespaces will be skipped."
+}
+
+enter_namespace() { # a plain user with subordinate ids is root enough in a user namespace to build hosts
+    local inside=(unshare --map-root-user --map-auto -nmpf --mount-proc)
+    [ "$(id -u)" != 0 ] || return
+    if "${inside[@]}" true 2>/dev/null; then
+        PYTEST_DEBUG_TEMPROOT=$(mktemp -d) || return
+        cleanup+=("$PYTEST_DEBUG_TEMPROOT")
+        export PYTEST_DEBUG_TEMPROOT
+        # shellcheck disable=SC2016  # no exec: the shell stays as the pid 1 that reaps orphans
+        wrapper=("${inside[@]}" sh -c 'mount -t tmpfs run /run && ip link set lo up && "$@"; exit $?' sh)
+    else
+        say "Tests on hosts in network namespaces will be skipped: they need root, or subordinate ids (apt-get install uidmap)."
+    fi
 }
 
 # -- Python ------------------------------------------------------------------------------------------------------------
@@ -176,9 +189,11 @@ if [ -z "${SSHQ_VENV:-}" ]; then
 fi
 
 selection=()
+wrapper=()
+enter_namespace
 [ "$tier" = full ] || selection=(-m "not slow")
 say "== tests ($tier) after $SECONDS s"
-"$venv/bin/python" -m pytest --durations=10 ${selection[@]+"${selection[@]}"} "$@" || failed+=(tests)
+${wrapper[@]+"${wrapper[@]}"} "$venv/bin/python" -m pytest --durations=10 ${selection[@]+"${selection[@]}"} "$@" || failed+=(tests)
 
 [ ! -d "$SSHQ_KEEP_LOGS" ] || say "What failed tests left: $SSHQ_KEEP_LOGS"
 if [ ${#failed[@]} != 0 ]; then

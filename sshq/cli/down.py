@@ -34,9 +34,9 @@ def _command(as_json: bool) -> int:
         return 0
     print(f"controller stopped (pid {pid})")
     if running:
-        print(f"{running} job{'s run' if running > 1 else ' runs'} on without it; `sshq up` finds {'them' if running > 1 else 'it'} again")
+        print("1 job runs on" if running == 1 else f"{running} jobs run on", "without it; the next `sshq up` takes over again")
     if pending:
-        print(f"{pending} pending job{'s wait' if pending > 1 else ' waits'} for the next `sshq up`")
+        print("1 pending job waits" if pending == 1 else f"{pending} pending jobs wait", "for the next `sshq up`")
     return 0
 
 

@@ -33,11 +33,11 @@ def _list(as_json: bool) -> int:
 @click.argument("names", nargs=-1, metavar="HOST…")
 @click.option("--all", "every", is_flag=True, help="All hosts of the inventory.")
 @click.option("--inventory", metavar="FILE", help="The inventory that names the hosts.")
-@click.option("--fingerprint", "fingerprints", multiple=True, metavar="SHA256:…", help="Record exactly this key, without asking.")
+@click.option("--fingerprint", "fingerprints", multiple=True, metavar="SHA256:…", help="Record this key, without asking.")
 @click.option("-y", "--yes", is_flag=True, help="Record what is found, without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was recorded as JSON.")
 def _trust(
-    names: tuple[str, ...], every: bool, inventory: str | None, fingerprints: tuple[str, ...], yes: bool, as_json: bool
+    *, names: tuple[str, ...], every: bool, inventory: str | None, fingerprints: tuple[str, ...], yes: bool, as_json: bool
 ) -> int:
     """Fetch the keys of hosts (patterns like ws* or ws[01-12]), show fingerprints, and record them once confirmed.
 
@@ -78,7 +78,7 @@ def _retry(names: tuple[str, ...], as_json: bool) -> int:
     if as_json:
         print_json(reply)
     else:
-        print_lines(f"{read_text(one, 'name')}: {read_text(one, 'outcome')}" for one in results if one.get("outcome") != "unknown")
+        print_lines(f"{read_text(one, 'name')}: {read_text(one, 'outcome')}" for one in results)
     unknown = [one for one in results if one.get("outcome") == "unknown"]
     print_messages(f"sshq: error: no such host in the inventory: {read_text(one, 'name')}" for one in unknown)
     return 1 if unknown else 0

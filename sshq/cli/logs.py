@@ -21,7 +21,9 @@ PATIENCE_S = 60.0  # of --follow, for a controller that is away
 @click.option("--attempt", type=click.IntRange(1), help="Output of an earlier attempt.")
 @click.option("--controller", is_flag=True, help="The controller's own log.")
 @click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="How much of the controller's log.")
-def _command(job: str | None, follow: bool, error_stream: bool, attempt: int | None, controller: bool, lines: int) -> int:
+def _command(
+    *, job: str | None, follow: bool, error_stream: bool, attempt: int | None, controller: bool, lines: int
+) -> int:
     """Show the output of JOB (12, or 12_4 for an array task), live if it is running."""
     if controller:
         if job:
@@ -40,21 +42,23 @@ def run(argv: Sequence[str]) -> int:
     return run_command(_command, "logs", argv)
 
 
-def copy_output(params: dict[str, object], out: int, *, follow: bool) -> dict[str, object]:
-    """Copy a job's output to a file descriptor; while following, across restarts of the controller.
+def copy_output(params: dict[str, object], out: int, *, follow: bool, label: bytes = b"") -> dict[str, object]:
+    """Copy a job's output to a file descriptor, each line behind `label`; while following, across restarts.
 
     Raises:
         UnreachableError: nobody answers, or not again in time.
 
     """
     offset = 0
+    line_open = False
     ends_at: float | None = None
     while True:
         try:
             with connect(os.environ) as client:
                 stream = client.data("logs", params | {"offset": offset}, timeout_s=None if follow else 60.0)
                 for data in stream:
-                    write_all(out, data)
+                    write_all(out, _label_lines(data, label, line_open=line_open) if label else data)
+                    line_open = not data.endswith(b"\n")
                     offset += len(data)
                     ends_at = None
                 return stream.result
@@ -71,6 +75,11 @@ def write_all(out: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(out, view) :]
+
+
+def _label_lines(data: bytes, label: bytes, *, line_open: bool) -> bytes:
+    labelled = label + data[:-1].replace(b"\n", b"\n" + label) + data[-1:]
+    return labelled[len(label) :] if line_open else labelled
 
 
 def _copy_job(params: dict[str, object], *, follow: bool) -> int:

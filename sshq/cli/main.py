@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     program = verb if verb in SLURM_VERBS else "sshq"
     try:
         # Names of files and jobs need not be UTF-8, or the terminal may not be: show them somehow, but never fail.
-        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding.lower() == "utf-8" else "backslashreplace")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")  # type: ignore[union-attr]
         sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         code = _find_command(verb)(words[1:])
         sys.stdout.flush()

@@ -14,6 +14,8 @@ SYSTEM_CONFIGURATION = "/etc/sshq"
 # the job's cookie would find the controller itself.
 FOREIGN_PREFIXES = ("SSHQ_", "SLURM_", "SBATCH_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SCONTROL_", "SALLOC_", "SRUN_")
 
+KEPT = ("SSHQ_CRASH",)  # the named crash points of the tests, which the controller takes out of its own environment
+
 
 class Places:
     """The paths of one instance; None: there is no such file, and none is needed."""
@@ -55,7 +57,11 @@ def find_places(
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment a controller starts with: no variable of a job's or of another instance."""
-    return {name: value for name, value in interpreter_environment(environ).items() if not name.startswith(FOREIGN_PREFIXES)}
+    return {
+        name: value
+        for name, value in interpreter_environment(environ).items()
+        if not name.startswith(FOREIGN_PREFIXES) or name in KEPT
+    }
 
 
 def interpreter_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -21,6 +21,8 @@ def _command(jobs: tuple[str, ...], older_than: str | None, as_json: bool) -> in
     """Take ended jobs out of the queue, all or those named.  `sacct` still shows them."""
     age_s = None if older_than is None else parse_age(older_than)
     refs = [read_job_ref(job) for job in jobs]
+    if age_s is None and not refs:
+        age_s = 0
     params = {"older_than_s": age_s, "refs": [[ref[0], None if ref[1] is None else [ref[1]]] for ref in refs] or None}
     with connect(os.environ) as client:
         purged = client.call("purge", params).get("purged")

@@ -21,7 +21,9 @@ def run(argv: Sequence[str]) -> int:
     if submission.test_only:
         from sshq.errors import OptionError
 
-        raise OptionError("--test-only is not supported by sshq yet", source="--test-only", hint="sbatch --hold, then sshq why JOB")
+        raise OptionError(
+            "--test-only is not supported by sshq yet", source="--test-only", hint="sbatch --hold, then sshq why JOB"
+        )
     reply = submit_job(submission, "sbatch")
     job_id = read_job_id(reply)
     notes = reply.get("notes")

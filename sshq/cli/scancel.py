@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sshq.cli.asking import Object, ask_controller, list_items, read_items
 from sshq.cli.people import lookup_uid, name_me
 from sshq.cli.printing import print_json, print_messages, print_warnings
-from sshq.slurm.scancel import ScancelRequest, describe_result, read_scancel_options
+from sshq.slurm.scancel import ScancelRequest, describe_result, exit_code_of, read_scancel_options
 
 
 def run(argv: Sequence[str]) -> int:
@@ -28,18 +28,22 @@ def run(argv: Sequence[str]) -> int:
     results = read_items(ask_controller("scancel", "cancel", params).get("results"))
     if request.json:
         print_json({"results": list(results)})
-    for result in results:
-        print_messages(describe_result(result, request))
-    print_messages(line for result in results for line in _name_survivors(result))
-    return 1 if any(result.get("outcome") == "denied" for result in results) else 0
+    texts = request.job_texts if len(request.job_texts) == len(results) else [""] * len(results)
+    for result, text in zip(results, texts, strict=True):
+        print_messages(describe_result(result, request, text))
+        print_messages(_describe_rest(result, quiet=request.quiet))
+    refused = any(result.get("outcome") == "refused" for result in results)
+    return 1 if refused else exit_code_of(results)
 
 
-def _name_survivors(result: Mapping[str, object]) -> list[str]:
-    survivors = result.get("survivors")
-    if not isinstance(survivors, list) or not survivors:
+def _describe_rest(result: Mapping[str, object], *, quiet: bool) -> list[str]:
+    """Return what Slurm has no silence for: a refusal, and a cancel that has to wait for its host."""
+    message = result.get("message")
+    if not message or quiet:
         return []
-    names = ", ".join(str(one) for one in survivors)
-    return [f"scancel: error: processes of job {result.get('job_id')} survived: {names}"]
+    if result.get("outcome") == "refused":
+        return [f"scancel: error: Kill job error on job id {result.get('job_id')}: {message}"]
+    return [f"scancel: {message}"] if result.get("outcome") == "cancelled" else []
 
 
 def _choose_by_hand(request: ScancelRequest) -> dict[str, object] | None:
@@ -50,8 +54,14 @@ def _choose_by_hand(request: ScancelRequest) -> dict[str, object] | None:
 
 
 def _make_ref(job: Object) -> list[object]:
-    array_id, task = job.get("array_job_id"), job.get("array_task_id")
-    return [array_id, [task]] if array_id is not None and task is not None else [array_id or job.get("job_id"), None]
+    array_id, task, waiting = job.get("array_job_id"), job.get("array_task_id"), job.get("array_tasks")
+    if array_id is None:
+        return [job.get("job_id"), None]
+    if waiting:
+        from sshq.core.arrays import parse_indices
+
+        return [array_id, list(parse_indices(str(waiting)))]
+    return [array_id, [task]]
 
 
 def _confirm(job: Object) -> bool:

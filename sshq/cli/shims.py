@@ -62,7 +62,7 @@ def _write_shim(path: str, verb: str, *, force: bool) -> None:
         file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
         with os.fdopen(file, "w") as out:
             out.write(format_shim(verb))
-        os.chmod(aside, 0o755)
+        os.chmod(aside, 0o755)  # noqa: S103  commands are for everybody; the umask may be 077
         os.rename(aside, path)  # one that is running now is not disturbed
     except BaseException:
         if os.path.lexists(aside):

@@ -37,7 +37,7 @@ def exec_daemon(places: Places, environ: Mapping[str, str]) -> NoReturn:
     os.umask(0o77)
     command = [*command_line(places), "--foreground"]
     sys.stdout.flush()
-    os.execve(command[0], command, dict(environ))
+    os.execve(command[0], command, dict(environ))  # noqa: S606
 
 
 def start_daemon(places: Places, environ: Mapping[str, str]) -> int:
@@ -74,7 +74,7 @@ def _become_daemon(places: Places, environ: Mapping[str, str], writing: int) -> 
         os.dup2(source, target)
     os.closerange(3, 256)
     command = command_line(places)
-    os.execve(command[0], command, dict(environ))
+    os.execve(command[0], command, dict(environ))  # noqa: S606
 
 
 def await_answer(places: Places, pid: int) -> Client:

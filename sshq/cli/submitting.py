@@ -32,7 +32,7 @@ _PLACES = (
 
 
 def read_submission(argv: "Sequence[str]", command: str) -> Submission:
-    """Return what the command line, the environment and the script ask for."""
+    """Return what command line, environment and script ask for."""
     umask = os.umask(0o77)
     os.umask(umask)
     return build_submission(

@@ -26,14 +26,14 @@ UNSETTLED = ("connecting", "probing", "new")
 @click.option("--no-wait", is_flag=True, help="Do not wait for hosts to be connected.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was taken on as JSON.")
 def _command(
-    inventory: str | None, config: str | None, state: str | None, socket: str | None,
+    *, inventory: str | None, config: str | None, state: str | None, socket: str | None,
     foreground: bool, no_wait: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Start the controller of this machine.
 
     Returns when it answers; it goes on in the background.  Jobs that were left running are adopted.
     """
-    places = find_places(os.environ, state=state, socket=socket, config=config, inventory=inventory)
+    places = _find_places(state=state, socket=socket, config=config, inventory=inventory)
     _refuse_second(places)
     _prepare(places)
     if foreground:
@@ -49,6 +49,19 @@ def _command(
 def run(argv: Sequence[str]) -> int:
     """Run `sshq up`."""
     return run_command(_command, "up", argv)
+
+
+def _find_places(*, state: str | None, socket: str | None, config: str | None, inventory: str | None) -> Places:
+    """The configuration file may move state and socket, too."""
+    places = find_places(os.environ, state=state, socket=socket, config=config, inventory=inventory)
+    if places.config is None:
+        return places
+    from sshq.inventory.config import load_config
+
+    settings = load_config(places.config)
+    return find_places(
+        os.environ, state=state or settings.state_dir, socket=socket or settings.socket, config=config, inventory=inventory
+    )
 
 
 def _refuse_second(places: Places) -> None:
@@ -71,6 +84,7 @@ def _refuse_second(places: Places) -> None:
 
 def _prepare(places: Places) -> None:
     """Make the directories, each 0700 if it is new; one that others could write to would give them the socket."""
+    os.umask(0o77)
     for directory in dict.fromkeys((places.state, os.path.dirname(places.socket))):
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)

@@ -32,7 +32,9 @@ def run(argv: Sequence[str]) -> int:
 def _describe(label: str, reply: Mapping[str, object]) -> list[str]:
     job = reply.get("job")
     view: Mapping[str, object] = job if isinstance(job, dict) else {}
-    lines = [f"Job {label} ({read_text(view, 'name')}) is {read_text(view, 'state')}: {read_text(reply, 'summary')}"]
+    head, summary = f"Job {label} ({read_text(view, 'name')})", read_text(reply, "summary")
+    state = read_text(view, "state")
+    lines = [f"{head} {summary[3:]}" if summary.startswith((f"it is {state}", "it is over")) else f"{head} is {state}: {summary}"]
     nodes = read_items(reply.get("nodes"))
     width = max((len(read_text(node, "name")) for node in nodes), default=0)
     verdicts = max((len(read_text(node, "verdict")) for node in nodes), default=0)

@@ -105,7 +105,13 @@ class Controller:
         self.keeper = DirectoryKeeper(prover, self.clock)
         service = Service(
             submit=SubmitDesk(
-                mailbox=mailbox, store=self.store, materials=materials, prover=prover, config=self.config, clock=self.clock, crash=self.crash
+                mailbox=mailbox,
+                store=self.store,
+                materials=materials,
+                prover=prover,
+                config=self.config,
+                clock=self.clock,
+                crash=self.crash,
             ),
             jobs=JobDesk(mailbox=mailbox, store=self.store, clock=self.clock),
             hosts=HostDesk(

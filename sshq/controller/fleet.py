@@ -8,9 +8,11 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from sshq.controller.hosts import HostLink, Surroundings
+from sshq.core.cluster import Cluster
 from sshq.core.effects import Effect
 from sshq.core.events import InventoryLoaded
 from sshq.core.model import NodeConfig, PartitionConfig
@@ -150,10 +152,7 @@ class Fleet:
     async def _let_leave(self) -> None:
         """A removed host keeps its link until its last job is settled."""
         for name in sorted(self._leaving):
-            busy = await self._around.mailbox.ask(
-                lambda c, name=name: name in c.nodes and bool(c.nodes[name].jobs or c.node_launches.get(name))  # type: ignore[misc]
-            )
-            if not busy:
+            if not await self._around.mailbox.ask(partial(_is_busy, name)):
                 self._leaving.discard(name)
                 await self._stop_link(name)
                 log.info("host=%s left", name)
@@ -164,8 +163,8 @@ def inventory_event(inventory: Inventory, now: float) -> InventoryLoaded:
     nodes = tuple(
         NodeConfig(
             name=h.name, address=h.address, port=h.port or 22, account=h.account or "", transport=h.connection, slots=h.slots,
-            cpus=h.cpus, memory_mib=h.memory_mib, features=h.features, weight=h.weight, partitions=inventory.partitions_of(h.name),
-            nice=h.nice,
+            cpus=h.cpus, memory_mib=h.memory_mib, features=h.features, weight=h.weight, nice=h.nice,
+            partitions=inventory.partitions_of(h.name),
         )
         for h in inventory.hosts.values()
     )  # fmt: skip
@@ -177,6 +176,10 @@ def inventory_event(inventory: Inventory, now: float) -> InventoryLoaded:
         for p in inventory.partitions.values()
     )  # fmt: skip
     return InventoryLoaded(now=now, nodes=nodes, partitions=partitions)
+
+
+def _is_busy(name: str, cluster: Cluster) -> bool:
+    return name in cluster.nodes and bool(cluster.nodes[name].jobs or cluster.node_launches.get(name))
 
 
 def key_files_of(host: Host) -> list[str]:

@@ -11,12 +11,12 @@ import logging
 import random
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
 
 from sshq.controller.launching import Material, build_call
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.replies import end_record, node_entry, node_facts
+from sshq.controller.session import Session
 from sshq.core import events as ev
 from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, StartLaunch
 from sshq.core.model import SEQ_PER_GENERATION
@@ -28,12 +28,12 @@ from sshq.runner import protocol as rp
 from sshq.transport.base import Channel, Connection, Target, Transport
 
 log = logging.getLogger("sshq.host")
-R = TypeVar("R")
+
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 60.0
 LOGIN_FAILURES_MAX = 3  # sshd's PerSourcePenalties would ban the head, and with it its users
 AGENT_LOOK_S = 30.0
-HELLO_S, ANSWER_S = 30.0, 30.0
+HELLO_S = 30.0
 ACK_DELAY_S = 0.05  # acknowledgements are gathered: each call costs the node an rm
 STOP, CONT, KILL = 19, 18, 9
 
@@ -52,23 +52,6 @@ class Surroundings:
     material: Callable[[StartLaunch], Awaitable[Material]]
     crash: Callable[[str], None]
     connecting: asyncio.Semaphore
-
-
-@dataclass(slots=True)
-class Session:
-    """One live runner channel."""
-
-    connection: Connection
-    channel: Channel
-    parser: rp.ReplyParser
-    generation: int = 0
-    hello: rp.Hello | None = None
-    hello_came: asyncio.Event = field(default_factory=asyncio.Event)
-    waiting: dict[str, asyncio.Future[rp.Reply]] = field(default_factory=dict)
-    sent: set[str] = field(default_factory=set)
-    ready: bool = False
-    unusable: str | None = None
-    out: list[bytes] = field(default_factory=list)
 
 
 class HostLink:
@@ -147,8 +130,8 @@ class HostLink:
         try:
             channel = await connection.open()
             nonce = secrets.token_hex(8)
-            session = Session(connection=connection, channel=channel, parser=rp.ReplyParser(nonce))
-            reading = asyncio.create_task(self._read(session))
+            session = Session(self.name, connection, channel, nonce)
+            reading = asyncio.create_task(session.read(self._take))
             try:
                 await self._start(session, nonce)
                 await self._sweep_until_lost(session, reading)
@@ -178,8 +161,7 @@ class HostLink:
             )
         )
         generation = max(hello.gen, record_generation) + 1
-        reserved = await self._call(
-            session,
+        reserved = await session.call(
             lambda tag: rp.encode_reserve(
                 tag=tag, old_gen=hello.gen, new_gen=generation, high=generation * SEQ_PER_GENERATION, open_seqs=open_seqs
             ),
@@ -188,8 +170,8 @@ class HostLink:
         if not reserved.ok:
             raise RunnerError("another controller of this store took the node at the same moment", host=self.name)
         session.generation = generation
-        facts_reply = await self._call(session, lambda tag: rp.encode_probe(tag=tag), rp.FactsReply)
-        listing = await self._call(session, lambda tag: rp.encode_list(nonce=tag), rp.Listing)
+        facts_reply = await session.call(lambda tag: rp.encode_probe(tag=tag), rp.FactsReply)
+        listing = await session.call(lambda tag: rp.encode_list(nonce=tag), rp.Listing)
         facts = parse_facts(facts_reply.facts)
         twin = await self._around.mailbox.submit(
             ev.NodeConnected(
@@ -237,8 +219,8 @@ class HostLink:
 
     async def list_now(self, session: Session) -> None:
         sent = frozenset(session.sent)
-        listing = await self._call(session, lambda tag: rp.encode_list(nonce=tag), rp.Listing)
-        load = await self._call(session, lambda tag: rp.encode_load(tag=tag), rp.Load)
+        listing = await session.call(lambda tag: rp.encode_list(nonce=tag), rp.Listing)
+        load = await session.call(lambda tag: rp.encode_load(tag=tag), rp.Load)
         self._post(
             ev.NodeListed(
                 now=self._around.clock(), name=self.name, generation=session.generation,
@@ -249,19 +231,6 @@ class HostLink:
         session.sent -= sent - {e.id for e in listing.entries}
 
     # ---- news ------------------------------------------------------------------------------------------------
-
-    async def _read(self, session: Session) -> None:
-        try:
-            while data := await session.channel.read():
-                for reply in session.parser.feed(data):
-                    self._take(session, reply)
-        except NodeError as error:
-            log.info("host=%s channel: %s", self.name, error.message)
-        finally:
-            session.hello_came.set()
-            for future in session.waiting.values():
-                if not future.done():
-                    future.set_exception(UnreachableHostError(f"{self.name}: the connection was lost", host=self.name))
 
     def _take(self, session: Session, reply: rp.Reply) -> None:
         now = self._around.clock()
@@ -288,15 +257,15 @@ class HostLink:
                 session.hello_came.set()
             case rp.CallFailed():
                 log.warning("host=%s call failed: %s", self.name, reply.text)
-                self._answer(session, reply.tag, reply)
+                session.answer(reply.tag, reply)
             case rp.Listing():
-                self._answer(session, reply.nonce, reply)
+                session.answer(reply.nonce, reply)
             case rp.Upcall():
                 log.info("host=%s launch=%s upcall %r", self.name, reply.id, reply.words)
             case rp.Malformed():
                 log.warning("host=%s malformed line (%s): %r", self.name, reply.why, reply.line[:200])
             case _:
-                self._answer(session, getattr(reply, "tag", ""), reply)
+                session.answer(getattr(reply, "tag", ""), reply)
 
     def _take_entry(self, session: Session, entry: rp.Entry) -> None:
         self._post(
@@ -330,30 +299,7 @@ class HostLink:
         with contextlib.suppress(NodeError, asyncio.CancelledError):
             await self.list_now(session)
 
-    # ---- calls -----------------------------------------------------------------------------------------------
-
-    async def _call(self, session: Session, encode: Callable[[str], bytes], answer: type[R]) -> R:
-        """One question with a tagged answer, bounded."""
-        tag = secrets.token_hex(6)
-        future: asyncio.Future[rp.Reply] = asyncio.get_running_loop().create_future()
-        session.waiting[tag] = future
-        session.channel.write(encode(tag))
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                reply = await future
-        except TimeoutError:
-            raise NoReplyError(f"{self.name}: the runner did not answer within {ANSWER_S:.0f} s", host=self.name) from None
-        finally:
-            session.waiting.pop(tag, None)
-        if not isinstance(reply, answer):
-            text = getattr(reply, "text", "") or getattr(reply, "why", "")
-            raise RunnerError(f"{self.name}: the runner could not do it: {text}", host=self.name)
-        return reply
-
-    def _answer(self, session: Session, tag: str, reply: rp.Reply) -> None:
-        future = session.waiting.get(tag)
-        if future is not None and not future.done():
-            future.set_result(reply)
+    # ---- questions -------------------------------------------------------------------------------------------
 
     async def prove(self, path: str, nonce_name: str, nonce: str) -> bool | None:
         """Ask whether the host sees `nonce_name` with content `nonce` in `path`; None where it cannot be asked now."""
@@ -361,8 +307,8 @@ class HostLink:
         if session is None or not session.ready:
             return None
         try:
-            reply = await self._call(
-                session, lambda tag: rp.encode_shared(tag=tag, path=path, name=nonce_name, content=nonce), rp.SharedResult
+            reply = await session.call(
+                lambda tag: rp.encode_shared(tag=tag, path=path, name=nonce_name, content=nonce), rp.SharedResult
             )
         except NodeError:
             return None
@@ -382,9 +328,9 @@ class HostLink:
                     task = asyncio.ensure_future(self._send_launch(session, effect))
                     task.add_done_callback(_log_failure)
             case FenceLaunch():
-                self._write(session, rp.encode_fence(id=effect.launch_id, seq=effect.seq))
+                session.write(rp.encode_fence(id=effect.launch_id, seq=effect.seq))
             case KillLaunch():
-                self._write(session, _encode_kill(effect, self._around.config.kill_wait_s))
+                session.write(_encode_kill(effect, self._around.config.kill_wait_s))
             case AckLaunches():
                 self._gather_ack(session, effect)
             case _:
@@ -404,19 +350,8 @@ class HostLink:
         )
         session.sent.add(effect.launch.id)
         for part in rp.encode_launch(call):
-            self._write(session, part)
+            session.write(part)
         self._around.crash("hosts.after_send")
-
-    def _write(self, session: Session, data: bytes) -> None:
-        """Gather what one turn of the loop writes into one packet."""
-        if not session.out:
-            asyncio.get_running_loop().call_soon(self._flush, session)
-        session.out.append(data)
-
-    def _flush(self, session: Session) -> None:
-        data, session.out = b"".join(session.out), []
-        if session is self.session:
-            session.channel.write(data)
 
     def _gather_ack(self, session: Session, effect: AckLaunches) -> None:
         if self._acks is None:
@@ -432,7 +367,7 @@ class HostLink:
         session.sent.difference_update(ids)
         self._around.crash("hosts.before_ack")
         tag = secrets.token_hex(4)
-        self._write(session, rp.encode_ack(tag=tag, high=acks.high, open_seqs=acks.open_seqs, ids=ids))
+        session.write(rp.encode_ack(tag=tag, high=acks.high, open_seqs=acks.open_seqs, ids=ids))
 
     # ---- reading files of the host ---------------------------------------------------------------------------
 
@@ -470,7 +405,7 @@ class HostLink:
     def reap(self, session: Session, pid: int, start: int) -> None:
         """End a tail of ours: closing its channel alone would leave it behind."""
         if session is self.session:
-            self._write(session, rp.encode_reap(pid=pid, start=start))
+            session.write(rp.encode_reap(pid=pid, start=start))
 
 
 def _encode_kill(effect: KillLaunch, grace_s: int) -> bytes:

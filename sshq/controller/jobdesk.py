@@ -269,7 +269,11 @@ def _explain(cluster: Cluster, job: Job, now: float) -> Mapping[str, object]:
     view = live_job_view(cluster, job)
     nodes: list[View] = []
     reason = pending_reason(cluster, job)
-    if job.state is State.PENDING:
+    waits = job.state is State.PENDING and job.job_id not in cluster.pending
+    if waits:  # no host is the reason, so none is listed
+        text = f" ({view['dependency']})" if view.get("dependency") else ""
+        summary = f"{reason}: {_SENTENCES.get(reason, 'it may not be considered yet')}{text}"
+    elif job.state is State.PENDING:
         request = request_of(job)
         for node in sorted(cluster.nodes.values(), key=lambda n: n.name):
             rejection = judge(request, node, cluster.directories)

@@ -58,12 +58,14 @@ def read_description(params: Mapping[str, Any], peer: Peer, config: Config) -> I
         raise _bad("the environment is not a map of texts")
     script = os.fsencode(_text(given, "script") or "")
     if len(script) > config.script_bytes_max:
-        raise RefusedError("Batch job submission failed: Pathname of a file, directory or other parameter too long", code="too_large",
-                           detail=(f"the script has {len(script)} bytes, {config.script_bytes_max} are allowed",))  # fmt: skip
+        raise RefusedError("Batch job submission failed: Pathname of a file, directory or other parameter too long",
+                           detail=(f"the script has {len(script)} bytes, {config.script_bytes_max} are allowed",),
+                           code="too_large")  # fmt: skip
     size = sum(len(k) + len(v) + 2 for k, v in environ.items())
     if size > config.environment_bytes_max:
         raise RefusedError("Batch job submission failed: the environment is too large", code="too_large",
-                           detail=(f"{size} bytes, {config.environment_bytes_max} are allowed",), hint="sbatch --export=NONE")  # fmt: skip
+                           hint="sbatch --export=NONE",
+                           detail=(f"{size} bytes, {config.environment_bytes_max} are allowed",))  # fmt: skip
     kind = _text(given, "kind") or "script"
     if kind not in KINDS:
         raise _bad(f"no such kind of job: {kind}")

@@ -15,6 +15,7 @@ from sshq.inventory.config import Config
 log = logging.getLogger("sshq.upkeep")
 PERIOD_S = 30.0
 SWEEP_S = 3600.0
+FORGET_AT_ONCE = 1000
 
 
 class Upkeep:
@@ -60,8 +61,9 @@ class Upkeep:
         await self._store.run(lambda s: s.sweep(now))
         keep = self._config.history_keep_s
         if keep is not None:
-            while await self._store.run(lambda s: s.forget_before(now - keep)) >= 1000:
-                await asyncio.sleep(0)
+            forgotten = FORGET_AT_ONCE
+            while forgotten >= FORGET_AT_ONCE:  # in portions, so that commits come in between
+                forgotten = await self._store.run(lambda s: s.forget_before(now - keep, at_most=FORGET_AT_ONCE))
         needed = await self._mailbox.ask(lambda c: frozenset(c.environments))
         self._materials.sweep(needed)
 

@@ -87,9 +87,7 @@ def _read_inventory_file(tree: Tree, path: str, data: bytes, label: str) -> None
     tree.read[path] = data
     extension = os.path.splitext(path)[1]
     if extension not in _EXTENSIONS:
-        raise InventoryError(
-            f"{extension} is not the name of a YAML inventory", file=path, hint=_CONVERT_HINT.format(path)
-        )
+        raise InventoryError(f"{extension} is not the name of a YAML inventory", file=path, hint=_CONVERT_HINT.format(path))
     if data.startswith(b"#!"):
         raise InventoryError("a program, not a YAML inventory", file=path, hint=_CONVERT_HINT.format(path))
     if _looks_like_ini(data):
@@ -101,9 +99,7 @@ def _read_inventory_file(tree: Tree, path: str, data: bytes, label: str) -> None
         message = f"an inventory is a mapping of groups, not {describe(root)}"
         raise root.place.error(message, hint="it begins with `all:`")
     if plugin := root.entry("plugin"):
-        raise plugin.key.place.error(
-            "a dynamic inventory (plugin) is not a YAML inventory", hint=_CONVERT_HINT.format(path)
-        )
+        raise plugin.key.place.error("a dynamic inventory (plugin) is not a YAML inventory", hint=_CONVERT_HINT.format(path))
     for entry in root.entries:
         _read_group(tree, entry)
 

@@ -209,9 +209,7 @@ def _merge(frame: _Frame) -> tuple[Entry, ...]:
     merged: dict[str, Entry] = {}
     for key, value in zip(frame.items[::2], frame.items[1::2], strict=True):
         if not isinstance(key, Scalar):
-            raise key.place.error(
-                "a list or mapping cannot be a key", hint='a Jinja expression must be quoted: "{{ name }}"'
-            )
+            raise key.place.error("a list or mapping cannot be a key", hint='a Jinja expression must be quoted: "{{ name }}"')
         if key.value == "<<" and not key.quoted:
             for part in reversed(value.items if isinstance(value, Seq) else (value,)):
                 if not isinstance(part, Map):

@@ -84,9 +84,7 @@ def _row(name: str, read: Reader, kind: str, meaning: str) -> ConfigKey:
     # Units stand in the fields' names; in the file they stand in the value.
     suffixes = ("", "_s", "_mib", "_bytes")
     known = {row.name for row in fields(Config)}
-    attribute = next(
-        (name + suffix for suffix in suffixes if name + suffix in known), name.replace("_max", "_bytes_max")
-    )
+    attribute = next((name + suffix for suffix in suffixes if name + suffix in known), name.replace("_max", "_bytes_max"))
     return ConfigKey(name=name, field=attribute, read=read, kind=kind, meaning=meaning)
 
 
@@ -128,9 +126,7 @@ def find_config(environ: Mapping[str, str], home: str) -> str | None:
     """Return the file to read: $SSHQ_HOME's alone if that is set, else the user's, then /etc/sshq's."""
     base = environ.get("SSHQ_HOME")
     places = [base] if base else [os.path.join(home, ".config", "sshq"), SYSTEM_DIRECTORY]
-    return next(
-        (path for place in places if os.path.exists(path := os.path.join(place, "config.yaml"))), None
-    )
+    return next((path for place in places if os.path.exists(path := os.path.join(place, "config.yaml"))), None)
 
 
 def load_config(path: str | None, *, files: Files | None = None) -> Config:
@@ -164,9 +160,7 @@ def parse_config(data: bytes, path: str) -> Config:
     socket = values.get("socket")
     if isinstance(socket, str) and len(os.fsencode(socket)) > 107:
         entry = next(entry for entry in root.entries if entry.name == "socket")
-        raise entry.value.place.error(
-            "the path of a socket has at most 107 bytes", hint="choose a shorter one"
-        )
+        raise entry.value.place.error("the path of a socket has at most 107 bytes", hint="choose a shorter one")
     build: type = Config
     config = build(path=path, origins=origins, **values)
     if not isinstance(config, Config):
@@ -176,14 +170,9 @@ def parse_config(data: bytes, path: str) -> Config:
 
 def format_config(config: Config) -> str:
     """Return every setting with its value and the line that says so, as `sshq config` prints it."""
-    rows = [
-        (key.name, _show(key, getattr(config, key.field)), config.origins.get(key.field, "default"))
-        for key in _ROWS
-    ]
+    rows = [(key.name, _show(key, getattr(config, key.field)), config.origins.get(key.field, "default")) for key in _ROWS]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    return "".join(
-        f"{name.ljust(widths[0])} = {value.ljust(widths[1])}   {origin}\n" for name, value, origin in rows
-    )
+    return "".join(f"{name.ljust(widths[0])} = {value.ljust(widths[1])}   {origin}\n" for name, value, origin in rows)
 
 
 def format_config_keys() -> str:

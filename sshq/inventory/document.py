@@ -38,9 +38,7 @@ class Place:
     def __str__(self) -> str:
         return f"{self.source.label}:{self.line}"
 
-    def error(
-        self, message: str, *, suggestion: str | None = None, hint: str | None = None
-    ) -> InventoryError:
+    def error(self, message: str, *, suggestion: str | None = None, hint: str | None = None) -> InventoryError:
         """Return the error to raise about this place."""
         text = self.source.lines[self.line - 1] if self.line <= len(self.source.lines) else ""
         shown = "".join(letter if letter.isprintable() else " " for letter in text)  # the caret must fit

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-_COUNT = re.compile(r"\d{1,15}")
-_REAL = re.compile(r"\d{1,15}(\.\d{1,9})?")
+_COUNT = re.compile(r"[0-9]{1,15}")
+_REAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _TEXT_MAX: Final = 200
 
 

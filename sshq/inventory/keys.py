@@ -110,9 +110,7 @@ def find_key(entry: Entry) -> Key | None:
         return KEYS[name]
     folded = name.lower().replace("-", "_")
     if folded.startswith(_PREFIX):
-        rest = closest(
-            folded.removeprefix(_PREFIX), [known.removeprefix(_PREFIX) for known in KEYS], cutoff=0.6
-        )
+        rest = closest(folded.removeprefix(_PREFIX), [known.removeprefix(_PREFIX) for known in KEYS], cutoff=0.6)
         near = _PREFIX + rest if rest else None
     else:
         # A typo in the prefix would leave the machine out without a word.

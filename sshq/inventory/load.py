@@ -9,6 +9,7 @@ one that is overridden.
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -21,6 +22,8 @@ from sshq.inventory.resolve import Resolved, resolve_host
 from sshq.inventory.tree import AnsibleHost, Group, Tree
 
 SYSTEM_CONFIG_DIRECTORY: Final = "/etc/sshq"
+_WATCHED_MAX: Final = 50_000
+_WATCHED_DEPTH_MAX: Final = 3  # group_vars/GROUP/part.yaml
 
 
 def find_inventory(
@@ -35,10 +38,8 @@ def find_inventory(
         return flag
     if named := environ.get("SSHQ_INVENTORY"):
         return named
-    if base := environ.get("SSHQ_HOME"):
-        places = [base]
-    else:
-        places = [os.path.join(home, ".config", "sshq"), SYSTEM_CONFIG_DIRECTORY]
+    base = environ.get("SSHQ_HOME")
+    places = [base] if base else [os.path.join(home, ".config", "sshq"), SYSTEM_CONFIG_DIRECTORY]
     return next((path for place in places if exists(path := os.path.join(place, "inventory.yaml"))), None)
 
 
@@ -46,9 +47,7 @@ def embedded_default() -> Inventory:
     """Return the inventory of a machine that has none: itself."""
     host = Host(name="localhost", address="localhost", connection="local")
     lab = Partition(name=DEFAULT_PARTITION, hosts=(host.name,), default=True)
-    return Inventory(
-        hosts={host.name: host}, partitions={lab.name: lab}, digest=hashlib.sha256(b"").hexdigest()
-    )
+    return Inventory(hosts={host.name: host}, partitions={lab.name: lab}, digest=hashlib.sha256(b"").hexdigest())
 
 
 def load_found(path: str | None, *, files: Files | None = None) -> Inventory:
@@ -88,11 +87,19 @@ def load_inventory(path: str, *, files: Files | None = None) -> Inventory:
 
 
 def stat_signature(paths: Iterable[str]) -> tuple[tuple[str, int, int, int] | None, ...]:
-    """Return what `os.stat` says of each path: differs when an inventory should be read again."""
+    """Return what `os.stat` says of each path: differs when an inventory should be read again.
+
+    A directory counts with what is in it: a fault in a new file of group_vars/ is mended there, and that file is
+    in no inventory yet.
+    """
     result: list[tuple[str, int, int, int] | None] = []
-    for path in paths:
+    queue = [(path, 0) for path in paths]
+    while queue and len(result) < _WATCHED_MAX:
+        path, depth = queue.pop()
         try:
             facts = os.stat(path)
+            if depth < _WATCHED_DEPTH_MAX and stat.S_ISDIR(facts.st_mode):
+                queue += [(os.path.join(path, n), depth + 1) for n in sorted(os.listdir(path)) if n[0] != "."]
         except (OSError, ValueError):
             result.append(None)
         else:
@@ -124,9 +131,7 @@ def _find_twins(hosts: Iterable[Host]) -> list[str]:
         if host.connection == "local":
             endpoint = ("local",)
         if endpoint in first:
-            found.append(
-                f"{host.name} and {first[endpoint]} have the same address: one machine under two names?"
-            )
+            found.append(f"{host.name} and {first[endpoint]} have the same address: one machine under two names?")
         first.setdefault(endpoint, host.name)
     return found
 

@@ -42,9 +42,7 @@ class Host:
     environment: tuple[tuple[str, str], ...] = ()
     channels_max: int = CHANNELS_MAX
     groups: tuple[str, ...] = ()  # Ansible's, sorted, without `all`
-    origins: Mapping[str, str] = field(
-        default_factory=dict, compare=False, repr=False
-    )  # field -> "file:line"
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # field -> "file:line"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

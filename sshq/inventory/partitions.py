@@ -34,28 +34,17 @@ def build_partitions(
         elif wanted and members and group.name != DEFAULT_PARTITION:
             _check_name(group)
             found[group.name] = (group, members)
-        elif (
-            "sshq_default" in own
-            and values[id(own["sshq_default"])] is True
-            and group.name != DEFAULT_PARTITION
-        ):
+        elif "sshq_default" in own and values[id(own["sshq_default"])] is True and group.name != DEFAULT_PARTITION:
             place = own["sshq_default"].key.place
             raise place.error(f"`{group.name}` cannot be the default: it is no partition")
     found[DEFAULT_PARTITION] = _merge_lab(tree, found[DEFAULT_PARTITION], hosts, warnings)
     default = _find_default(found, values)
-    return {
-        name: _build(name, group, members, values, default=name == default)
-        for name, (group, members) in found.items()
-    }
+    return {name: _build(name, group, members, values, default=name == default) for name, (group, members) in found.items()}
 
 
 def _own_settings(group: Group) -> dict[str, Entry]:
     settings = group.own | group.filed
-    return {
-        name: entry
-        for name, entry in settings.items()
-        if name in KEYS and KEYS[name].where is Where.PARTITION
-    }
+    return {name: entry for name, entry in settings.items() if name in KEYS and KEYS[name].where is Where.PARTITION}
 
 
 def _merge_lab(
@@ -69,9 +58,7 @@ def _merge_lab(
     inside = [name for name in tree.hosts_of(lab.name) if name in hosts]
     if inside and len(inside) < len(members) and lab.place is not None:
         rest = len(members) - len(inside)
-        warnings[
-            f"{lab.place}: the partition {lab.name} always holds all hosts: {rest} more than this group"
-        ] = None
+        warnings[f"{lab.place}: the partition {lab.name} always holds all hosts: {rest} more than this group"] = None
     merged = Group(lab.name, lab.place, own=group.own | lab.own, filed=group.filed | lab.filed)
     return merged, members
 
@@ -84,9 +71,7 @@ def _find_default(found: Mapping[str, tuple[Group, tuple[str, ...]]], values: Ma
             chosen[name] = entry
     if len(chosen) > 1:
         first, second = list(chosen.items())[:2]
-        message = (
-            f"`{second[0]}` cannot be the default too: `{first[0]}` is, by line {first[1].key.place.line}"
-        )
+        message = f"`{second[0]}` cannot be the default too: `{first[0]}` is, by line {first[1].key.place.line}"
         raise second[1].key.place.error(message)
     return next(iter(chosen), DEFAULT_PARTITION)
 
@@ -97,21 +82,11 @@ def _check_name(group: Group) -> None:
         raise group.place.error(message, hint="rename it, or give it the variable sshq_partition: false")
 
 
-def _build(
-    name: str, group: Group, members: tuple[str, ...], values: Mapping[int, object], *, default: bool
-) -> Partition:
+def _build(name: str, group: Group, members: tuple[str, ...], values: Mapping[int, object], *, default: bool) -> Partition:
     own = _own_settings(group)
-    fields = {
-        KEYS[key].field: values[id(entry)]
-        for key, entry in own.items()
-        if key not in ("sshq_partition", "sshq_default")
-    }
+    fields = {KEYS[key].field: values[id(entry)] for key, entry in own.items() if key not in ("sshq_partition", "sshq_default")}
     limit, usual = fields.get("max_time_s"), fields.get("default_time_s")
-    if (
-        isinstance(limit, int)
-        and "default_time_s" in fields
-        and (usual is None or (isinstance(usual, int) and usual > limit))
-    ):
+    if isinstance(limit, int) and "default_time_s" in fields and (usual is None or (isinstance(usual, int) and usual > limit)):
         message = f"the default time limit of `{name}` is longer than its longest, {format_time_limit(limit)}"
         raise own["sshq_default_time"].value.place.error(message)
     origins = {KEYS[key].field: str(entry.key.place) for key, entry in own.items()}

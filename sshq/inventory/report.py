@@ -61,14 +61,9 @@ def inventory_json(inventory: Inventory) -> dict[str, object]:
         "path": inventory.path,
         "digest": inventory.digest,
         "sources": list(inventory.sources),
-        "hosts": [
-            _as_json(host) | {"partitions": list(inventory.partitions_of(host.name))}
-            for host in inventory.hosts.values()
-        ],
+        "hosts": [_as_json(host) | {"partitions": list(inventory.partitions_of(host.name))} for host in inventory.hosts.values()],
         "partitions": [_as_json(partition) for partition in inventory.partitions.values()],
-        "excluded": [
-            {"name": host.name, "reason": host.reason, "origin": host.origin} for host in inventory.excluded
-        ],
+        "excluded": [{"name": host.name, "reason": host.reason, "origin": host.origin} for host in inventory.excluded],
         "warnings": list(inventory.warnings),
     }
 
@@ -120,9 +115,7 @@ def _origin_lines(owner: Host | Partition, origins: Mapping[str, str]) -> list[s
 
 def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _as_json(owner: Host | Partition) -> dict[str, object]:

@@ -99,22 +99,14 @@ class _HostBuilder:
                     hint=f"ssh-copy-id {self._name}, then remove {name}",
                 )
         for name, entry in self._variables.items():
-            if (
-                name.startswith("ansible_")
-                and name not in _USED
-                and (near := closest(name, _USED, cutoff=0.92))
-            ):
-                self.warnings.append(
-                    f"{entry.key.place}: `{name}` means nothing to sshq; did you mean `{near}`?"
-                )
+            if name.startswith("ansible_") and name not in _USED and (near := closest(name, _USED, cutoff=0.92)):
+                self.warnings.append(f"{entry.key.place}: `{name}` means nothing to sshq; did you mean `{near}`?")
 
     def read_login(self) -> None:
         if entry := _pick(self._variables, *_ADDRESS):
             text = self._text(entry)
             if text.startswith("-") or re.search(r"[\s/@]", text):
-                raise entry.value.place.error(
-                    f"`{entry.name}` is a host name or an address, not {describe(entry.value)}"
-                )
+                raise entry.value.place.error(f"`{entry.name}` is a host name or an address, not {describe(entry.value)}")
             self._set("address", text, entry.key.place)
         if entry := _pick(self._variables, *_PORT):
             refuse_template(entry.name, entry.value)
@@ -134,9 +126,7 @@ class _HostBuilder:
                 continue
             refuse_template(name, entry.value)
             if not isinstance(entry.value, Scalar):
-                raise entry.value.place.error(
-                    f"`{name}` is a text with options of ssh, not {describe(entry.value)}"
-                )
+                raise entry.value.place.error(f"`{name}` is a text with options of ssh, not {describe(entry.value)}")
             add_ssh_args(found, name, entry.value)
         self.warnings += found.warnings
         # Ansible puts its own variables before these options, and the first value wins.

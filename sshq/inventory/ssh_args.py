@@ -100,9 +100,7 @@ def _take(found: SshArgs, name: str, node: Scalar, option: str, value: str) -> N
             found.warnings.append(f"{node.place}: {ignored}")
         return
     if key in ("userknownhostsfile", "globalknownhostsfile") and value in ("/dev/null", "none"):
-        found.warnings.append(
-            f"{node.place}: {option}={value} is never honoured: host keys are always checked"
-        )
+        found.warnings.append(f"{node.place}: {option}={value} is never honoured: host keys are always checked")
         return
     if key in _SILENT:
         return

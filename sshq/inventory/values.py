@@ -161,11 +161,7 @@ def read_environment(name: str, node: Node) -> tuple[tuple[str, str], ...]:
             raise entry.key.place.error(f"`{entry.key.text}` cannot name an environment variable")
         if entry.name.startswith(("SSHQ_", "SLURM_")):
             raise entry.key.place.error(f"`{entry.name}` is set by sshq itself")
-        if (
-            not isinstance(entry.value, Scalar)
-            or isinstance(entry.value.value, bytes)
-            or "\0" in entry.value.text
-        ):
+        if not isinstance(entry.value, Scalar) or isinstance(entry.value.value, bytes) or "\0" in entry.value.text:
             message = f"the value of {entry.name} is a text, not {describe(entry.value)}"
             raise entry.value.place.error(message)
     values = {entry.name: entry.value.text for entry in node.entries if isinstance(entry.value, Scalar)}
@@ -214,12 +210,8 @@ def read_duration(low_s: int, high_s: int, *, never: bool = False) -> Reader:
         found = re.fullmatch(r"([0-9]{1,9})\s*([smhdw]?)", text)
         amount = int(found[1]) * _DURATION_UNITS_S[found[2]] if found else -1
         if not low_s <= amount <= high_s:
-            bounds = (
-                f"from {format_duration(low_s)} to {format_duration(high_s)}{', or never' if never else ''}"
-            )
-            raise node.place.error(
-                f"`{name}` is a time like 30s, 15m, 24h or 7d, {bounds}, not {describe(node)}"
-            )
+            bounds = f"from {format_duration(low_s)} to {format_duration(high_s)}{', or never' if never else ''}"
+            raise node.place.error(f"`{name}` is a time like 30s, 15m, 24h or 7d, {bounds}, not {describe(node)}")
         return amount
 
     return parse

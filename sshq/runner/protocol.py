@@ -89,11 +89,11 @@ NOISE_MAX: Final = 4096
 LISTING_ENTRIES_MAX: Final = 20_000
 FACTS_MAX: Final = 200
 
-_INT = re.compile(r"\d{1,18}")
-_REAL = re.compile(r"\d{1,15}(\.\d{1,9})?")
+_INT = re.compile(r"[0-9]{1,18}")
+_REAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _ID = re.compile(r"[0-9a-f]{32}")
 _WORD = re.compile(r"[!-~]{1,64}")
-_CPU = re.compile(r"(\d{1,12})m(\d{1,3}(?:\.\d{1,9})?)s")
+_CPU = re.compile(r"([0-9]{1,12})m([0-9]{1,3}(?:\.[0-9]{1,9})?)s")
 _HOWS = ("exit", "signal", "cancel", "timeout", "never", "output")
 
 

@@ -305,14 +305,15 @@ become_job() { # INTERPRETER... SCRIPT ARGS...: from the environment's reading o
     if [ "$2" != 1 ]; then export HOME="$3" USER="$4" SHELL="$5" LOGNAME="$6"; fi
     export PWD="$7" SSHQ_ATTEMPT="$8" SSHQ_DIR="$9"
     [ -z "${10}" ] || export SSHQ_SLOT="${10}"
+    case $SETSID$SIGNALS in *perl*) export PERL_BADLANG=0 ;; esac # or perl, where it is used below, comments on the job's locale in the job's output
     shift 10
     exec "$@"
 }
 
 # shellcheck disable=SC2016
-PERL_SETSID='use POSIX (); POSIX::setsid(); exec {$ARGV[0]} @ARGV; exit 127'
+PERL_SETSID='use POSIX (); delete $ENV{PERL_BADLANG}; POSIX::setsid(); exec {$ARGV[0]} @ARGV; exit 127'
 # shellcheck disable=SC2016
-PERL_SIGNALS='$SIG{$_} = "DEFAULT" for qw(INT QUIT HUP PIPE); exec {$ARGV[0]} @ARGV; exit 127'
+PERL_SIGNALS='delete $ENV{PERL_BADLANG}; $SIG{$_} = "DEFAULT" for qw(INT QUIT HUP PIPE); exec {$ARGV[0]} @ARGV; exit 127'
 PYTHON_SETSID='import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])'
 PYTHON_SIGNALS='import os, signal, sys
 for s in (1, 2, 3, 13, 25): signal.signal(s, signal.SIG_DFL)

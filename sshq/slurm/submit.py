@@ -14,6 +14,8 @@ from sshq.slurm.options import Option, options_of
 from sshq.slurm.values import Clock, read_value
 
 WRAPPER = "#!/bin/sh\n# This script was created by sbatch --wrap.\n\n{command}\n"
+# What srun sends: its words are the script's arguments, so that nothing is quoted anew.
+COMMAND_RUNNER = '#!/bin/sh\nexec "$@"\n'
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 # Fields of the command itself; all others go into the description.
@@ -67,7 +69,7 @@ def build_submission(
         umask: of the command, for the job's files.
         cwd: of the command: where relative names begin, and where the job runs.
         submit_host: the machine's name.
-        command: for the texts of errors.
+        command: sbatch, or srun, whose words are a command line and not a script.
 
     Raises:
         OptionError: with Slurm's text and status.
@@ -85,7 +87,8 @@ def build_submission(
     values = {id(one): read_value(one, clock, command) for one in early.given}
     script, path, args = _read_script(early, environ, read_file, read_stdin, cwd)
     label = path.rpartition("/")[2] or "stdin"
-    directed = [] if early.has("wrap") else _scan_directives(command, options, script, label, early.has("ignore_pbs"))
+    has_directives = command == "sbatch" and not early.has("wrap")
+    directed = [] if not has_directives else _scan_directives(command, options, script, label, early.has("ignore_pbs"))
     merged = Parsed(command, [*directed, *early.given], arguments)
     submission.warnings = judge_handling(merged)
     values |= {id(one): read_value(one, clock, command) for one in directed}
@@ -96,15 +99,18 @@ def build_submission(
     submission.description |= {
         "script": script,
         "args": args,
-        "command": " ".join((path, *args)) if path else "",
+        "command": " ".join((path, *args)).strip(),
         "umask": umask,
         "submit_host": submit_host,
     }
     if not submission.description["name"]:
-        submission.description["name"] = "wrap" if early.has("wrap") else path.rpartition("/")[2] or "sbatch"
+        found = path or (args[0] if command == "srun" else "")
+        submission.description["name"] = "wrap" if early.has("wrap") else found.rpartition("/")[2] or "sbatch"
     submission.sources = {field: one.text for field, (one, _) in chosen.items() if field not in _CLIENT_FIELDS}
     submission.environ = _choose_environment(merged, environ, read_file)
     _refuse_several_nodes(submission)
+    if command == "srun":
+        _refuse_several_tasks(submission)
     return submission
 
 
@@ -118,6 +124,10 @@ def _read_script(
     parsed: Parsed, environ: Mapping[str, str], read_file: Callable[[str], bytes], read_stdin: Callable[[], bytes], cwd: str,
 ) -> tuple[str, str, list[str]]:  # fmt: skip
     """Return the script's text, the path it was found at ("" for none) and its arguments."""
+    if parsed.command == "srun":
+        if not parsed.arguments:
+            raise ExactError(("srun: fatal: No command given to execute.",))
+        return COMMAND_RUNNER, "", list(parsed.arguments)
     wrapped = parsed.value("wrap")
     if wrapped is not None:
         if parsed.arguments:
@@ -159,12 +169,15 @@ def _scan_directives(command: str, options: tuple[Option, ...], script: str, lab
         if rest:
             message = f"{command}: error: Invalid directive found in batch script: {rest[0]}"
             raise ExactError((message,), source=place[0], detail=(place[1],))
+        late = next((one for one in given if one.option.field in ("wrap", "ignore_pbs")), None)
+        if late:
+            raise OptionError(f"{late.option.name} comes too late in a script", source=place[0], detail=(place[1],))
         ranked["" if own else directive.marker] += given
     return [*ranked["#PBS"], *ranked["#BSUB"], *ranked[""]]
 
 
 def _take_client_options(submission: Submission, parsed: Parsed) -> None:
-    submission.wait = parsed.has("wait")
+    submission.wait = parsed.has("wait") and parsed.command == "sbatch"  # srun's --wait is another thing
     submission.parsable = parsed.has("parsable")
     submission.quiet = parsed.has("quiet")
     submission.test_only = parsed.has("test_only")
@@ -246,6 +259,16 @@ def _refuse_several_nodes(submission: Submission) -> None:
             source=submission.sources.get(key, ""),
             detail=place_refusal(submission, key),
             hint="one job a node: sbatch --array",
+        )
+
+
+def _refuse_several_tasks(submission: Submission) -> None:
+    tasks = submission.description["num_tasks"]
+    if tasks != 1:
+        raise OptionError(
+            f"--ntasks={tasks} is not supported by sshq's srun yet, and one task would change what runs",
+            detail=place_refusal(submission, "num_tasks") or place_refusal(submission, "ntasks_per_node"),
+            hint="sbatch --array",
         )
 
 

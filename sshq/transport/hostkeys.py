@@ -85,9 +85,11 @@ class HostKeys:
 
     def adopt(self, name: str, keys: Sequence[KnownKey]) -> None:
         """Take lines of another file over, with their origin, unless `name` has got a line meanwhile."""
-        if keys and not self._pinned(name):
-            lines = [_format_line(name, key.line, key.origin, key.marker) for key in keys]
+        lines = [_format_line(name, key.line, key.origin, key.marker) for key in keys]
+        try:
             self._rewrite(lambda old: old if any(_names(line, name) for line in old) else [*old, *lines])
+        except OSError as exc:  # the host was checked all the same; next time the other file is asked again
+            self._key_problems[self.path] = f"{self.path}: {exc.strerror}: the key of {name} could not be recorded"
 
     def pinned(self, name: str) -> list[KnownKey]:
         """Return what our own file says of a host."""

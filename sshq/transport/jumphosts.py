@@ -5,6 +5,7 @@ they do not knock two hundred times.
 """
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -20,12 +21,20 @@ LogIn = Callable[[Target], Awaitable[Login]]
 
 
 @dataclass(slots=True)
+class _Way:
+    """One connection to a jump host, and how many go through it."""
+
+    login: Login
+    users: int = 0
+
+
+@dataclass(slots=True)
 class _Door:
-    """One jump host, reached one way."""
+    """One jump host, reached one way; who waits for it keeps its connection up as who uses it does."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    login: Login | None = None
-    users: int = 0
+    way: _Way | None = None
+    waiting: int = 0
     failed_at: float = 0.0
     failure: NodeError | None = None
 
@@ -55,44 +64,47 @@ class JumpHosts:
     async def lease(self, jump: Target) -> JumpLease:
         """Return a share in the connection to a jump host."""
         door = self._doors.setdefault(jump, _Door())
-        async with door.turn:
-            login = door.login
-            if login is None or login.connection.is_closed():
-                login = await self._connect(door, jump)
-            door.users += 1
-        taken = login
-        return JumpLease(taken.connection, lambda: self._give_back(door, taken))
+        door.waiting += 1
+        try:
+            async with door.turn:
+                way = door.way
+                if way is None or way.login.connection.is_closed():
+                    way = door.way = _Way(await self._connect(door, jump))
+                way.users += 1
+                return JumpLease(way.login.connection, functools.partial(_give_back, door, way))
+        finally:
+            door.waiting -= 1
+            _end_if_idle(door)
 
     async def _connect(self, door: _Door, jump: Target) -> Login:
-        now = asyncio.get_running_loop().time()
-        if door.failure is not None and now - door.failed_at < FAILURE_REMEMBERED_S:
+        loop = asyncio.get_running_loop()
+        if door.failure is not None and loop.time() - door.failed_at < FAILURE_REMEMBERED_S:
             raise door.failure
         door.failure = None
-        door.users = 0
         try:
-            door.login = await self._log_in(jump)
+            login = await self._log_in(jump)
         except NodeError as exc:
-            door.failure, door.failed_at = exc, asyncio.get_running_loop().time()
+            door.failure, door.failed_at = exc, loop.time()
             raise
-        return door.login
-
-    def _give_back(self, door: _Door, login: Login) -> None:
-        if door.login is not login:
-            return  # a share in a connection that was lost since
-        door.users -= 1
-        if door.users <= 0 and not door.turn.locked():
-            door.login = None
-            end_login(login)
+        login.events.lost.add_done_callback(lambda _: login.let_go())
+        return login
 
     def close(self) -> None:
         """End all connections, in use or not."""
         for door in self._doors.values():
-            login, door.login = door.login, None
-            if login is not None:
-                end_login(login)
+            way, door.way = door.way, None
+            if way is not None:
+                way.login.connection.close()
 
 
-def end_login(login: Login) -> None:
-    """Close a login without waiting, and what it hangs on."""
-    login.connection.close()
-    login.let_go()
+def _give_back(door: _Door, way: _Way) -> None:
+    way.users -= 1
+    _end_if_idle(door)
+
+
+def _end_if_idle(door: _Door) -> None:
+    """End the connection that nobody uses or waits for; what it hangs on is let go when it is down."""
+    way = door.way
+    if way is not None and not way.users and not door.waiting:
+        door.way = None
+        way.login.connection.close()

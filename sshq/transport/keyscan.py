@@ -32,7 +32,7 @@ _KINDS = (
 
 async def fetch_host_keys(target: Target, shared: Shared) -> list[FetchedKey]:
     """Return the keys a host shows, the preferred kind first; NodeError if it shows none."""
-    resolved = resolve(target)
+    resolved = await asyncio.to_thread(resolve, target)
     nothing = Lookup(keys=(), revoked=(), pinned=False, searched=())
     attempt = Attempt(resolved, shared.host_keys, nothing)
     lease: Lease | None = None

@@ -148,21 +148,25 @@ def _close_late(opening: "asyncio.Future[_OpenTunnel]") -> None:
 
 async def log_in(target: Target, shared: Shared) -> Login:
     """Log in on one host, or raise a NodeError."""
-    resolved = resolve(target)
+    resolved = await asyncio.to_thread(resolve, target)  # `Match exec` runs commands
     attempt = Attempt(resolved, shared.host_keys, shared.host_keys.look_up(resolved))
     if not attempt.lookup.keys:
         raise shared.host_keys.explain_unknown(resolved, attempt.lookup)
     lease: Lease | None = None
+    login: Login | None = None
     try:
         attempt.credentials = await gather_credentials(resolved, shared.key_files)
         refuse_without_key(resolved, attempt.credentials)
         lease = await lease_jump_host(resolved, shared)
         attempt.via = ", ".join(resolved.jumps)
         login = await _open(attempt, shared, lease)
-        _adopt_host_key(login, shared.host_keys)
+        await _adopt_host_key(login, shared.host_keys)
         return login
     except BaseException as exc:
-        if lease is not None:
+        if login is not None:
+            login.connection.abort()
+            login.let_go()
+        elif lease is not None:
             lease.release()
         if isinstance(exc, NodeError) or not isinstance(exc, Exception):
             raise
@@ -176,7 +180,7 @@ async def lease_jump_host(resolved: Resolved, shared: Shared) -> Lease | None:
     jump = last_jump(resolved)
     if jump is None:
         return None
-    find_jumps(resolved.target)  # a circle would wait for itself
+    await asyncio.to_thread(find_jumps, resolved.target)  # refuses a circle, which would wait for itself
     try:
         return await shared.jump_hosts.lease(jump)
     except NodeError as exc:
@@ -299,12 +303,13 @@ def _preferred_ciphers(resolved: Resolved) -> str | tuple[()]:
     return () if resolved.asyncssh_options.config.get("Ciphers") is not None else "^aes128-gcm@openssh.com"
 
 
-def _adopt_host_key(login: Login, host_keys: HostKeys) -> None:
+async def _adopt_host_key(login: Login, host_keys: HostKeys) -> None:
     """Take over the line that vouched for the host: its own key, or the authority that signed its certificate."""
     lookup, shown = login.attempt.lookup, login.connection.get_server_host_key()
     if not lookup.pinned:
         matching = [known for known in lookup.plain if known.key == shown]
-        host_keys.adopt(login.attempt.name, matching[:1] or lookup.authorities)
+        keys = matching[:1] or lookup.authorities
+        await asyncio.to_thread(host_keys.adopt, login.attempt.name, keys)  # syncs a file
 
 
 async def _explain(exc: Exception, attempt: Attempt) -> NodeError:

@@ -47,9 +47,10 @@ class Proxy:
                 start_new_session=True,
             )
         watch_process(self._process, self._on_exit)
-        assert self._process.stderr is not None
-        os.set_blocking(self._process.stderr.fileno(), False)
-        asyncio.get_running_loop().add_reader(self._process.stderr, self._read_errors)
+        pipe = self._process.stderr
+        if pipe is not None:  # it always is: we asked for one
+            os.set_blocking(pipe.fileno(), False)
+            asyncio.get_running_loop().add_reader(pipe, self._read_errors)
 
     @property
     def said(self) -> str:

@@ -36,10 +36,7 @@ SFTP = "Subsystem sftp /usr/lib/openssh/sftp-server\n"
 def why_no_netns() -> str | None:
     """What this machine lacks for such hosts, or None."""
     if os.geteuid() != 0:
-        return (
-            "hosts in network namespaces need root, or: unshare --map-root-user --map-auto -nmpf --mount-proc "
-            "sh -c 'mount -t tmpfs t /run; ip link set lo up; bash tests/run.sh'"
-        )
+        return "hosts in network namespaces need root, or subordinate ids (apt-get install uidmap) and bash tests/run.sh"
     packages = {"sshd": "openssh-server", "ip": "iproute2", "nft": "nftables", "unshare": "util-linux"}
     missing = [package for tool, package in packages.items() if not which(tool)]
     if missing:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from bed import ODD, REPO, Instance, inventory_text, known_hosts_text, wait_until
+from bed.session import is_zombie
 
 
 def test_hosts_have_their_own_everything(hosts):
@@ -191,7 +192,7 @@ def test_a_killed_session_is_swept(tmp_path):
     )
     done = subprocess.run([sys.executable, script, f"{REPO}/tests"], capture_output=True, text=True, timeout=60, check=False)
     slot, pid = map(int, done.stdout.split())
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 10, "the host's processes gone")
+    wait_until(lambda: is_zombie(pid), 10, "the host's processes gone")
     wait_until(lambda: not os.path.exists(f"/tmp/sshq-t{slot}"), 10, "the session's directory gone")
     assert not os.path.exists(f"/sys/class/net/sq{slot}br")
     assert not [name for name in os.listdir("/run/netns") if name.startswith(f"sq{slot}-")] if os.path.isdir("/run/netns") else True

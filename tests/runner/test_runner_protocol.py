@@ -14,7 +14,7 @@ ENTRY = f"{ID} 1000001 7 1 1 file 1 1 4242 999 10.50 -"
 HELLO = (
     b"SSHQ n hello 1\nh version 1\nh boot aa-bb:1:2\nh uid 1000\nh user anna\nh home /home/anna b\nh shell /bin/tcsh\n"
     b"h spool /home/anna b/x\nh spool_id 0011\nh fs ext4\nh gen 4\nh floor 4000000\nh open 3000009\nh pid 12\nh start 34\n"
-    b"h uptime 5.25\nh clock 1700000000\nh signals env\nh setsid setsid\nh took_over 0\nh scope \nh . 19\n"
+    b"h uptime 5.25\nh clock 1700000000\nh signals env\nh setsid setsid\nh took_over 0\nh scope \nh . 20\n"
 )
 
 
@@ -99,7 +99,7 @@ def test_only_a_refusal_by_the_floor_does_not_prove_that_it_never_ran():
 @pytest.mark.parametrize("line", [
     "", "X", "S", f"S {ID} 1 2", f"S {ID} -1 2 3", f"S {ID} 1 2 3 4", f"S {ID[:-1]} 1 2 3", f"S {ID.upper()} 1 2 3", "QQ 1", f"A {ID} maybe",
     f"A {ID} lost", f"K {ID} hugged", "C t 2", "C t", "P t 1e9", "P t nan", f"U {ID}", f"U {ID} \x1b[2J", f"N {ID}", "O t - - 1", "L x end 0",
-    "L x entry " + ENTRY, "h uid 0", "SSHQ n hello 1", "C " + "t" * 65 + " 1", f"Q {ENTRY} extra=1", f"X {RECORD} how=never", "T 99999999999999999999 1",
+    "L x entry " + ENTRY, "h uid 0", "SSHQ n hello 1", "C " + "t" * 65 + " 1", f"X {RECORD} how=never", "T 99999999999999999999 1",
 ])  # fmt: skip
 def test_what_is_not_well_formed_is_malformed_and_nothing_else(line):
     assert isinstance(read(line), p.Malformed)

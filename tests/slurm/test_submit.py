@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sshq.errors import OptionError
 from sshq.slurm.directives import split_words
 from sshq.slurm.submit import build_submission
 
@@ -24,7 +25,7 @@ CASES = [
     (["-o", "a%j"], "SBATCH_OUTPUT", "a%j", "std_out", "a%j"),
     (["-e", "e"], "SBATCH_ERROR", "e", "std_err", "e"),
     (["-i", "in"], "SBATCH_INPUT", "in", "std_in", "in"),
-    (["-D", "sub"], None, None, "work_dir", "/work/here/sub"),
+    (["-D", "sub"], None, None, "work_dir", "/sub/here/sub"),
     (["-D", "/abs"], None, None, "work_dir", "/abs"),
     (["-p", "a,b"], "SBATCH_PARTITION", "a,b", "partition", ["a", "b"]),
     (["-t", "10:30"], "SBATCH_TIMELIMIT", "10:30", "time_limit_s", 660),
@@ -95,7 +96,7 @@ def test_command_line_beats_environment_beats_directives():
     first = submit("-H", "--time=7", "dir.sh", files={"dir.sh": DIR_SH}).description
     assert (first["name"], first["time_limit_s"], first["num_tasks"]) == ("dirjob", 420, 2)
     assert (first["comment"], first["exc_nodes"], first["nice"]) == ("double quoted", "node4", 0)
-    assert (first["command"], first["std_out"]) == ("/work/here/dir.sh", "dir.out")
+    assert (first["command"], first["std_out"]) == ("/sub/here/dir.sh", "dir.out")
     second = submit("dir.sh", files={"dir.sh": DIR_SH}, environ={"SBATCH_JOB_NAME": "fromenv", "SBATCH_TIMELIMIT": "9"})
     assert (second.description["name"], second.description["time_limit_s"]) == ("fromenv", 540)
     assert second.description["held"] is False
@@ -133,7 +134,7 @@ def test_a_script_is_sought_here_and_then_on_the_path():
         return b"#!/bin/sh\n"
 
     submission = build_submission(
-        ["tool"], {"PATH": "/usr/bin:/opt/bin"}, read_file=read_file, read_stdin=bytes, now=NOW, umask=0, cwd="/work"
+        ["tool"], {"PATH": "/usr/bin:/opt/bin"}, read_file=read_file, read_stdin=bytes, now=NOW, umask=0, cwd="/sub"
     )
     assert submission.description["command"] == "/opt/bin/tool"
 
@@ -142,6 +143,21 @@ def test_a_script_that_is_no_utf8_arrives_byte_for_byte():
     script = b"#!/bin/sh\necho \xff\xfe\n"
     text = submit(stdin=script).description["script"]
     assert json.loads(json.dumps(text)).encode("utf-8", "surrogateescape") == script
+
+
+def test_sruns_words_are_run_as_they_are():
+    def run(*argv):
+        return build_submission(
+            argv, {"SLURM_TIMELIMIT": "5"}, read_file=bytes, read_stdin=bytes, now=NOW, umask=0, cwd="/sub", command="srun"
+        )
+
+    description = run("-c2", "/bin/echo", "a b", "-v").description
+    assert (description["name"], description["args"]) == ("echo", ["/bin/echo", "a b", "-v"])
+    assert (description["command"], description["time_limit_s"]) == ("/bin/echo a b -v", 300)
+    with pytest.raises(OptionError, match="--ntasks=2 is not supported"):
+        run("-n2", "true")
+    with pytest.raises(OptionError, match="No command given to execute"):
+        run("-c2")
 
 
 def test_ignored_options_warn_once_each():
@@ -182,8 +198,8 @@ def test_sources_name_what_the_controller_may_refuse():
 def test_an_export_file_stands_alone_unless_export_says_otherwise():
     files = {"vars": b"A=1\0B=two words\0"}
     environ = {"MINE": "x"}
-    assert submit("--export-file=/work/vars", "ok.sh", files=files, environ=environ).environ == {"A": "1", "B": "two words"}
-    both = submit("--export-file=/work/vars", "--export=ALL", "ok.sh", files=files, environ=environ).environ
+    assert submit("--export-file=/sub/vars", "ok.sh", files=files, environ=environ).environ == {"A": "1", "B": "two words"}
+    both = submit("--export-file=/sub/vars", "--export=ALL", "ok.sh", files=files, environ=environ).environ
     assert both == {"A": "1", "B": "two words", "MINE": "x"}
 
 

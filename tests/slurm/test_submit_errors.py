@@ -25,7 +25,7 @@ def read_file(path):
     name = path.rpartition("/")[2]
     if name == "adir":
         raise IsADirectoryError(path)
-    if not path.startswith("/work/") or name not in FILES:
+    if not path.startswith("/sub/") or name not in FILES:
         raise FileNotFoundError(path)
     return FILES[name]
 
@@ -34,7 +34,7 @@ def submit(*argv, environ=None, files=None, stdin=b""):
     def read(path):
         return (files or {}).get(path.rpartition("/")[2]) or read_file(path)
 
-    return build_submission(argv, environ or {}, read_file=read, read_stdin=lambda: stdin, now=NOW, umask=0o22, cwd="/work/here")
+    return build_submission(argv, environ or {}, read_file=read, read_stdin=lambda: stdin, now=NOW, umask=0o22, cwd="/sub/here")
 
 
 def words_of(entry):
@@ -137,6 +137,13 @@ def test_an_open_quote_in_a_directive_is_told_with_its_line():
     with pytest.raises(OptionError) as caught:
         submit("quote.sh", files={"quote.sh": b'#!/bin/sh\n#SBATCH --comment="a\n'})
     assert caught.value.render("sbatch") == 'sbatch: error: quote.sh: line 2: Unmatched `"` in [--comment="a]\n'
+
+
+@pytest.mark.parametrize("word", ["--wrap=true", "--ignore-pbs"])
+def test_what_decides_how_a_script_is_read_cannot_stand_in_it(word):
+    with pytest.raises(OptionError, match="comes too late") as caught:
+        submit("late.sh", files={"late.sh": f"#!/bin/sh\n#SBATCH {word}\n".encode()})
+    assert caught.value.source == "late.sh:2"
 
 
 def test_a_stray_word_in_a_directive_is_refused():

@@ -255,8 +255,8 @@ def test_trusting_replaces_and_two_writers_lose_nothing(tmp_path: Path, key_line
         ("[*]:2222", "[ws01]:2222", True),
         ("[w]s01", "ws01", False),
         ("ws.1", "wsx1", False),
-        (hash_name("[ws01]:2222"), "[ws01]:2222", True),
-        (hash_name("ws01"), "ws02", False),
+        pytest.param(hash_name("[ws01]:2222"), "[ws01]:2222", True, id="hashed"),
+        pytest.param(hash_name("ws01"), "ws02", False, id="hashed-other"),
     ],
 )
 def test_patterns_name_hosts_as_in_openssh(patterns: str, name: str, found: bool) -> None:
