@@ -79,7 +79,7 @@ def parallel(hosts: LoopbackHosts, jobs: int) -> None:
 
 
 def control_master(hosts: LoopbackHosts, jobs: int) -> None:
-    """xargs -P over one multiplexed connection a host; the masters' start is in the time, as a user pays it too."""
+    """Run xargs -P over one multiplexed connection a host; the masters' start is in the time, as a user pays it too."""
     base = ["ssh", "-F", str(hosts.ssh_config), "-S", f"{hosts.dir}/cm-%n"]
     for name in hosts.names:
         subprocess.run([*base, "-M", "-o", "ControlPersist=60", name, "true"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -139,8 +139,8 @@ def report(
 ) -> str:
     ours = rates["sshq, one array"]
     lines = [
-        f"{platform.machine()}, {os.cpu_count()} cores, {platform.release()}, Python {platform.python_version()}, "
-        f"load {os.getloadavg()[0]:.1f}; 4 loopback sshd hosts x {SLOTS} slots, {jobs} no-op jobs, {rounds} interleaved rounds.",
+        f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, "
+         f"load {os.getloadavg()[0]:.1f}; 4 loopback sshd hosts x {SLOTS} slots, {jobs} no-op jobs, {rounds} interleaved rounds.",
         "Controller, sshds, jobs and peers share the cores: read the ratios.",
         "",
         "| what | jobs/s, median (min-max) | sshq's array is |",

@@ -123,7 +123,7 @@ def _tell(results: Sequence[Object], *, call: str | None, quiet: bool) -> int:
     faults = [result for result in results if result.get("outcome") not in _GOOD]
     for fault in faults:
         default = "Invalid job id specified" if fault.get("outcome") == "unknown" else "Job update failed"
-        text = read_text(fault, "message", default)
+        text = read_text(fault, "message") or default
         if not quiet:
             print_messages([text if "for job" in text else f"{text} for job {_label(fault)}"])
             if call is not None:
@@ -137,6 +137,6 @@ def _tell(results: Sequence[Object], *, call: str | None, quiet: bool) -> int:
 def _tell_things(results: Sequence[Object], *, quiet: bool) -> int:
     faults = [result for result in results if result.get("outcome") not in _GOOD]
     if not quiet:
-        texts = [read_text(fault, "message", "Invalid node name specified") for fault in faults]
+        texts = [read_text(fault, "message") or "Invalid node name specified" for fault in faults]
         print_messages(text if text.startswith("You must") else f"slurm_update error: {text}" for text in texts)
     return 1 if faults else 0

@@ -21,6 +21,7 @@ The queue
   hosts         trust HOST…: record host keys; retry [HOST…]: connect now
   config        settings and where they come from
   purge         take ended jobs out of the queue
+  restore       put a backup in the place of a lost store
   shims         write sbatch, squeue, … into a directory for PATH
 
 Jobs, as with Slurm
@@ -33,7 +34,8 @@ Jobs, beyond Slurm
   logs          a job's output, live       wait        stay until jobs are over
   why           what a job waits for
 
-sshq COMMAND --help says more; sshq help options lists what becomes of each option of Slurm.
+sshq COMMAND --help says more; sshq help options lists what becomes of each option of Slurm;
+sshq version says which sshq this is.
 """
 
 

@@ -13,7 +13,8 @@ Command = Callable[[Sequence[str]], int]
 
 SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun")
 OWN_VERBS = (
-    "up", "down", "status", "shims", "logs", "wait", "why", "doctor", "inventory", "hosts", "purge", "config", "version", "help",
+    "up", "down", "status", "shims", "logs", "wait", "why", "doctor", "inventory", "hosts", "purge", "restore", "config",
+    "version", "help",
 )  # fmt: skip
 BUG = 70
 INTERRUPTED = 130

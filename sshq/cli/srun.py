@@ -59,16 +59,23 @@ def _make_submission(argv: Sequence[str]) -> Submission:
 
 def _warn_of_input() -> None:
     """Input that waits here would be lost on the job: say so, but do not refuse what runs in every cron job."""
-    import select
+    if _is_input_waiting():
+        print_messages(["srun: warning: standard input is not passed to the command; use -i FILE"])
+
+
+def _is_input_waiting() -> bool:
+    import fcntl
     import stat
+    import termios
 
     try:
-        kind = os.fstat(0).st_mode
-        waiting = bool(select.select([0], [], [], 0)[0])
+        found = os.fstat(0)
+        if stat.S_ISREG(found.st_mode):
+            return os.lseek(0, 0, os.SEEK_CUR) < found.st_size
+        waiting = fcntl.ioctl(0, termios.FIONREAD, b"\0" * 4) if stat.S_ISFIFO(found.st_mode) else b""
     except OSError:
-        return
-    if (stat.S_ISFIFO(kind) or stat.S_ISREG(kind)) and waiting and not (stat.S_ISREG(kind) and os.fstat(0).st_size == 0):
-        print_messages(["srun: warning: standard input is not passed to the command; use -i FILE"])
+        return False
+    return any(waiting)
 
 
 class _Run:

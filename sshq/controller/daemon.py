@@ -40,6 +40,7 @@ from sshq.errors import SshqError
 from sshq.inventory.config import Config, load_config
 from sshq.inventory.load import load_found
 from sshq.store.jobs import Store
+from sshq.transport.base import Deadlines
 from sshq.transport.pool import Transports
 from sshq.wire.server import Peer, Server
 
@@ -76,16 +77,12 @@ class Controller:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop, f"signal {signal.Signals(number).name}")
         inventory = await asyncio.to_thread(load_found, self.arguments.inventory)
-        store = await self.store.open(lambda: Store.open(self.state_dir, create=True, crash=self.crash))
-        epoch = await self.store.run(lambda s: s.begin_epoch())
-        loaded = await self.store.run(lambda s: s.load())
-        cluster = Cluster(store_id=store.store_id, epoch=epoch, next_job_id=loaded.next_job_id, next_order=loaded.max_order + 1)
-        cluster.restore(list(loaded.jobs), list(loaded.launches), list(loaded.nodes), self.clock())
-        log.info("store opened epoch=%d jobs=%d open_launches=%d", epoch, len(loaded.jobs), len(loaded.launches))
-        materials = Materials(self.state_dir, self.store)
-        materials.sweep(frozenset(cluster.environments))
+        cluster = await self._open_store()
+        self.materials = Materials(self.state_dir, self.store)
+        self.materials.sweep(frozenset(cluster.environments))
         transports = Transports(
             known_hosts=str(self.state_dir / "known_hosts"),
+            deadlines=Deadlines(connect_s=float(self.config.connect_timeout_s)),
             keepalive_s=float(self.config.keepalive_interval_s),
             keepalive_count=self.config.keepalive_count,
         )
@@ -93,49 +90,65 @@ class Controller:
             cluster, commit=self.store.commit, carry_out=self._carry_out, clock=self.clock, crash=self.crash, on_fatal=self._die
         )
         around = Surroundings(
-            mailbox=mailbox, clock=self.clock, config=self.config, store_id=store.store_id, epoch=epoch,
-            local_base=self._local_base(), transport=transports.transport, material=materials.fetch, crash=self.crash,
-            connecting=asyncio.Semaphore(self.config.connect_parallel),
-        )  # fmt: skip
+            mailbox=mailbox,
+            clock=self.clock,
+            config=self.config,
+            store_id=cluster.store_id,
+            epoch=cluster.epoch,
+            local_base=self._local_base(),
+            transport=transports.transport,
+            material=self.materials.fetch,
+            crash=self.crash,
+        )
         self.fleet = Fleet(path=self.arguments.inventory, inventory=inventory, around=around, clock=self.clock, crash=self.crash)
-        self.materials = materials
         self.outputs = OutputBringer(mailbox=mailbox, fleet=self.fleet, clock=self.clock)
         self.audit = AuditFile(self.state_dir / "audit.jsonl", enabled=self.config.audit, clock=self.clock)
+        await self._serve(mailbox, transports)
+        if self.exit_code == 0:
+            await self.store.close()
+        log.info("stopped; %d launched jobs run on and are adopted by the next start", len(cluster.launches))
+        return self.exit_code
+
+    async def _open_store(self) -> Cluster:
+        """Open the store, take a new epoch, and build the cluster from it."""
+        store = await self.store.open(lambda: Store.open(self.state_dir, create=True, crash=self.crash))
+        epoch = await self.store.run(lambda s: s.begin_epoch())
+        loaded = await self.store.run(lambda s: s.load())
+        cluster = Cluster(store_id=store.store_id, epoch=epoch, next_job_id=loaded.next_job_id, next_order=loaded.max_order + 1)
+        cluster.jobs_max = self.config.jobs_max
+        cluster.restore(list(loaded.jobs), list(loaded.launches), list(loaded.nodes), self.clock())
+        if loaded.restored:
+            rows = cluster.hold_after_restore(self.clock())
+            await self.store.commit(rows, cluster.next_job_id)
+            await self.store.run(lambda s: s.end_restore())
+            log.warning("the store is a restored backup: %d pending jobs are held until released", len(rows))
+        log.info("store opened epoch=%d jobs=%d open_launches=%d", epoch, len(loaded.jobs), len(loaded.launches))
+        return cluster
+
+    async def _serve(self, mailbox: Mailbox, transports: Transports) -> None:
+        """Start the parts in order, wait for the word to stop, take them down in the reverse order."""
         prover = DirectoryProver(mailbox, self.fleet.links, self.clock)
-        self.keeper = DirectoryKeeper(prover, self.clock)
-        service = Service(
-            submit=SubmitDesk(
-                mailbox=mailbox,
-                store=self.store,
-                materials=materials,
-                prover=prover,
-                config=self.config,
-                clock=self.clock,
-                crash=self.crash,
-            ),
-            jobs=JobDesk(mailbox=mailbox, store=self.store, clock=self.clock),
-            hosts=HostDesk(
-                mailbox=mailbox, fleet=self.fleet, clock=self.clock, started_at=self.clock(), state_dir=str(self.state_dir),
-                socket=self.arguments.socket, epoch=epoch, user_name=_user_name,
-            ),
-            history=HistoryDesk(self.store),
-            logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
-            others_may_list=self.config.others_may_list,
-            shut_down=lambda: self.stop("sshq down"),
-        )  # fmt: skip
+        self.keeper = DirectoryKeeper(prover)
         server = Server(
-            self.arguments.socket, service.dispatch, mode=0o666 if self.config.others_may_list else 0o600, on_bug=_log_bug
+            self.arguments.socket,
+            self._build_service(mailbox, prover).dispatch,
+            mode=0o666 if self.config.others_may_list else 0o600,
+            on_bug=_log_bug,
         )
         mailing = asyncio.create_task(mailbox.run(), name="mailbox")
         await self.fleet.start()
         upkeep = Upkeep(
-            mailbox=mailbox, store=self.store, materials=materials, config=self.config, clock=self.clock, state_dir=self.state_dir
+            mailbox=mailbox,
+            store=self.store,
+            materials=self.materials,
+            config=self.config,
+            clock=self.clock,
+            state_dir=self.state_dir,
         )
         chores = [asyncio.create_task(self.fleet.watch(), name="inventory"), asyncio.create_task(upkeep.run(), name="upkeep")]
         await server.start()
-        log.info(
-            "listening on %s, inventory %s, %d hosts", self.arguments.socket, inventory.path or "(embedded)", len(inventory.hosts)
-        )
+        path = self.fleet.inventory.path or "(embedded)"
+        log.info("listening on %s, inventory %s, %d hosts", self.arguments.socket, path, len(self.fleet.links))
         await self.stopping.wait()
         await server.close()
         for chore in chores:
@@ -146,11 +159,36 @@ class Controller:
         mailbox.close()
         await asyncio.gather(mailing, return_exceptions=True)
         await transports.close()
-        if self.exit_code == 0:
-            await self.store.close()
-        running = sum(1 for launch in cluster.launches.values() if launch.outcome is None)
-        log.info("stopped; %d launched jobs run on and are adopted by the next start", running)
-        return self.exit_code
+
+    def _build_service(self, mailbox: Mailbox, prover: DirectoryProver) -> Service:
+        submit = SubmitDesk(
+            mailbox=mailbox,
+            store=self.store,
+            materials=self.materials,
+            prover=prover,
+            config=self.config,
+            clock=self.clock,
+            crash=self.crash,
+        )
+        hosts = HostDesk(
+            mailbox=mailbox,
+            fleet=self.fleet,
+            clock=self.clock,
+            started_at=self.clock(),
+            state_dir=str(self.state_dir),
+            socket=self.arguments.socket,
+            epoch=mailbox.cluster.epoch,
+            user_name=_user_name,
+        )
+        return Service(
+            submit=submit,
+            jobs=JobDesk(mailbox=mailbox, store=self.store, clock=self.clock),
+            hosts=hosts,
+            history=HistoryDesk(self.store),
+            logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
+            others_may_list=self.config.others_may_list,
+            shut_down=lambda: self.stop("sshq down"),
+        )
 
     def stop(self, why: str) -> None:
         """Begin an orderly end; jobs run on."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -43,12 +43,12 @@ from sshq.runner import protocol as rp
 from sshq.transport.base import Channel, ChannelRefusedError, Connection, Target, Transport
 from sshq.transport.sshconfig import find_ignored_options
 
-EXAMINATION_S: Final = 30.0  # of all hosts; taking leave of those cut short may take 9 s more
+EXAMINATION_S: Final = 30.0  # of all hosts; taking leave of those cut short may take 7 s more
 SIDE_BY_SIDE: Final = 64
 HELLO_S: Final = 12.0
 FACTS_S: Final = 12.0
 LOOK_S: Final = 8.0
-PURGE_S: Final = 4.0
+PURGE_S: Final = 2.0
 SCRATCH: Final = "doctor-"  # spools of this name are nobody's
 
 R = TypeVar("R")
@@ -56,7 +56,7 @@ R = TypeVar("R")
 
 async def examine_hosts(
     hosts: Sequence[Host], transport: Callable[[Target], Transport], *, store_id: str, local_base: str | None
-) -> list[dict[str, object]]:
+) -> list[Mapping[str, object]]:
     """Return what the wire method `doctor` has under `hosts`, in the order given."""
     turns = asyncio.Semaphore(SIDE_BY_SIDE)
     found = [Examination(host, transport, store_id, local_base) for host in hosts]
@@ -261,7 +261,7 @@ class ScratchRunner:
             except NoReplyError:
                 return None
             self._ended = not data
-            self._said = (self._said + data)[:rp.NOISE_MAX] if self.hello is None else b""
+            self._said = (self._said + data)[: rp.NOISE_MAX] if self.hello is None else b""
             self._replies += self._parser.feed(data)
 
 

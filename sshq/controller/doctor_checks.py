@@ -172,9 +172,7 @@ def judge_silence(silence: Silence, look: Look, host: Host) -> Check:
     else:
         status = "no exit status" if silence.exit_code is None else f"exit status {silence.exit_code}"
         head = f"something else than /bin/sh ran, and ended with {status}"
-        lines.append(
-            "a ForceCommand in its sshd_config, a command= in authorized_keys, or an account without a shell (nologin)"
-        )
+        lines.append("a ForceCommand in its sshd_config, a command= in authorized_keys, or an account without a shell (nologin)")
         hint = f"{ssh_command(host)} 'exec /bin/sh -c \"echo fine\"'    # must print fine; use an account that may run commands"
     return Check(check="shell", verdict="fail", detail="\n".join((head, *lines)), hint=hint)
 
@@ -198,8 +196,7 @@ def judge_unusable(unusable: Unusable, look: Look, host: Host) -> list[Check]:
 
 
 _SPOOL_HINTS: Final[Mapping[str, str]] = {
-    "spool-remote":
-        "sshq_spool: /a/local/directory    # for {name} in the inventory (sshq_spool_forced: true if no other host sees it)",
+    "spool-remote": "sshq_spool: /a/local/directory    # for {name} in the inventory (or sshq_spool_forced: true)",
     "spool-owner": "sshq_spool: /another/directory    # for {name} in the inventory",
     "spool-mode": "{ssh} chmod 700 {path}",
     "spool-symlink": "sshq_spool: /the/real/directory    # for {name} in the inventory",
@@ -239,10 +236,14 @@ def judge_noise(said: bytes, stderr: bytes, host: Host, hello: Hello | None = No
 
 
 def judge_tools(missing: Sequence[str], host: Host) -> Check:
-    """The commands that the runner needs."""
-    if not missing:
+    """The commands that the runner needs; `nice` only where jobs are to be nice."""
+    needed = [tool for tool in missing if tool != "nice" or host.nice]
+    if not needed:
         return Check(check="tools", verdict="ok", detail="all there")
-    return Check(check="tools", verdict="fail", detail=f"missing: {', '.join(missing)}", hint=_tools_hint(host))
+    if needed == ["nice"]:
+        hint = f"sshq_nice: 0    # for {host.name} in the inventory, or install coreutils there"
+        return Check(check="tools", verdict="fail", detail=f"missing: nice, but sshq_nice is {host.nice}", hint=hint)
+    return Check(check="tools", verdict="fail", detail=f"missing: {', '.join(needed)}", hint=_tools_hint(host))
 
 
 def _tools_hint(host: Host) -> str:
@@ -306,7 +307,7 @@ def judge_logout(facts: Facts, hello: Hello, host: Host) -> Check:
     setting = "KillUserProcesses=yes in its logind.conf"
     if host.connection == "local":
         return Check(
-            check="logout", verdict="warn", detail=f"{setting}: a controller started from a login ends, jobs and all, at the logout",
+            check="logout", verdict="warn", detail=f"{setting}: a controller started from a login ends at the logout, jobs too",
             hint="run the controller as a service (contrib/systemd)",
         )  # fmt: skip
     return Check(

@@ -123,8 +123,9 @@ class Fleet:
             self.inventory_error = error.message
             return []
         self.inventory_error = None
-        self._signature = await asyncio.to_thread(stat_signature, new.watched)
-        old, diff = self.inventory, diff_inventories(self.inventory, new)
+        if new.watched != self.inventory.watched:
+            self._signature = await asyncio.to_thread(stat_signature, new.watched)
+        diff = diff_inventories(self.inventory, new)
         if not diff:
             self.inventory = new
             return []
@@ -135,7 +136,6 @@ class Fleet:
         self.inventory, self.loaded_at = new, self._clock()
         await self._around.mailbox.submit(inventory_event(new, self._clock()))
         self._crash("fleet.after_swap")
-        del old
         for name in diff.added:
             await self._stop_link(name)  # it may still be leaving from an earlier edit
             self._start_link(new.hosts[name])
@@ -171,7 +171,7 @@ def inventory_event(inventory: Inventory, now: float) -> InventoryLoaded:
     partitions = tuple(
         PartitionConfig(
             name=p.name, nodes=p.hosts, default=p.default, max_time_s=p.max_time_s, default_time_s=p.default_time_s,
-            up=p.state == "UP", priority_tier=p.priority_tier,
+            up=p.state == "UP", hidden=p.hidden, priority_tier=p.priority_tier,
         )
         for p in inventory.partitions.values()
     )  # fmt: skip

@@ -51,7 +51,6 @@ class Surroundings:
     transport: Callable[[Target], Transport]
     material: Callable[[StartLaunch], Awaitable[Material]]
     crash: Callable[[str], None]
-    connecting: asyncio.Semaphore
 
 
 class HostLink:
@@ -123,8 +122,7 @@ class HostLink:
 
     async def _serve_once(self) -> None:
         self.state = "connecting"
-        async with self._around.connecting:
-            connection = await self._around.transport(_target_of(self.host)).connect()
+        connection = await self._around.transport(_target_of(self.host)).connect()  # bounds its own handshakes
         self._login_failures = 0
         session: Session | None = None
         try:
@@ -173,6 +171,9 @@ class HostLink:
         facts_reply = await session.call(lambda tag: rp.encode_probe(tag=tag), rp.FactsReply)
         listing = await session.call(lambda tag: rp.encode_list(nonce=tag), rp.Listing)
         facts = parse_facts(facts_reply.facts)
+        # Before the event: what its batch orders (fences, kills, acknowledgements, launches) is carried out with its commit,
+        # ahead of this coroutine.
+        session.ready, self.session = True, session
         twin = await self._around.mailbox.submit(
             ev.NodeConnected(
                 now=self._around.clock(), name=self.name, generation=generation, boot=hello.boot, spool_id=hello.spool_id,
@@ -182,8 +183,6 @@ class HostLink:
         )  # fmt: skip
         if twin is not None:
             raise RunnerError(f"the same machine as {twin} (same spool): one of the two names must go", host=self.name)
-        session.ready = True
-        self.session = session
         self.state, self.note = "ready", ""
         log.info("host=%s ready generation=%d cpus=%s spool=%s", self.name, generation, facts.cpus, hello.spool)
 
@@ -337,19 +336,26 @@ class HostLink:
                 log.error("host=%s cannot carry out %r", self.name, effect)
 
     async def _send_launch(self, session: Session, effect: StartLaunch) -> None:
-        material = await self._around.material(effect)
-        if session is not self.session or session.hello is None:
-            return
-        call = build_call(
-            effect.launch,
-            effect.job,
-            host=self.host,
-            hello=session.hello,
-            material=material,
-            grace_s=self._around.config.kill_wait_s,
-        )
+        try:
+            material = await self._around.material(effect)
+            if session is not self.session or session.hello is None:
+                return
+            call = build_call(
+                effect.launch,
+                effect.job,
+                host=self.host,
+                hello=session.hello,
+                material=material,
+                grace_s=self._around.config.kill_wait_s,
+            )
+            parts = rp.encode_launch(call)
+        except Exception as error:
+            # Nothing of it was written, so it never starts: said like a refusal, or the job would wait for ever.
+            why = f"the launch could not be sent: {error}"
+            self._post(ev.LaunchRefused(now=self._around.clock(), launch_id=effect.launch.id, why=why))
+            raise
         session.sent.add(effect.launch.id)
-        for part in rp.encode_launch(call):
+        for part in parts:
             session.write(part)
         self._around.crash("hosts.after_send")
 

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Callable
 
 from sshq.controller.submission import DirectoryProver
 from sshq.core.effects import ProveDirectories
@@ -17,9 +16,8 @@ WRITE_S = 5.0  # a hanging network file system must not hang the controller
 class DirectoryKeeper:
     """Carries out `ProveDirectories`."""
 
-    def __init__(self, prover: DirectoryProver, clock: Callable[[], float]) -> None:
+    def __init__(self, prover: DirectoryProver) -> None:
         self._prover = prover
-        self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, effect: ProveDirectories) -> None:
@@ -29,6 +27,8 @@ class DirectoryKeeper:
 
     async def _prove_all(self, effect: ProveDirectories) -> None:
         for path in effect.paths:
+            if not self._prover.take_declared(path, [effect.node]):
+                continue
             name, nonce = f".sshq-nonce-{secrets.token_hex(8)}", secrets.token_hex(16)
             try:
                 async with asyncio.timeout(WRITE_S):

@@ -242,6 +242,17 @@ class DirectoryProver:
 
         return await self._mailbox.ask(question)
 
+    def take_declared(self, path: str, names: Sequence[str]) -> list[str]:
+        """Take the inventory's word (`sshq_shared`) where it was given; returns who is still to be asked."""
+        left = []
+        for name in names:
+            link = self._links.get(name)
+            if link is not None and any(path == d or path.startswith(d.rstrip("/") + "/") for d in link.host.shared):
+                self._mailbox.post(DirectoryProved(now=self._clock(), path=path, node=name, shared=True))
+            else:
+                left.append(name)
+        return left
+
     async def ask(self, path: str, names: Sequence[str], nonce_name: str, nonce: str) -> None:
         """Ask `names` side by side and post what they say; whoever is silent stays unknown."""
 

@@ -49,7 +49,7 @@ class SubmitDesk:
         notes: list[str] = []
         if directory is not None:
             path, nonce_name, nonce = directory
-            asked = await self._prover.unanswered(path, spec.partitions)
+            asked = self._prover.take_declared(path, await self._prover.unanswered(path, spec.partitions))
             if asked and nonce_name is None:
                 return {"need_nonce": True}
             if nonce_name is not None and nonce is not None:

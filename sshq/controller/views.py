@@ -3,7 +3,6 @@
 The keys are the protocol of the socket (`wire`), read by the columns of `slurm.fields`; times are UTC seconds.
 """
 
-import json
 import time
 from collections.abc import Iterable
 
@@ -82,12 +81,48 @@ def job_view(job: Job, reason: str) -> View:
     # Slurm reads an error file only where one was asked for; else both streams share the output file.
     std_out = expand_output(spec, job, spec.std_out, node)
     std_err = expand_output(spec, job, spec.std_err, node) if spec.std_err else std_out
-    return {
+    view: View = {
         "job_id": job.job_id,
         "array_job_id": job.array_job_id,
         "array_task_id": job.array_task_id,
         "array_tasks": job.array_tasks,
         "array_task_count": 0,
+        "partition": ",".join(spec.partitions),
+        "state": job.state.name,
+        "completing": job.state in FINAL and (not job.released or job.output_pending),
+        "reason": reason,
+        "priority": 0,
+        "held": job.held,
+        "nodes": list(job.nodes) if job.state is not State.PENDING else [],
+        "batch_host": node if job.state is not State.PENDING else None,
+        "cpus": job.cpus,
+        "submit_at": job.submit_at,
+        "eligible_at": job.eligible_at,
+        "start_at": job.start_at,
+        "end_at": job.end_at,
+        "exit_code": job.exit_code,
+        "exit_signal": job.exit_signal,
+        "restarts": job.restarts,
+        "attempt": job.attempt,
+        "std_out": std_out,
+        "std_err": std_err,
+        "licenses": None,
+        "cpu_time_s": job.cpu_time_s,
+        "max_rss_kib": job.max_rss_kib,
+        "note": job.note,
+        "private_dir": job.private_dir,
+        "survivors": list(job.survivors),
+        "batch_flag": True,
+        "oversubscribe": "NO" if spec.exclusive else "OK",
+        "cancelled_by": job.cancel_uid if job.state is State.CANCELLED else None,
+        "slot": job.slots[0] if job.slots else None,
+    }
+    return view | _spec_view(spec)
+
+
+def _spec_view(spec: JobSpec) -> View:
+    """What was asked, under the names of the view."""
+    return {
         "array_limit": spec.array_limit,
         "array_text": spec.array_text,
         "name": spec.name,
@@ -95,16 +130,8 @@ def job_view(job: Job, reason: str) -> View:
         "uid": spec.uid,
         "group": spec.group,
         "gid": spec.gid,
-        "partition": ",".join(spec.partitions),
-        "state": job.state.name,
-        "completing": job.state in FINAL and (not job.released or job.output_pending),
-        "reason": reason,
         "kind": spec.kind,
-        "priority": 0,
         "nice": spec.nice,
-        "held": job.held,
-        "nodes": list(job.nodes) if job.state is not State.PENDING else [],
-        "batch_host": node if job.state is not State.PENDING else None,
         "req_nodes": list(spec.req_nodes),
         "exc_nodes": list(spec.exc_nodes),
         "features": spec.features,
@@ -114,44 +141,23 @@ def job_view(job: Job, reason: str) -> View:
         "ntasks_per_node": spec.ntasks_per_node,
         "cpus_per_task": spec.cpus_per_task,
         "cpus_per_task_given": spec.cpus_per_task_given,
-        "cpus": job.cpus,
         "memory_mib": spec.memory_mib,
         "memory_per_cpu_mib": spec.memory_per_cpu_mib,
         "time_limit_s": spec.time_limit_s if spec.time_limit_s != -1 else None,
         "begin_at": spec.begin_at,
         "deadline_at": spec.deadline_at,
-        "submit_at": job.submit_at,
-        "eligible_at": job.eligible_at,
-        "start_at": job.start_at,
-        "end_at": job.end_at,
-        "exit_code": job.exit_code,
-        "exit_signal": job.exit_signal,
-        "restarts": job.restarts,
         "requeue": spec.requeue != "no",
         "retries": spec.retries,
-        "attempt": job.attempt,
         "dependency": spec.dependency,
         "work_dir": spec.work_dir,
         "command": spec.command,
-        "std_out": std_out,
-        "std_err": std_err,
         "std_in": spec.std_in or "/dev/null",
         "open_mode": spec.open_mode,
         "comment": spec.comment,
         "account": spec.account,
         "qos": spec.qos,
-        "licenses": None,
-        "cpu_time_s": job.cpu_time_s,
-        "max_rss_kib": job.max_rss_kib,
-        "note": job.note,
         "submit_host": spec.submit_host,
-        "private_dir": job.private_dir,
-        "survivors": list(job.survivors),
-        "batch_flag": True,
         "exclusive": spec.exclusive,
-        "oversubscribe": "NO" if spec.exclusive else "OK",
-        "cancelled_by": job.cancel_uid if job.state is State.CANCELLED else None,
-        "slot": job.slots[0] if job.slots else None,
     }
 
 
@@ -235,9 +241,5 @@ def partition_view(cluster: Cluster, partition: PartitionConfig) -> View:
         "state": "UP" if partition.up else "DOWN",
         "cpus": sum(n.cpus for n in nodes),
         "priority_tier": partition.priority_tier,
-        "hidden": False,
+        "hidden": partition.hidden,
     }
-
-
-def to_json(view: object) -> str:
-    return json.dumps(view, separators=(",", ":"))

@@ -19,14 +19,12 @@ from sshq.core.nodes import Node
 from sshq.core.placement import Step, judge, request_of
 from sshq.errors import RefusedError
 
-JOBS_MAX = 1_000_000  # live jobs and array records; beyond it submissions are refused, never lost
-
 
 def submit(cluster: Cluster, event: Submitted) -> int:
     """Create the job and return its id."""
     spec = resolve(cluster, event.spec)
     tasks = parse_indices(event.array) if event.array is not None else None
-    if len(cluster.jobs) >= JOBS_MAX:
+    if len(cluster.jobs) >= cluster.jobs_max:
         _refuse("Batch job submission failed: Slurm temporarily unable to accept job, sleeping and retrying", code="not_now")
     job_id = cluster.new_job_id()
     job = Job(
@@ -47,7 +45,7 @@ def submit(cluster: Cluster, event: Submitted) -> int:
         cluster.store_row(SubmitToken(token=event.token, uid=spec.uid, job_id=job_id, at=event.now))
     cluster.put_job(job)
     cluster.count_environment(job, 1)
-    cluster.watch_dependency(job)
+    cluster.dependents.watch(job)
     cluster.requeue_index(job_id, event.now)
     return job_id
 
@@ -67,7 +65,8 @@ def resolve(cluster: Cluster, spec: JobSpec) -> JobSpec:
         if name not in cluster.partitions:
             known = ", ".join(sorted(cluster.partitions)) or "none"
             raise RefusedError(
-                f"invalid partition specified: {name}\nsbatch: error: Batch job submission failed: Invalid partition name specified",
+                f"invalid partition specified: {name}\n"
+                "sbatch: error: Batch job submission failed: Invalid partition name specified",
                 code="unknown_partition",
                 hint=f"partitions are {known}",
             )
@@ -157,7 +156,7 @@ def launch_planned(cluster: Cluster, event: Planned) -> int:
     done = 0
     for counter, start in enumerate(event.starts):
         node = cluster.nodes.get(start.node)
-        if node is not None and node.usable and start.job_id in cluster.jobs:
+        if node is not None and node.usable and start.job_id in cluster.pending:
             _launch(cluster, start, node, event, counter)
             done += 1
     return done
@@ -201,6 +200,7 @@ def _launch(cluster: Cluster, start: Start, node: Node, event: Planned, counter:
     )
     launch = replace(launch, slot=job.slots[0] if job.slots else 0)
     cluster.pending.remove(job.job_id)
+    cluster.dependents.unwatch(job)
     cluster.take_room(job)
     cluster.put_job(job)
     cluster.put_launch(launch)

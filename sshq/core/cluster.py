@@ -9,7 +9,6 @@ The rules live beside this file: `admission` (submit, arrays), `settle` (ends of
 """
 
 import hashlib
-import heapq
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,9 +16,10 @@ from dataclasses import replace
 from sshq.core import dependency as dep
 from sshq.core import events as ev
 from sshq.core.arrays import IndexSet, parse_indices
+from sshq.core.dependents import Dependents, facts_for, judge_dependency
 from sshq.core.effects import AckLaunches, Changes, DropEnvironment, Effect, KillLaunch, StartLaunch
 from sshq.core.hostlist import fold_hostlist
-from sshq.core.lifecycle import FINAL, State, Trigger, next_state
+from sshq.core.lifecycle import State, Trigger, next_state
 from sshq.core.model import (
     SEQ_PER_GENERATION,
     Job,
@@ -27,15 +27,15 @@ from sshq.core.model import (
     NodeConfig,
     NodeRecord,
     PartitionConfig,
-    Purged,
     Row,
 )
 from sshq.core.nodes import Node
 from sshq.core.pending import PendingQueue
 from sshq.core.placement import Directories, Request, request_of
 from sshq.core.priority import queue_key
+from sshq.core.timers import Timers
 
-SETTLED_KEPT_MAX = 4096  # ids of settled launches remembered per node, so that a late listing acks them again
+RESTORE_GAP = 10_000
 
 
 class Cluster:
@@ -53,23 +53,25 @@ class Cluster:
         self.default_partition: str | None = None
         self.pending = PendingQueue()
         self.directories = Directories()
-        self.array_sets: dict[int, IndexSet] = {}
+        self.array_sets: dict[int, IndexSet] = {}  # record -> tasks that never became jobs; kept with it when it is over
         self.array_members: dict[int, set[int]] = {}  # array id -> jobs split off or converted
         self.array_active: Counter[int] = Counter()  # array id -> tasks that hold an allocation
-        self.dependents: dict[int, set[int]] = {}  # job or array id -> who waits for it
+        self.dependents = Dependents()
         self.node_launches: dict[str, set[str]] = {}
         self.orphans: dict[str, tuple[str, int]] = {}  # launch id -> node, job id: found on a node, unknown here
+        self.foreign_jobs: set[int] = set()  # ids seen on nodes that this store had not given out yet (it was restored)
+        self.outputs_away: set[int] = set()  # jobs whose output was still on its way when an earlier controller ended
         self.environments: Counter[str] = Counter()
         self.schedule_wanted = True
-        self.array_size_max = 1_000_001
-        self._timers: list[tuple[float, int]] = []
+        self.jobs_max = 1_000_000  # live jobs and array records; beyond it submissions are refused, never lost
+        self._timers = Timers()
         self._rows: list[Row] = []
         self._effects: list[Effect] = []
         self._appliers: dict[type, Callable[..., object]] = {}
         self._register()
 
     def _register(self) -> None:
-        from sshq.core import admission, control, hostlife, reconcile, settle
+        from sshq.core import admission, control, hostlife, passing, reconcile, settle
 
         self._appliers = {
             ev.Submitted: admission.submit,
@@ -87,14 +89,18 @@ class Cluster:
             ev.JobsControlled: control.control,
             ev.NodeUpdated: hostlife.update,
             ev.InventoryLoaded: hostlife.load_inventory,
-            ev.TimePassed: _pass_time,
-            ev.PurgeAsked: _purge,
+            ev.TimePassed: passing.pass_time,
+            ev.PurgeAsked: passing.purge,
         }
 
     def apply(self, event: ev.Event) -> Changes:
         """Take in one event.  Raises RefusedError with nothing changed where the request cannot be granted."""
-        self._rows, self._effects = [], []
-        result = self._appliers[type(event)](self, event)
+        rows, effects = len(self._rows), len(self._effects)  # what `restore` found out goes out with the first event
+        try:
+            result = self._appliers[type(event)](self, event)
+        except BaseException:
+            del self._rows[rows:], self._effects[effects:]
+            raise
         changes = Changes(rows=self._rows, effects=self._effects, result=result)
         self._rows, self._effects = [], []
         return changes
@@ -143,21 +149,30 @@ class Cluster:
             self.count_environment(job, 1)
             if job.is_array_record:
                 self.array_sets[job.job_id] = parse_indices(job.array_tasks or "")
+            if job.output_pending:
+                self.outputs_away.add(job.job_id)
             if job.array_job_id is not None:
                 self.array_members.setdefault(job.array_job_id, set()).add(job.job_id)
             if not job.released:
                 self.take_room(job)
         for job in jobs:
-            self.watch_dependency(job)
+            self.dependents.watch(job)
+        for job_id in [job.job_id for job in jobs if job.state is State.PENDING]:
+            if self.jobs[job_id].state is State.PENDING:  # not ended meanwhile by the one before
+                self.requeue_index(job_id, now)
+
+    def hold_after_restore(self, now: float) -> list[Row]:
+        """Hold what a restored backup says is pending, for it may have run since; returns the changed rows."""
+        self.next_job_id += RESTORE_GAP  # numbers given out after the backup was made are not given out again
         for job in list(self.jobs.values()):
-            if job.state is State.PENDING:
+            if job.state is State.PENDING and job.held is None:
+                self.put_job(replace(job, held="user", note="held: the store was restored from a backup"))
                 self.requeue_index(job.job_id, now)
-        self._rows, self._effects = [], []
+        rows, self._rows, self._effects = self._rows, [], []
+        return rows
 
     def count_environment(self, job: Job, delta: int) -> None:
-        """Keep count of who still needs an environment file; the last one drops it."""
-        if job.state in FINAL and delta > 0:
-            return
+        """Keep count of who may still need an environment file: jobs until they are purged, for a final one may be requeued."""
         digest = job.spec.environ
         self.environments[digest] += delta
         if self.environments[digest] <= 0:
@@ -193,7 +208,7 @@ class Cluster:
                 self.array_active[job.array_job_id] -= 1
                 if self.array_active[job.array_job_id] <= 0:
                     del self.array_active[job.array_job_id]
-            if node.removed and not node.jobs and not node.connected:
+            if node.removed and not node.jobs and not node.connected and not self.node_launches.get(node.name):
                 self.nodes.pop(node.name, None)
         self.schedule_wanted = True
         return replace(job, released=True)
@@ -223,7 +238,7 @@ class Cluster:
         if wanted != job.reason:
             self.put_job(replace(self.jobs[job_id], reason=wanted))
         if job.spec.deadline_at is not None:
-            heapq.heappush(self._timers, (job.spec.deadline_at, job_id))
+            self.wake_at(job.spec.deadline_at, job_id)
 
     def waiting_reason(self, job: Job, now: float) -> str:
         """Return why a pending job may not be considered at all, or an empty string."""
@@ -232,76 +247,23 @@ class Cluster:
                 return job.reason
             return "JobHeldAdmin" if job.held == "admin" else "JobHeldUser"
         if job.spec.dependency and job.attempt == 0:
-            verdict = self.dependency_verdict(job, now)
+            verdict, check_at = judge_dependency(self, job, now)
+            if check_at is not None:
+                self.wake_at(check_at, job.job_id)
             if verdict is dep.Verdict.NEVER:
                 return "DependencyNeverSatisfied"
             if verdict is dep.Verdict.WAITING:
                 return "Dependency"
         if job.spec.begin_at is not None and job.spec.begin_at > now:
-            heapq.heappush(self._timers, (job.spec.begin_at, job.job_id))
+            self.wake_at(job.spec.begin_at, job.job_id)
             return "BeginTime"
         return ""
 
-    def dependency_verdict(self, job: Job, now: float) -> dep.Verdict:
-        """Judge a job's dependency; one that waits for minutes to pass gets its timer."""
-        parsed = dep.parse_dependency(job.spec.dependency or "")
-
-        def lookup(term: dep.Term) -> dep.JobFacts:
-            return self.dependency_facts(term, job)
-
-        check_at = dep.find_next_check(parsed, lookup, now)
-        if check_at is not None:
-            heapq.heappush(self._timers, (check_at, job.job_id))
-        return dep.evaluate(parsed, lookup, now)
-
     def dependency_facts(self, term: dep.Term, job: Job) -> dep.JobFacts:
-        """What a dependency term may know of its job: an array is the sum of its tasks."""
-        if term.kind == dep.SINGLETON:
-            earlier = [
-                j for j in self.jobs.values()
-                if j.spec.name == job.spec.name and j.spec.uid == job.spec.uid and j.state not in FINAL
-                and (j.array_job_id or j.job_id) < (job.array_job_id or job.job_id)
-            ]  # fmt: skip
-            return dep.JobFacts(known=True, final=not earlier, ok=True, started_at=0.0)
-        target = term.job_id
-        members = [self.jobs[i] for i in self.array_members.get(target, ()) if i in self.jobs]
-        if not members and target in self.jobs:
-            members = [self.jobs[target]]
-        if isinstance(term.task, int):
-            members = [m for m in members if m.array_task_id == term.task or self._record_holds(m, term.task)]
-        if not members:
-            return dep.JobFacts(known=False)
-        started = [m.start_at for m in members if m.start_at is not None]
-        all_started = len(started) == len(members) and not any(m.is_array_record for m in members)
-        final = all(m.state in FINAL for m in members)
-        return dep.JobFacts(
-            known=True,
-            started_at=max(started) if started and all_started else None,
-            final=final,
-            ok=final and all(m.state is State.COMPLETED for m in members),
-            array=members[0].array_job_id is not None,
-        )
+        return facts_for(self, term, job)
 
-    def _record_holds(self, job: Job, task: int) -> bool:
-        return job.is_array_record and task in self.array_sets[job.job_id]
-
-    def watch_dependency(self, job: Job) -> None:
-        """Index who waits for whom, so that an end wakes its dependents and nobody else."""
-        if not job.spec.dependency or job.state is not State.PENDING:
-            return
-        for term in dep.parse_dependency(job.spec.dependency).terms:
-            if term.kind == dep.SINGLETON:
-                for other in self.jobs.values():
-                    if other.spec.name == job.spec.name and other.spec.uid == job.spec.uid and other.job_id != job.job_id:
-                        self.dependents.setdefault(other.job_id, set()).add(job.job_id)
-            else:
-                self.dependents.setdefault(term.job_id, set()).add(job.job_id)
-
-    def wake_dependents(self, job: Job, now: float) -> None:
-        for target in {job.job_id, job.array_job_id or job.job_id}:
-            for waiting in sorted(self.dependents.get(target, ())):
-                if waiting in self.jobs and self.jobs[waiting].state is State.PENDING:
-                    self.requeue_index(waiting, now)
+    def wake_at(self, at: float, job_id: int) -> None:
+        self._timers.add(at, job_id)
 
     # ---- moves -----------------------------------------------------------------------------------------------
 
@@ -318,11 +280,8 @@ class Cluster:
             job = self.release_room(job, now)
         self.pending.remove(job.job_id)
         self.put_job(job)
-        self.count_environment(job, -1)
-        if job.is_array_record:
-            self.array_sets.pop(job.job_id, None)
-        self.wake_dependents(job, now)
-        self.dependents.pop(job.job_id, None)
+        self.dependents.unwatch(job)
+        self.dependents.wake(self, job, now)
         self.schedule_wanted = True
         return job
 
@@ -382,69 +341,33 @@ class Cluster:
     # ---- small questions -------------------------------------------------------------------------------------
 
     def limit_reason(self, request: Request) -> str:
-        """Return the partition's own reason not to start `request`, or an empty string."""
+        """Return the partitions' own reason not to start `request`, or an empty string."""
         known = [self.partitions[p] for p in request.partitions if p in self.partitions]
         if not known:
             return "PartitionDown"
         if not any(p.up for p in known):
             return "PartitionDown"
-        limits = [p.max_time_s for p in known if p.up]
-        if all(m is not None and (request.time_limit_s is None or request.time_limit_s > m) for m in limits):
+        if not self.open_partitions(request):
             return "PartitionTimeLimit"
         return "PartitionConfig" if request.num_nodes > 1 else ""
+
+    def open_partitions(self, request: Request) -> frozenset[str]:
+        """Of the partitions asked for, those that are up and allow so long a job."""
+        known = [self.partitions[p] for p in request.partitions if p in self.partitions]
+        wanted_s = float("inf") if request.time_limit_s is None else request.time_limit_s
+        return frozenset(p.name for p in known if p.up and (p.max_time_s is None or wanted_s <= p.max_time_s))
 
     def fold(self, names: list[str]) -> str:
         return fold_hostlist(sorted(names))
 
     def next_timer(self) -> float | None:
         """When the next begin time or deadline is due, or None."""
-        return self._timers[0][0] if self._timers else None
+        return self._timers.next()
 
     def due_timers(self, now: float) -> list[int]:
-        due = []
-        while self._timers and self._timers[0][0] <= now:
-            due.append(heapq.heappop(self._timers)[1])
-        return due
+        return self._timers.take_due(now)
 
 
 _WAITING_REASONS = frozenset(
     {"JobHeldUser", "JobHeldAdmin", "Dependency", "DependencyNeverSatisfied", "BeginTime", "launch failed requeued held"}
 )
-
-
-def _pass_time(cluster: Cluster, event: ev.TimePassed) -> None:
-    for job_id in cluster.due_timers(event.now):
-        job = cluster.jobs.get(job_id)
-        if job is None or job.state is not State.PENDING:
-            continue
-        deadline = job.spec.deadline_at
-        if deadline is not None and deadline <= event.now:
-            cluster.finish(replace(job, reason="DeadLine"), Trigger.DEADLINE_PASSED, event.now)
-        else:
-            cluster.requeue_index(job_id, event.now)
-
-
-def _purge(cluster: Cluster, event: ev.PurgeAsked) -> int:
-    """Finished jobs leave the live queue, oldest first; a job somebody still depends on or whose output is away stays."""
-    done = sorted(
-        (j for j in cluster.jobs.values() if j.state in FINAL and not j.output_pending and j.released),
-        key=lambda j: j.end_at or 0.0,
-    )
-    wanted = set(event.job_ids)
-    going = []
-    for i, job in enumerate(done):
-        old = event.older_than_s is not None and (job.end_at or 0.0) <= event.now - event.older_than_s
-        surplus = event.keep is not None and len(done) - i > event.keep
-        if (old or surplus or job.job_id in wanted or (job.array_job_id or -1) in wanted) and not cluster.dependents.get(
-            job.job_id
-        ):
-            going.append(job)
-    for job in going:
-        del cluster.jobs[job.job_id]
-        if job.array_job_id is not None:
-            members = cluster.array_members.get(job.array_job_id, set())
-            members.discard(job.job_id)
-            if not members:
-                cluster.array_members.pop(job.array_job_id, None)
-        cluster.store_row(Purged(job_id=job.job_id))
-    return len(going)

@@ -73,13 +73,25 @@ def _jobs_of(cluster: Cluster, event: JobsControlled, target: Selected, answers:
             if not (event.admin or event.uid == job.spec.uid):
                 yield job
                 continue
-            for task in sorted(wanted & set(cluster.array_sets[job_id])):
+            left = cluster.array_sets[job_id]
+            for task in sorted(task for task in wanted if task in left):
                 wanted.discard(task)
-                split = split_task(cluster, cluster.jobs[job_id], task)
-                yield split
+                yield _split_off(cluster, event, job_id, task)
         elif job.array_task_id in wanted:
             wanted.discard(job.array_task_id)
             yield job
+    answers.extend(
+        Answer(job_id=target.job_id, array_task_id=task, outcome="unknown", message=INVALID_ID) for task in sorted(wanted)
+    )
+
+
+def _split_off(cluster: Cluster, event: JobsControlled, record_id: int, task: int) -> Job:
+    """A task that a verb means gets a job of its own; it waits as the record did, whatever the verb then does or refuses."""
+    split = split_task(cluster, cluster.jobs[record_id], task)
+    if split.state is State.PENDING:
+        cluster.dependents.watch(split)
+        cluster.requeue_index(split.job_id, event.now)
+    return cluster.jobs[split.job_id]
 
 
 def _cancel(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
@@ -110,6 +122,7 @@ def _hold(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
     if job.state in FINAL:
         return "ended", COMPLETING
     admin_hold = event.admin and event.uid == 0 and job.spec.uid != 0 and not event.user_hold
+    admin_hold = admin_hold or (job.held == "admin" and not event.admin)  # a user's hold does not weaken an administrator's
     cluster.put_job(replace(job, held="admin" if admin_hold else "user"))
     if job.state is State.PENDING:
         cluster.requeue_index(job.job_id, event.now)
@@ -137,11 +150,13 @@ def _requeue(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, st
             return "refused", "Job is still completing"
         job = replace(
             cluster.move(job, Trigger.REQUEUED), restarts=job.restarts + 1, order=cluster.new_order(), start_at=None, end_at=None,
-            eligible_at=event.now, held="user" if event.hold else None, reason="None", cancel_uid=None,
+            eligible_at=event.now, held="user" if event.hold else None, reason="None", cancel_uid=None, exit_code=None,
+            exit_signal=None, failures=0, refusals=0,
         )  # fmt: skip
         cluster.put_job(job)
-        cluster.count_environment(job, 1)
+        cluster.dependents.watch(job)
         cluster.requeue_index(job.job_id, event.now)
+        cluster.dependents.wake(cluster, job, event.now)  # who thought it would never come right may hope again
         return "done", ""
     cluster.put_job(replace(job, requeue_asked=True, requeue_held=event.hold))
     cluster.kill(job.launch_id, SIGTERM)
@@ -153,6 +168,9 @@ def _suspend(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, st
         return "denied", f"{DENIED} for job {job.job_id}"
     if job.state is not State.RUNNING:
         return "refused", "Job is pending execution" if job.state is State.PENDING else COMPLETING
+    node = cluster.nodes.get(job.nodes[0])
+    if node is None or not node.connected:
+        return "refused", f"{job.nodes[0]} cannot be reached now, so nothing can be stopped there"
     cluster.kill(job.launch_id, SIGSTOP, cancel=False, whole=True)
     cluster.put_job(cluster.move(job, Trigger.STOPPED))
     return "done", ""
@@ -189,15 +207,21 @@ def _update(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str
         if denied:
             return "denied", f"{DENIED} for job {job.job_id}"
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    if job.spec.time_limit_s is None:
+        values.setdefault("time_limit_s", -1)  # unlimited stays so; None would mean "not given" to `resolve`
     spec = replace(job.spec, **values)
     if job.state is State.PENDING:
         spec = resolve(cluster, spec)
     elif "time_limit_s" in changes:
         return "refused", "the time limit of a running job is kept on its node and cannot be changed there yet"
+    before = job
+    cluster.dependents.unwatch(before)
     job = cluster.put_job(replace(job, spec=spec, spec_id=job.job_id))
     if job.state is State.PENDING:
-        cluster.watch_dependency(job)
+        cluster.dependents.watch(job)
         cluster.requeue_index(job.job_id, event.now)
+    if spec.name != before.spec.name:
+        cluster.dependents.wake(cluster, before, event.now)  # singletons of the old name
     return "done", ""
 
 

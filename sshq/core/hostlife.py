@@ -7,9 +7,9 @@ changes what is known of a node and nothing about its jobs.
 from dataclasses import replace
 
 from sshq.core.cluster import Cluster
-from sshq.core.effects import Audit, ProveDirectories
+from sshq.core.effects import Audit, BringOutput, ProveDirectories
 from sshq.core.events import DirectoryProved, InventoryLoaded, LoadReported, NodeConnected, NodeLost, NodeUpdated
-from sshq.core.lifecycle import State
+from sshq.core.lifecycle import FINAL
 from sshq.core.model import NodeRecord, Outcome
 from sshq.core.nodes import Node
 from sshq.core.reconcile import take_first_listing
@@ -25,7 +25,7 @@ def load_inventory(cluster: Cluster, event: InventoryLoaded) -> None:
         if node is None:
             cluster.nodes[name] = Node(config=config, record=NodeRecord(name=name), since_at=event.now)
         else:
-            if node.removed:
+            if node.removed and not node.connected:
                 node.note = "not connected yet"
             node.config, node.removed = config, False
     for name in sorted(set(cluster.nodes) - set(wanted)):
@@ -60,13 +60,23 @@ def connect(cluster: Cluster, event: NodeConnected) -> str | None:
     )  # fmt: skip
     take_first_listing(cluster, event.name, event.entries, event.now)
     cluster.directories.forget_node(event.name)
-    paths = sorted({
-        job.spec.work_dir for job in map(cluster.jobs.__getitem__, cluster.pending) if job.spec.provable and not job.spec.anywhere
-    })  # fmt: skip
+    paths = unproved_directories(cluster, event.name)
     if paths:
         cluster.emit(ProveDirectories(node=event.name, paths=tuple(paths)))
+    _bring_outputs(cluster, event.name)
     cluster.schedule_wanted = True
     return None
+
+
+def _bring_outputs(cluster: Cluster, name: str) -> None:
+    """Order again, once, what an earlier controller had begun to bring home."""
+    for job_id in sorted(cluster.outputs_away):
+        job = cluster.jobs.get(job_id)
+        if job is None or not job.output_pending or job.launch_id is None:
+            cluster.outputs_away.discard(job_id)
+        elif job.nodes[0] == name:
+            cluster.outputs_away.discard(job_id)
+            cluster.emit(BringOutput(node=name, job=job, launch_id=job.launch_id))
 
 
 def lose(cluster: Cluster, event: NodeLost) -> None:
@@ -109,8 +119,8 @@ def update(cluster: Cluster, event: NodeUpdated) -> str:
         if not event.reason and not record.drain_reason:
             raise RefusedError("You must specify a reason when DOWNING or DRAINING a node. Request denied", code="bad_request")
         record = replace(
-            record, drain_reason=event.reason or record.drain_reason, drain_by=event.user, drain_uid=event.uid, drain_at=event.now,
-            down_asserted=state == "down",
+            record, drain_reason=event.reason or record.drain_reason, drain_by=event.user, drain_uid=event.uid,
+            drain_at=event.now, down_asserted=state == "down",
         )  # fmt: skip
     else:
         raise RefusedError("Invalid node state specified", code="bad_request")
@@ -124,10 +134,11 @@ def update(cluster: Cluster, event: NodeUpdated) -> str:
     return "done"
 
 
-def pending_directories(cluster: Cluster, node: str) -> list[str]:
-    """Directories that pending jobs wait in and that `node` has not answered for."""
+def unproved_directories(cluster: Cluster, node: str) -> list[str]:
+    """Directories `node` has not answered for, of jobs that may yet be launched: held, waiting or retried ones too."""
     paths = {
         j.spec.work_dir for j in cluster.jobs.values()
-        if j.state is State.PENDING and j.spec.provable and cluster.directories.answer(j.spec.work_dir, node) is None
+        if j.state not in FINAL and j.spec.provable and not j.spec.anywhere
+        and cluster.directories.answer(j.spec.work_dir, node) is None
     }  # fmt: skip
     return sorted(paths)

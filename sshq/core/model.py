@@ -236,6 +236,7 @@ class PartitionConfig:
     max_time_s: int | None = None
     default_time_s: int | None = None
     up: bool = True
+    hidden: bool = False
     priority_tier: int = 1
 
 

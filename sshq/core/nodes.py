@@ -5,7 +5,7 @@ Unreachable is a flag of the node, never a verdict on its jobs: their slots stay
 
 from dataclasses import dataclass, field
 
-from sshq.core.model import NodeConfig, NodeFacts, NodeRecord
+from sshq.core.model import SEQ_PER_GENERATION, NodeConfig, NodeFacts, NodeRecord
 
 
 @dataclass(slots=True)
@@ -65,7 +65,8 @@ class Node:
 
     @property
     def usable(self) -> bool:
-        return self.connected and not self.removed and not self.record.drain_reason and not self.record.down_asserted
+        ready = self.connected and not self.removed and not self.record.drain_reason and not self.record.down_asserted
+        return ready and self.next_n < SEQ_PER_GENERATION  # beyond that, launch numbers would run into the next generation
 
     @property
     def free_slots(self) -> int:

@@ -9,6 +9,7 @@ The pass reads the live indexes and changes nothing but the reasons it finds; th
 """
 
 import heapq
+from collections import Counter
 from dataclasses import dataclass
 
 from sshq.core.cluster import Cluster
@@ -40,14 +41,20 @@ class _Pass:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.given: dict[str, _Room] = {}
-        self.reserved: dict[str, Request] = {}  # partition key -> who reserved; node -> request
+        self.reserved: dict[str, Request] = {}  # node -> the only request it is open to
+        self.partitions: dict[Request, frozenset[str]] = {}  # of those it asks for, the open ones
         self.reserved_partitions: set[tuple[str, ...]] = set()
-        self.array_room: dict[int, int] = {}
+        self.array_started: Counter[int] = Counter()  # array id -> tasks started in this pass
         self.free = [n for n in cluster.nodes.values() if n.usable and n.free_slots > 0]
 
     def fits(self, request: Request, node: Node) -> bool:
         holder = self.reserved.get(node.name)
         if holder is not None and holder is not request:
+            return False
+        allowed = self.partitions.get(request)
+        if allowed is None:
+            allowed = self.partitions[request] = self.cluster.open_partitions(request)
+        if allowed.isdisjoint(node.config.partitions):
             return False
         if judge(request, node, self.cluster.directories) is not None:
             return False
@@ -62,7 +69,9 @@ class _Pass:
             and request.memory_mib <= node.memory_mib - node.memory_taken_mib - room.memory_mib
         )
 
-    def take(self, request: Request, node: Node) -> None:
+    def take(self, job: Job, request: Request, node: Node) -> None:
+        if job.array_job_id is not None:
+            self.array_started[job.array_job_id] += 1
         room = self.given.setdefault(node.name, _Room())
         room.slots += request.slots
         room.cpus += request.cpus
@@ -75,9 +84,9 @@ class _Pass:
         fitting = [n for n in self.free if self.fits(request, n)]
         return min(
             fitting,
-            key=lambda n: (n.config.weight, n.free_slots - self.given[n.name].slots if n.name in self.given else n.free_slots, n.name),
+            key=lambda n: (n.config.weight, n.free_slots - (self.given[n.name].slots if n.name in self.given else 0), n.name),
             default=None,
-        )  # fmt: skip
+        )
 
     def block(self, request: Request) -> None:
         """Note why the group's head waits; the first in its partitions reserves the emptiest node that could hold it."""
@@ -91,15 +100,11 @@ class _Pass:
                 self.reserved_partitions.add(request.partitions)
 
     def array_may_start(self, job: Job) -> bool:
-        if not job.is_array_record or job.spec.array_limit is None:
+        """Whether %N allows one more task; a task with a job of its own (held before, or retried) counts as any other."""
+        if job.array_job_id is None or job.spec.array_limit is None:
             return True
-        left = self.array_room.get(job.job_id)
-        if left is None:
-            left = job.spec.array_limit - self.cluster.array_running(job.job_id)
-        if left <= 0:
-            return False
-        self.array_room[job.job_id] = left - 1
-        return True
+        started = self.array_started.get(job.array_job_id, 0) + self.cluster.array_running(job.array_job_id)
+        return started < job.spec.array_limit
 
 
 def why_blocked(cluster: Cluster, request: Request) -> tuple[str, list[Node]]:
@@ -108,7 +113,10 @@ def why_blocked(cluster: Cluster, request: Request) -> tuple[str, list[Node]]:
     if limit:
         return limit, []
     step, busy, down = Step.NOT_ASKED, [], []
+    allowed = cluster.open_partitions(request)
     for node in cluster.nodes.values():
+        if allowed.isdisjoint(node.config.partitions):
+            continue
         rejection = judge(request, node, cluster.directories)
         if rejection is None or rejection.step is Step.BUSY:
             busy.append(node)
@@ -159,11 +167,13 @@ def schedule(cluster: Cluster, now: float) -> Plan:
             if node is None:
                 blocked = True
                 break
-            run.take(request, node)
+            run.take(job, request, node)
             starts.append(Start(job_id=job.job_id, node=node.name))
             tasks_left -= 1
         if blocked:
             run.block(request)
-        elif at + 1 < len(group):
+            continue
+        pending.blocked.pop(request, None)
+        if at + 1 < len(group):
             heapq.heappush(heads, (group[at + 1], i, at + 1))
     return Plan(starts=tuple(starts), more=len(starts) >= STARTS_MAX)

@@ -27,7 +27,7 @@ def note_start(cluster: Cluster, event: LaunchStarted) -> None:
     job = cluster.jobs.get(launch.job_id)
     if job is not None and job.launch_id == launch.id and job.state is State.CONFIGURING:
         cluster.put_job(replace(cluster.move(job, Trigger.LAUNCHED), start_at=event.now, refusals=0, last_refused_by=None))
-        cluster.wake_dependents(job, event.now)
+        cluster.dependents.wake(cluster, job, event.now)
 
 
 def note_end(cluster: Cluster, event: LaunchEnded) -> bool:
@@ -45,8 +45,9 @@ def note_end(cluster: Cluster, event: LaunchEnded) -> bool:
 
 
 def note_refusal(cluster: Cluster, event: LaunchRefused) -> None:
+    """Nothing of this call runs; of a launch that has started by another call, it says nothing."""
     launch = cluster.launches.get(event.launch_id)
-    if launch is not None:
+    if launch is not None and launch.state is LaunchState.INTENT:
         settle(cluster, launch, Outcome.NEVER_STARTED, event.now, why=event.why, by_node=not launch.fencing)
 
 
@@ -76,6 +77,9 @@ def settle(
     record: EndRecord | None = None, why: str = "", by_node: bool = False,
 ) -> None:  # fmt: skip
     """Close `launch` with its evidence and move its job."""
+    if outcome is Outcome.NEVER_STARTED and launch.state is LaunchState.RUNNING:
+        # It did start; what is gone is its directory.  Whether it still runs cannot be told from there any more.
+        outcome, why = Outcome.LOST, f"it had started, but its directory on {launch.node} is gone"
     job = cluster.jobs.get(launch.job_id)
     started = launch.started_at
     ended = now
@@ -101,10 +105,10 @@ def settle(
         job = replace(job, exit_code=code, exit_signal=signal, end_at=ended, start_at=started or job.start_at)
         if record is not None:
             job = replace(job, cpu_time_s=record.cpu_time_s, survivors=record.survivors)
-        _move(cluster, job, closed, trigger, outcome, now, why=why, by_node=by_node)
-    pending = job is not None and cluster.jobs[launch.job_id].output_pending
-    if pending and job is not None:
-        cluster.emit(BringOutput(node=launch.node, job=cluster.jobs[launch.job_id], launch_id=launch.id))
+        _move(cluster, job, closed, trigger, now, why=why, by_node=by_node)
+    after = cluster.jobs.get(launch.job_id)
+    if after is not None and after.output_pending and after.launch_id == launch.id:
+        cluster.emit(BringOutput(node=launch.node, job=after, launch_id=launch.id))
     else:
         cluster.acknowledge(launch.node, (launch.id,))
 
@@ -138,11 +142,9 @@ def _read(record: EndRecord | None, outcome: Outcome, job: Job | None) -> tuple[
     return Trigger.EXITED_NONZERO, record.code if not record.signal else 0, record.signal
 
 
-def _move(
-    cluster: Cluster, job: Job, launch: Launch, trigger: Trigger, outcome: Outcome, now: float, *, why: str, by_node: bool
-) -> None:  # fmt: skip
+def _move(cluster: Cluster, job: Job, launch: Launch, trigger: Trigger, now: float, *, why: str, by_node: bool) -> None:
     """Retry, requeue, hold or end: decided here and nowhere else."""
-    wanted = job.cancel_uid is None
+    outcome, wanted = launch.outcome, job.cancel_uid is None
     again_after_loss = job.spec.requeue == "always" or (outcome is Outcome.REBOOTED and job.spec.requeue == "yes")
     if outcome is Outcome.NEVER_STARTED and wanted:
         _again_unstarted(cluster, job, launch, now, why=why, by_node=by_node)
@@ -176,7 +178,11 @@ def _again_unstarted(cluster: Cluster, job: Job, launch: Launch, now: float, *, 
     """It provably never ran: back to the queue in its old place; a job that nodes keep refusing is held."""
     job = cluster.release_room(cluster.move(job, Trigger.LAUNCH_FAILED), now)
     refusals = job.refusals + 1 if by_node else job.refusals
-    job = replace(job, refusals=refusals, start_at=None, end_at=None, exit_code=None, last_refused_by=launch.node)
+    held = "user" if job.requeue_asked and job.requeue_held else job.held
+    job = replace(
+        job, refusals=refusals, start_at=None, end_at=None, exit_code=None, held=held, requeue_asked=False, requeue_held=False,
+        last_refused_by=launch.node if by_node else job.last_refused_by,
+    )  # fmt: skip
     if refusals >= REFUSALS_MAX:
         job = replace(job, held="user", reason=HELD_AFTER_REFUSALS, note=f"{launch.node} refused it: {why}", refusals=0)
     elif by_node:
@@ -191,7 +197,7 @@ def _again(cluster: Cluster, job: Job, trigger: Trigger, now: float, *, held: bo
     job = replace(
         cluster.move(ended, Trigger.REQUEUED),
         restarts=job.restarts + 1, order=cluster.new_order(), start_at=None, end_at=None, eligible_at=now,
-        held="user" if held else None, requeue_asked=False, requeue_held=False, reason="None",
+        held="user" if held else job.held, requeue_asked=False, requeue_held=False, reason="None", refusals=0,
     )  # fmt: skip
     cluster.put_job(job)
     cluster.requeue_index(job.job_id, now)

@@ -60,7 +60,6 @@ class Config:
     array_size_max: int = 1001  # Slurm's MaxArraySize
     jobs_max: int = 100_000
     connect_timeout_s: int = 20
-    connect_parallel: int = 16
     keepalive_interval_s: int = 15
     keepalive_count: int = 3  # a dead peer is found within a minute
     reconcile_interval_s: int = 45
@@ -113,7 +112,6 @@ _ROWS: Final = (
     _row("array_size_max", read_integer(1, 4_000_001), "number", "array indices are below this"),
     _row("jobs_max", read_integer(1, 10_000_000), "number", "jobs in the queue at once"),
     _row("connect_timeout", read_duration(1, 600), "duration", "a host that takes longer to log in is away"),
-    _row("connect_parallel", read_integer(1, 1024), "number", "logins under way at once"),
     _row("keepalive_interval", read_duration(1, 600), "duration", "a silent host is asked if it lives"),
     _row("keepalive_count", read_integer(1, 20), "number", "signs missed until the connection is dead"),
     _row("reconcile_interval", read_duration(5, HOUR_S), "duration", "a host's jobs are listed and compared"),

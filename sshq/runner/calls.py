@@ -171,8 +171,9 @@ def dropped_names(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def _environment(call: LaunchCall) -> bytes:
     dropped = frozenset(dropped_names(call.environ))
-    lines = (b"export " + n.encode() + b"=" + quote(v) + b"\n" for n, v in call.environ.items() if n not in dropped)
-    return b"".join(lines)
+    # Locales last: ksh refuses one it does not have, and reads no further.
+    names = sorted((n for n in call.environ if n not in dropped), key=lambda n: n.startswith("LC_") or n == "LANG")
+    return b"".join(b"export " + n.encode() + b"=" + quote(call.environ[n]) + b"\n" for n in names)
 
 
 def _request(call: LaunchCall) -> bytes:

@@ -59,12 +59,16 @@ watch_job() {
     STATUS=''
     while :; do
         WOKEN=''
-        [ -z "$ASKED$TICK" ] || act
+        while [ -n "$ASKED$TICK" ]; do act; done # also what came while acting
         wait "$JOB"
         CODE=$?
-        # A trap that runs ends `wait`, with 128+n or (ksh) anything.  Whatever `wait` says: who lives has not ended.
-        is_alive "$JOB" "$JOB_START" && continue
-        if [ -z "$WOKEN" ]; then STATUS=$CODE && break; fi
+        # A trap that runs ends `wait`, with 128+n or (ksh) anything; zsh also returns when the job is stopped.  Whatever it
+        # says: who lives has not ended.
+        if is_alive "$JOB" "$JOB_START"; then
+            [ -n "$WOKEN" ] || sleep 1
+            continue
+        fi
+        if [ -z "$WOKEN" ] && [ "$CODE" -le 128 ]; then STATUS=$CODE && break; fi
         STATE=${STAT##*') '}
         wait "$JOB"
         STATUS=$?
@@ -234,6 +238,7 @@ run_job() {
     # shellcheck disable=SC2034 # with_command, of the request, names it
     job_script=$SPOOL/$F.script
     output_paths
+    [ -n "$job_out" ] || true >>"$OUT" # while the umask is the spool's
     umask "$job_umask"
     if [ -z "$job_work" ]; then (umask 077 && mkdir "$WORK"); fi
     open_streams || {

@@ -41,6 +41,7 @@ class Resolved:
     gssapi: bool
     known_hosts_files: tuple[str, ...]  # the user's, then the machine's
     asyncssh_options: asyncssh.SSHClientConnectionOptions
+    passed_over: str | None  # what is wrong with the machine-wide file, if that could not be read
 
     @property
     def place(self) -> str:
@@ -61,23 +62,44 @@ def config_files(target: Target) -> list[str]:
 
 
 def resolve(target: Target) -> Resolved:
-    """Merge the inventory's values with ssh's configuration.  Blocking, but only on small files."""
+    """Merge the inventory's values with ssh's configuration.  Blocking: files, and commands of `Match exec`.
+
+    A machine-wide file that asyncssh cannot read (its own new keywords of Match, say) is passed over, since its user
+    cannot mend it; the doctor tells.
+    """
     files = config_files(target)
+    fault: str | None = None
     try:
-        with _inventory_options(target) as first:
-            options = _parse(target, [*first, *files])
-    except (OSError, ValueError) as exc:  # asyncssh's ConfigParseError is a ValueError
+        try:
+            options = _parse(target, files)
+        except ValueError as exc:  # asyncssh's ConfigParseError is one
+            if SYSTEM_CONFIG not in files or not str(exc).startswith(os.path.dirname(SYSTEM_CONFIG)):
+                raise
+            fault = str(exc)
+            options = _parse(target, [path for path in files if path != SYSTEM_CONFIG])
+    except (OSError, ValueError) as exc:
         raise UnreachableHostError(
-            f"{target.name}: ssh's configuration cannot be used: {_MEMORY_FILE.sub(_INVENTORY, str(exc))}", host=target.name,
+            f"{target.name}: ssh's configuration cannot be used: {_MEMORY_FILE.sub(_INVENTORY, str(exc))}",
+            host=target.name,
             detail=(f"read: {', '.join(files) or 'no file'}",),
             hint=f"ssh -G {target.address}    # OpenSSH's own reading of the same files",
-        ) from exc  # fmt: skip
-    return _fill_in(target, options)
+        ) from exc
+    return _fill_in(target, options, fault)
 
 
 def _parse(target: Target, files: list[str]) -> asyncssh.SSHClientConnectionOptions:
     """Read the files once; whatever must never come from a file is fixed here."""
-    options = asyncssh.SSHClientConnectionOptions(
+    with _inventory_options(target) as first:
+        options = _load(target, [*first, *files])
+        if options.config.has_match_final():
+            options.update(reload=True, final=True)
+    # All is read: a connection's own options inherit the values, and no file is read twice.
+    options.kwargs.update(config=None, reload=False, final=False)
+    return options
+
+
+def _load(target: Target, files: list[str]) -> asyncssh.SSHClientConnectionOptions:
+    return asyncssh.SSHClientConnectionOptions(
         config=files, host=target.address, port=target.port or (), username=target.account or (),
         known_hosts=b"", client_keys=None, agent_forwarding=False, x11_forwarding=False, password=None,
         password_auth=False, kbdint_auth=False, host_based_auth=False, client_host_keysign=False,
@@ -85,14 +107,9 @@ def _parse(target: Target, files: list[str]) -> asyncssh.SSHClientConnectionOpti
         pkcs11_provider=None, x509_trusted_certs=None, x509_trusted_cert_paths=(), canonicalize_hostname=False,
         utf8_decode_errors="replace", encoding=None, connect_timeout=None,
     )  # fmt: skip
-    if options.config.has_match_final():
-        options.update(reload=True, final=True)
-    # The last two are read, so that the connection's own options inherit the values and no file is read twice.
-    options.kwargs.update(config=None, reload=False, final=False)
-    return options
 
 
-def _fill_in(target: Target, options: asyncssh.SSHClientConnectionOptions) -> Resolved:
+def _fill_in(target: Target, options: asyncssh.SSHClientConnectionOptions, fault: str | None) -> Resolved:
     config = options.config
     jumps = target.proxy_jump if target.proxy_jump is not None else _text(config.get("ProxyJump"))
     if target.proxy_jump is None and any(key.lower() == "proxycommand" for key, _ in target.options):
@@ -114,6 +131,7 @@ def _fill_in(target: Target, options: asyncssh.SSHClientConnectionOptions) -> Re
         gssapi=bool(config.get("GSSAPIAuthentication")) and _gssapi_available(),
         known_hosts_files=_known_hosts_files(options),
         asyncssh_options=options,
+        passed_over=fault,
     )
 
 

@@ -11,8 +11,9 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sshq.errors import NodeError
 from sshq.transport.base import Target
-from sshq.transport.options import config_files
+from sshq.transport.options import config_files, resolve
 
 _NEVER = "sshq never asks for it"
 _OWN_CHECK = "sshq checks every host key against its own file, whatever this says"
@@ -72,6 +73,12 @@ def find_ignored_options(target: Target) -> list[IgnoredOption]:
     found = [item for key, value in target.options for item in _judge(key, value, "inventory")]
     for path in config_files(target):
         found += _walk(path, target.address, 0)
+    try:
+        fault = resolve(target).passed_over
+    except NodeError:
+        fault = None  # a connect says it louder
+    if fault is not None:
+        found.append(IgnoredOption(option="everything", value="", place=fault, why="cannot be read, so passed over whole"))
     return found
 
 

@@ -69,7 +69,7 @@ class Server:
         self._listener = await asyncio.start_unix_server(self._accept, sock=listening, limit=256 << 10)
 
     async def close(self, grace_s: float = 1.0) -> None:
-        """Stop listening, answer what is running with "not_now", and let go of the socket file if it is ours."""
+        """Stop listening, cancel what is running and hang up, and let go of the socket file if it is ours."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -114,8 +114,10 @@ class Server:
                 await self._serve(channel, peer)
         except (ClosedError, ConnectionError):
             pass
-        except asyncio.CancelledError:  # close(): the one who cancels us waits for it
-            await channel.refuse_connection("the controller is shutting down")
+        except asyncio.CancelledError:
+            # close().  No word to the client: what was under way may have been done, and a refusal would deny it.
+            # A reply that is lost makes it ask again, with the same token, when the controller is back.
+            pass
         finally:
             self._by_uid[peer.uid] -= 1
             if not self._by_uid[peer.uid]:

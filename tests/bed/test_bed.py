@@ -196,3 +196,27 @@ def test_a_killed_session_is_swept(tmp_path):
     wait_until(lambda: not os.path.exists(f"/tmp/sshq-t{slot}"), 10, "the session's directory gone")
     assert not os.path.exists(f"/sys/class/net/sq{slot}br")
     assert not [name for name in os.listdir("/run/netns") if name.startswith(f"sq{slot}-")] if os.path.isdir("/run/netns") else True
+
+
+def test_an_instance_is_a_whole_sshq(instances):
+    """The verbs of `Instance` on the embedded localhost, a kill -9 between."""
+    one, other = instances(), instances()
+    for each in (one, other):
+        each.up()
+    one.ready()
+    job = one.wrap(f"echo $PPID; while [ ! -e {one.work}/go ]; do sleep 0.05; done")
+    one.until_state(job, "RUNNING")
+    assert one.status()["pid"] == one.kill9()
+    assert not one.status()
+    assert other.pid()
+    one.up()
+    with open(f"{one.work}/go", "w", encoding="utf-8"):
+        pass
+    assert one.until_state(job, "COMPLETED", "FAILED") == "COMPLETED"
+    assert one.read(f"slurm-{job}.out").strip().isdigit()
+    one.restart()
+    assert one.state(job) == "COMPLETED"
+    pid = one.pid()
+    one.close()
+    assert is_zombie(pid)
+    assert other.pid()

@@ -1,14 +1,11 @@
 """A node of each kind of /bin/sh.  Where SSHQ_REQUIRE_TIERS names "shells", a missing shell is a failure."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shell_node import SHELLS, Node, Runner
-
-REQUIRED = "shells" in os.environ.get("SSHQ_REQUIRE_TIERS", "").replace(",", " ").split()
+from shell_node import REQUIRED, SHELLS, Node, Runner
 
 
 @pytest.fixture(params=SHELLS)

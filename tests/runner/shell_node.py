@@ -26,6 +26,7 @@ SHELLS = {
     "zsh": ["zsh", "--emulate", "sh"],
 }  # fmt: skip
 PATIENCE_S = 20
+REQUIRED = "shells" in os.environ.get("SSHQ_REQUIRE_TIERS", "").replace(",", " ").split()  # a missing shell is a failure then
 
 
 def present_shells() -> list[str]:
@@ -74,7 +75,8 @@ class Node:
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 environ = (process / "environ").read_bytes()
-                if any(f"SSHQ_ATTEMPT={i}".encode() in environ for i in ids) or f"SSHQ_SPOOL={self.spool}".encode() in environ:
+                ours = os.readlink(process / "cwd").startswith(str(self.spool)) and int(process.name) != os.getpid()
+                if ours or any(f"SSHQ_ATTEMPT={i}".encode() in environ for i in ids):
                     os.kill(int(process.name), signal.SIGKILL)
             except OSError:
                 continue

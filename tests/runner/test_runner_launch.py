@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shell_node import Runner, is_alive, new_id, wait_until
+
 from sshq.runner import protocol as p
 
 
@@ -176,11 +177,11 @@ def test_standard_input_and_umask(runner, tmp_path):
 
 
 def test_the_environment_is_what_was_asked_and_the_nodes_home(runner, tmp_path):
-    environ = {"PATH": runner.node.env["PATH"], "HOME": "/home/else", "X": "a b", "UID": "7", "BASH_FUNC_f%%": "() { :; }", "LC_ALL": "nowhere"}
+    environ = {"PATH": runner.node.env["PATH"], "HOME": "/home/else", "X": "a b", "UID": "7", "BASH_FUNC_f%%": "() { :; }", "LC_ALL": "C.UTF-8", "LANG": "nowhere"}
     call = runner.launch(b"env -0\n", environ=environ, slot=3, work_dir=str(tmp_path))
     runner.wait_end(call.id)
     got = dict(v.split("=", 1) for v in output_of(runner, call).decode().split("\0") if "=" in v)
-    assert (got["X"], got["HOME"], got["LC_ALL"], got["PWD"]) == ("a b", str(runner.node.home), "nowhere", str(tmp_path))
+    assert (got["X"], got["HOME"], got["LC_ALL"], got["PWD"]) == ("a b", str(runner.node.home), "C.UTF-8", str(tmp_path))
     assert (got["SSHQ_ATTEMPT"], got["SSHQ_SLOT"], got["SSHQ_DIR"]) == (call.id, "3", f"{runner.hello.spool}/a/{call.id}")
     assert got["SHELL"] == "/bin/bash" and {"USER", "LOGNAME"} <= set(got)
     extra = set(got) - set(environ) - {"SSHQ_ATTEMPT", "SSHQ_SLOT", "SSHQ_DIR", "SHELL", "USER", "LOGNAME", "PWD", "OLDPWD", "SHLVL", "_", "A__z"}

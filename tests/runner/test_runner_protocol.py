@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sshq.runner import protocol as p
 
 ID = "0123456789abcdef" * 2

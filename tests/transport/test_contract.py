@@ -10,6 +10,7 @@ import pytest
 
 from sshq.errors import NoReplyError, UnreachableHostError
 from sshq.transport.base import MAX_CHANNELS, ChannelRefusedError, Target, Transport, run
+from sshq.transport.local import LocalTransport
 from sshq.transport.pool import Transports
 
 
@@ -213,3 +214,20 @@ def test_a_local_channel_is_a_session_leader_and_is_reaped(transports: Transport
         await connection.close()
 
     asyncio.run(scenario())
+
+
+async def test_where_scopes_work_a_local_channel_runs_in_one(
+    transports: Transports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for systemd-run, which test machines seldom have running: it must get our words and be obeyed."""
+    target = Target(name="here", address="", connection="local")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    stand_in = tmp_path / "systemd-run"
+    stand_in.write_text("#!/bin/sh\nexit 1\n")
+    stand_in.chmod(0o755)
+    assert (await LocalTransport(target, use_scope=True).connect()).scope == ()
+    stand_in.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift; IN_SCOPE=yes exec "$@"\n')
+    connection = await LocalTransport(target, use_scope=True).connect()
+    assert (await run(connection, "echo $IN_SCOPE")).stdout == b"yes\n"
+    assert (await run(connection, "echo $IN_SCOPE", bulk=True)).stdout == b"\n"
+    await connection.close()

@@ -114,6 +114,14 @@ async def test_round_trip_and_greeting_are_known(sshd: Start, reach: Reach, tran
     await connection.close()
 
 
+async def test_new_session_keys_in_mid_stream_lose_nothing(sshd: Start, reach: Reach, transports: Transports) -> None:
+    connection = await transports.transport(reach(sshd("RekeyLimit 64K"))).connect()
+    sent = os.urandom(2_000_000)
+    done = await run(connection, "cat", stdin=sent, max_bytes=len(sent))
+    assert done.stdout == sent
+    await connection.close()
+
+
 # -- keys
 
 

@@ -86,3 +86,15 @@ def test_an_option_cannot_smuggle_in_a_second_line(config: Path) -> None:
     target = Target(name="n", address="x", options=(("HostKeyAlias", "a\nProxyCommand evil"),), ssh_config="none")
     with pytest.raises(UnreachableHostError, match="the inventory's ssh options, line 1: Extra data at end"):
         resolve(target)
+
+
+def test_a_machine_wide_file_that_cannot_be_read_is_passed_over_and_told(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = tmp_path / "etc" / "ssh_config"
+    machine.parent.mkdir()
+    machine.write_text("Match sessiontype shell\n  Port 1\n")
+    monkeypatch.setattr("sshq.transport.options.SYSTEM_CONFIG", str(machine))
+    target = Target(name="n", address="plain")
+    assert resolve(target).host == "plain.example"
+    assert find_ignored_options(target)[-1].place.startswith(f"{machine} line 1")

@@ -1,0 +1,64 @@
+"""Executables named like Slurm's: they run from anywhere, with hostile arguments, and nothing gets in between."""
+
+import os
+import subprocess
+
+import pytest
+
+from sshq.cli.main import SLURM_VERBS
+
+from .conftest import make_job
+
+
+@pytest.fixture
+def shims(place, sshq):
+    done = sshq("shims", "bin dir")
+    assert (done.returncode, done.stderr) == (0, "")
+    return f"{place.work}/bin dir"
+
+
+def call(place, path, *words, **env):
+    kept = {name: value for name, value in place.env.items() if name != "PYTHONPATH"}
+    return subprocess.run([path, *words], cwd=place.work, env=kept | env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("verb", SLURM_VERBS)
+def test_each_of_slurms_verbs_has_one(place, shims, verb):
+    assert os.stat(f"{shims}/{verb}").st_mode & 0o777 == 0o755
+    done = call(place, f"{shims}/{verb}", "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "slurm 22.05.8\n", "")
+
+
+def test_arguments_arrive_as_they_are(place, controller, shims):
+    controller.answers["submit"] = {"job_id": 5}
+    words = ["", "a b", "*", "$HOME", "'\"", "-x", "--", "ü", "\n"]
+    place.write("job.sh", "#!/bin/sh\n")
+    done = call(place, f"{shims}/sbatch", "job.sh", *words)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Submitted batch job 5\n", "")
+    assert controller.params("submit")[0]["description"]["args"] == words
+
+
+def test_neither_the_working_directory_nor_variables_get_in_between(place, controller, shims):
+    controller.answers["jobs"] = [make_job()]
+    for name in ("json", "re", "sshq", "os", "enum", "sitecustomize"):
+        place.write(f"{name}.py", "raise SystemExit('hijacked')\n")
+    done = call(place, f"{shims}/squeue", "-h", "-o", "%i", PYTHONPATH=place.work, PYTHONSTARTUP="json.py", PYTHONHOME="/nonexistent")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+def test_a_second_call_replaces_our_own_and_leaves_others_alone(place, sshq, shims):
+    assert sshq("shims", "bin dir").returncode == 0
+    place.write("bin dir/squeue", "#!/bin/sh\necho precious\n", mode=0o755)
+    done = sshq("shims", "bin dir")
+    assert done.returncode == 1
+    assert done.stderr.startswith("sshq: error: bin dir/squeue exists and was not written by sshq\n")
+    assert call(place, f"{shims}/squeue").stdout == "precious\n"
+    assert sshq("shims", "--force", "bin dir").returncode == 0
+    assert call(place, f"{shims}/squeue", "--version").stdout == "slurm 22.05.8\n"
+
+
+def test_a_directory_that_cannot_be_made_is_named(place, sshq):
+    place.write("file", "")
+    done = sshq("shims", "file/bin")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "file/bin: Not a directory" in done.stderr
