@@ -138,9 +138,9 @@ def report(
     rates: dict[str, list[float]], latencies: dict[str, list[float]], cpu: list[float], jobs: int, rounds: int, absent: list[str]
 ) -> str:
     ours = rates["sshq, one array"]
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
     lines = [
-        f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, "
-         f"load {os.getloadavg()[0]:.1f}; 4 loopback sshd hosts x {SLOTS} slots, {jobs} no-op jobs, {rounds} interleaved rounds.",
+        f"{machine}, load {os.getloadavg()[0]:.1f}; 4 loopback sshd hosts x {SLOTS} slots, {jobs} no-op jobs, {rounds} interleaved rounds.",
         "Controller, sshds, jobs and peers share the cores: read the ratios.",
         "",
         "| what | jobs/s, median (min-max) | sshq's array is |",

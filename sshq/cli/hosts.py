@@ -111,24 +111,42 @@ def _choose_keys(
     name, known = read_text(host, "name"), read_text(host, "known", "unknown")
     keys = read_items(host.get("keys"))
     if host.get("error"):
-        print_messages([f"sshq: error: {name}: {host['error']}"])
+        hint = [f"    hint: {host['hint']}"] if host.get("hint") else []
+        print_messages([f"sshq: error: {name}: {host['error']}", *hint])
         return []
     if known == "same":
         if not quiet:
             print_lines([f"{name}: its key is recorded already"])
         return []
     if not quiet:
-        print_lines([f"{name} ({read_text(host, 'address')}):"])
-        print_lines(f"    {read_text(key, 'type')} {read_text(key, 'fingerprint')}" for key in keys)
-    if known == "changed":
-        print_messages([f"sshq: warning: {name}: this is not the key that is recorded"])
+        print_lines(_describe_keys(host, keys))
     if fingerprints:
-        chosen = [key for key in keys if read_text(key, "fingerprint").rstrip("=") in [f.rstrip("=") for f in fingerprints]]
+        wanted = [fingerprint.rstrip("=") for fingerprint in fingerprints]
+        chosen = [key for key in keys if read_text(key, "fingerprint").rstrip("=") in wanted]
         if not chosen:
             print_messages([f"sshq: error: {name}: none of its keys has that fingerprint; nothing was recorded"])
+    elif known == "changed" and yes:
+        # Whoever sits in between looks exactly like this: a flag that is always given must not open the door.
+        print_messages([
+            f"sshq: error: {name}: this is not the key that is recorded, and --yes does not cover that; nothing was recorded",
+            f"    hint: if the machine was reinstalled: sshq hosts trust {name} --fingerprint SHA256:…",
+        ])  # fmt: skip
+        chosen = []
     else:
         chosen = keys if yes or _confirm(name) else []
     return [{"name": name, "line": key.get("line"), "fingerprint": key.get("fingerprint")} for key in chosen]
+
+
+def _describe_keys(host: Mapping[str, object], keys: Sequence[Mapping[str, object]]) -> list[str]:
+    lines = [f"{read_text(host, 'name')} ({read_text(host, 'address')}):"]
+    lines += [f"    {read_text(key, 'type')} {read_text(key, 'fingerprint')}" for key in keys]
+    if host.get("known") == "changed":
+        lines += ["    NOT the key that is recorded:"]
+        lines += [
+            f"    {read_text(old, 'type')} {read_text(old, 'fingerprint')} ({read_text(old, 'place')})"
+            for old in read_items(host.get("recorded"))
+        ]
+    return lines
 
 
 def _confirm(name: str) -> bool:
@@ -139,7 +157,7 @@ def _confirm(name: str) -> bool:
             "    hint: compare the fingerprint, then: sshq hosts trust --fingerprint SHA256:… " + name,
         ])  # fmt: skip
         return False
-    sys.stdout.write(f"Record {'this key' if name else 'it'} of {name} [y/N]? ")
+    sys.stdout.write(f"Record the key of {name} [y/N]? ")
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

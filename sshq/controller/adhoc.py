@@ -19,7 +19,7 @@ from typing import Final
 from sshq.controller.doctor import ScratchRunner, examine_hosts
 from sshq.controller.doctor_checks import clean_text
 from sshq.controller.fleet import inventory_event
-from sshq.controller.hosts import _target_of as target_of
+from sshq.controller.hosts import target_of
 from sshq.controller.replies import node_facts
 from sshq.controller.trust import Trust, choose_hosts
 from sshq.controller.views import node_view, partition_view

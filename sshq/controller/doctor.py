@@ -35,7 +35,7 @@ from sshq.controller.doctor_checks import (
     judge_tools,
     judge_unusable,
 )
-from sshq.controller.hosts import _target_of as target_of
+from sshq.controller.hosts import target_of
 from sshq.errors import NodeError, NoReplyError
 from sshq.inventory.facts import Facts, parse_facts
 from sshq.inventory.model import Host

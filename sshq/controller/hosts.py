@@ -115,6 +115,7 @@ class HostLink:
         return backoff, grown
 
     def _lost(self, state: str, note: str) -> None:
+        note = note.removeprefix(f"{self.name}: ")  # shown beside the name, in columns that are narrow
         if self.state == "ready" or note != self.note:
             log.warning("host=%s state=%s note=%r", self.name, state, note)
         self.state, self.note = state, note
@@ -122,7 +123,7 @@ class HostLink:
 
     async def _serve_once(self) -> None:
         self.state = "connecting"
-        connection = await self._around.transport(_target_of(self.host)).connect()  # bounds its own handshakes
+        connection = await self._around.transport(target_of(self.host)).connect()  # bounds its own handshakes
         self._login_failures = 0
         session: Session | None = None
         try:
@@ -389,7 +390,7 @@ class HostLink:
         try:
             return await session.connection.open(bulk=True), session
         except ChannelRefusedError:
-            self._reader = await self._around.transport(_target_of(self.host)).connect()
+            self._reader = await self._around.transport(target_of(self.host)).connect()
             return await self._reader.open(bulk=True), session
 
     def counters(self) -> dict[str, object]:
@@ -425,7 +426,7 @@ def _encode_kill(effect: KillLaunch, grace_s: int) -> bytes:
     return rp.encode_kill(id=effect.launch_id, seq=effect.seq, mode=mode, signal=str(effect.signal), grace_s=grace)
 
 
-def _target_of(host: Host) -> Target:
+def target_of(host: Host) -> Target:
     return Target(
         name=host.name,
         address=host.address,

@@ -13,7 +13,7 @@ from typing import Final
 
 import asyncssh
 
-from sshq.controller.hosts import _target_of as target_of
+from sshq.controller.hosts import target_of
 from sshq.errors import HostKeyError, NodeError, RefusedError
 from sshq.inventory.model import Host, Inventory
 from sshq.transport.base import Target

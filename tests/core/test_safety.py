@@ -324,6 +324,19 @@ class Lives(RuleBasedStateMachine):
         self.feed(listing)
         node.sent -= sent - set(node.directories)
 
+    @rule(name=st.sampled_from(NAMES), codes=st.lists(st.sampled_from([0, 1]), max_size=3))
+    def a_good_while_passes(self, name: str, codes: list[int]) -> None:
+        """What happens on most days: jobs start, some end, all of it is heard."""
+        if not self.model[name].connected:
+            self.connect(name)
+        self.run_a_pass()
+        self.orders_arrive(name, 99)
+        self.claims_go_on(name)
+        self.news_arrive(name, 99)
+        for code in codes:
+            self.a_job_ends(name, code)
+        self.news_arrive(name, 99)
+
     @rule(name=st.sampled_from(NAMES))
     def refuse_for_a_while(self, name: str) -> None:
         self.model[name].refusing = not self.model[name].refusing

@@ -13,7 +13,7 @@ from bed import ODD, Host, inventory_text, known_hosts_text
 from sshq.controller import doctor
 from sshq.controller.doctor import examine_hosts
 from sshq.controller.doctor_checks import Look, Silence, judge_clock, judge_logout, judge_silence
-from sshq.controller.hosts import _target_of as target_of
+from sshq.controller.hosts import target_of
 from sshq.inventory.facts import Facts
 from sshq.inventory.load import load_inventory
 from sshq.inventory.model import Host as InventoryHost
