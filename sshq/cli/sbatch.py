@@ -2,10 +2,11 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sshq.cli.printing import print_messages, print_warnings
 from sshq.cli.submitting import read_job_id, read_submission, submit_job
+from sshq.errors import RefusedError
 from sshq.slurm.messages import SUBMITTED
 
 
@@ -18,13 +19,17 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.write(describe_command("sbatch", submission.wants))
         return 0
     print_warnings("sbatch", submission.warnings)
-    if submission.test_only:
-        from sshq.errors import OptionError
-
-        raise OptionError(
-            "--test-only is not supported by sshq yet", source="--test-only", hint="sbatch --hold, then sshq why JOB"
-        )
-    reply = submit_job(submission, "sbatch")
+    try:
+        reply = submit_job(submission, "sbatch")
+    except RefusedError as error:
+        if not submission.test_only:
+            raise
+        text = error.message.rpartition("Batch job submission failed: ")[2]
+        print_messages([f"allocation failure: {text}", *(f"    {line}" for line in error.detail)])
+        return 1
+    if reply.get("test_only"):
+        print_messages([_describe_test(reply)])
+        return 0
     job_id = read_job_id(reply)
     notes = reply.get("notes")
     if isinstance(notes, list) and not submission.quiet:
@@ -43,3 +48,15 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print_messages([f"sbatch: job {job_id} goes on; end it with: scancel {job_id}"])
         raise
+
+
+def _describe_test(reply: Mapping[str, object]) -> str:
+    """Return Slurm's line for --test-only; a start that depends on jobs without an end is not made up."""
+    start_at = reply.get("start_at")
+    when = "when hosts get free"
+    if isinstance(start_at, int | float):
+        import time
+
+        when = time.strftime("at %Y-%m-%dT%H:%M:%S", time.localtime(start_at))
+    where = f"using {reply['cpus']} processors on nodes {reply['node']} in partition {reply['partition']}"
+    return f"sbatch: Job {reply['job_id']} to start {when} {where}"

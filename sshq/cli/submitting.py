@@ -53,6 +53,7 @@ def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":
         "description": submission.description,
         "environ": submission.environ,
         "token": os.urandom(16).hex(),
+        "test_only": submission.test_only,
         "directory": _describe_directory(str(submission.description["work_dir"])),
     }
     ends_at: float | None = None

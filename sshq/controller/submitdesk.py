@@ -11,9 +11,11 @@ from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import DirectoryProver, Incoming, check_directory, digest_of, encode_environ, read_description
+from sshq.core.admission import resolve
 from sshq.core.cluster import Cluster
 from sshq.core.events import Submitted
-from sshq.core.model import JobSpec
+from sshq.core.model import Job, JobSpec
+from sshq.core.placement import Step, judge, request_of
 from sshq.errors import RefusedError
 from sshq.inventory.config import Config
 from sshq.wire.server import Peer, StreamOut
@@ -55,6 +57,8 @@ class SubmitDesk:
             if nonce_name is not None and nonce is not None:
                 await self._prover.ask(path, asked, nonce_name, nonce)
             spec = replace(spec, work_dir=path, provable=True)
+        if params.get("test_only") is True:
+            return await self._mailbox.ask(lambda c: _test(c, spec, self._clock()))
         if token is not None:
             return await self._submit_once(peer.uid, token, incoming, spec, notes)
         return await self._submit(None, incoming, spec, notes)
@@ -106,6 +110,29 @@ class SubmitDesk:
             notes.append(note)
         log.info("job=%s submitted uid=%d name=%r", job_id, spec.uid, spec.name)
         return {"job_id": job_id, "array_job_id": job_id if incoming.array is not None else None, "notes": notes}
+
+
+def _test(cluster: Cluster, spec: JobSpec, now: float) -> Mapping[str, object]:
+    """What `--test-only` asks: refused as a submission would be, else where it would go, and when if that is known."""
+    spec = resolve(cluster, spec)
+    request = request_of(Job(job_id=0, spec=spec, spec_id=0, submit_at=now))
+    if cluster.limit_reason(request):
+        raise RefusedError("Batch job submission failed: Requested node configuration is not available", code="bad_request",
+                           detail=(cluster.limit_reason(request),))  # fmt: skip
+    judged = [(judge(request, n, cluster.directories), n) for n in sorted(cluster.nodes.values(), key=lambda n: n.name)]
+    free = [n.name for rejection, n in judged if rejection is None]
+    busy = [(n, rejection) for rejection, n in judged if rejection is not None and rejection.step is Step.BUSY]
+    if not free and not busy:
+        raise RefusedError("Batch job submission failed: Requested node configuration is not available", code="bad_request",
+                           detail=tuple(f"{n.name}  {r.detail}" for r, n in judged if r is not None)[:8])  # fmt: skip
+    return {
+        "test_only": True,
+        "job_id": cluster.next_job_id,
+        "start_at": now if free and not len(cluster.pending) else None,
+        "cpus": request.cpus,
+        "node": free[0] if free else busy[0][0].name,
+        "partition": spec.partitions[0],
+    }
 
 
 def _describe_place(cluster: Cluster, spec: JobSpec) -> str | None:

@@ -150,12 +150,26 @@ cancel_launch() {
     elif [ "$E_SUP" = 1 ]; then
         printf '1 %s %s\n' "$4" "$5" >|"a/$1.cancel" # if that fails: TERM and the job's own grace
         if kill -s USR1 "$E_BY"; then say "K $1 asked"; else say "K $1 gone"; fi
+        knock "$1" "1 $4 $5" </dev/null 8>&- &
     elif [ "$E_ALIVE" = 1 ] && ensure_spawner; then
         say "K $1 killing"
         printf 'kill_orphan %s %s %s %s %s END-%s\n' "$1" "$E_PID" "$E_START" "$4" "$5" "$1" >&7
     else
         say "K $1 gone"
     fi
+}
+
+# A signal that comes between a shell's look and its `wait` is not heard until the wait ends: knock until it was.
+knock() { # ID REQUEST, to the process in E_BY
+    TRIES=0
+    while [ "$TRIES" -lt 100 ]; do
+        nap
+        SEEN=''
+        read -r SEEN <"a/$1.seen"
+        if [ "$SEEN" = "$2" ] || ! is_ours "$E_BY" "$E_BYSTART" "$BOOT"; then break; fi
+        kill -s USR1 "$E_BY"
+        TRIES=$((TRIES + 1))
+    done
 }
 
 # kill_orphan ID PID START SIGNAL GRACE END: for a job whose supervisor was killed.  In the spawner, so that it survives.
@@ -232,7 +246,7 @@ call_ack() {
     for LAST in "$@"; do
         is_id "$LAST" || continue # the end word
         set -- "$@" "a/$LAST.exit" "a/$LAST.go" "a/$LAST.req" "a/$LAST.env" "a/$LAST.script" "a/$LAST.sup" \
-            "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.out"
+            "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.seen" "a/$LAST.out"
         if [ -d "a/$LAST.d" ]; then { chmod -R u+rwX "a/$LAST.d" && rm -rf "a/$LAST.d"; } </dev/null 8>&- & fi
     done
     shift "$COUNT"

@@ -17,9 +17,10 @@
 #   a/ID.go      the arbiter: a regular file = its supervisor may start it; a directory = it never starts
 #   a/ID.req     what is asked, as assignments   a/ID.env  exports, emptied once read   a/ID.script
 #   a/ID.sup     supervisor: pid, start, boot    a/ID.run  job: pid, start, boot, ...   a/ID.cancel  signal, grace
+#                                                                                        a/ID.seen    the last one heard
 #   a/ID.out, a/ID.d   output and working directory of a job that has no place of its own
 #   floor        "1 H open...": a launch is settled if its seq <= H and is not listed; only ever raised, by rename
-#   gen          generation of this node; r.PID a runner, b.PID its FIFO, bell the newest one's
+#   gen          generation of this node; r.PID a runner, b.PID its FIFO, c.PID that one's reader, bell the newest FIFO
 #
 # External commands a node needs: cat chmod date env grep id ln ls mkdir mkfifo mv nice rm rmdir sleep tail uname wc, and one
 # of setsid, perl, python3.  Used where they are: awk busctl cut df getconf nproc sha256sum systemd-run timeout.  `probe`

@@ -177,53 +177,62 @@ open_spool() { # STORE_ID GIVEN_BASE FORCE
     place_of "$SPOOL"
 } 2>/dev/null
 
-# A runner takes the bell, then ends every other runner of this spool.  Two that start at once end each other at worst.
+# A runner takes the bell, then ends every other runner of this spool.  It says who it is before all else, so of two that
+# start at once at least one sees the other; at worst they end each other, and the controller connects again.
 take_over() {
     TOOK_OVER=0
-    rm -f "b.$$" "bell.$$"
+    look self # the runner itself: no subshell here
+    MY_START=$START
+    printf '1 %s %s %s\n' "$$" "$MY_START" "$BOOT" >|"t.$$"
+    mv -f "t.$$" "r.$$" || boot_failed spool-space "cannot write to $SPOOL"
+    rm -f "b.$$" "c.$$" "bell.$$"
     mkfifo "b.$$" || boot_failed spool-space "cannot make a FIFO in $SPOOL"
     # shellcheck disable=SC2094
     exec 8<>"b.$$" 9<"b.$$" # both ends open before the rename, or the reader would race with it
     cat <&9 8>&- 9<&- &
     READER=$!
     exec 9<&- >/dev/null
-    look "$READER"
-    READER_START=$START
-    look self # the runner itself: no subshell here
-    MY_START=$START
-    printf '1 %s %s %s %s %s\n' "$$" "$MY_START" "$READER" "$READER_START" "$BOOT" >|"r.$$"
+    look "$READER" && printf '1 %s %s %s\n' "$READER" "$START" "$BOOT" >|"c.$$"
     ln "b.$$" "bell.$$" && mv -f "bell.$$" bell
     for OTHER in r.*; do
-        [ "$OTHER" != "r.$$" ] && [ -e "$OTHER" ] || continue
-        read -r _ O_PID O_START O_READER O_READER_START O_BOOT <"$OTHER"
-        if [ "$O_BOOT" = "$BOOT" ]; then
-            TRIES=0
-            while is_ours "$O_PID" "$O_START" "$O_BOOT"; do
-                TOOK_OVER=1
-                kill -s KILL "$O_PID"
-                TRIES=$((TRIES + 1))
-                [ "$TRIES" -lt 100 ] || nap
-                [ "$TRIES" -lt 130 ] || {
-                    say "SSHQ $NONCE unusable busy runner $O_PID does not die"
-                    exit 0
-                }
-            done
-            is_ours "$O_READER" "$O_READER_START" "$O_BOOT" && kill -s KILL "$O_READER"
-        fi
-        rm -f "$OTHER"
-    done
-    # Supervisors may hang in a write to a bell nobody read: let them go.  What they said, a listing says.
-    for OTHER in b.*; do
-        [ "$OTHER" != "b.$$" ] && [ -p "$OTHER" ] || continue
-        # shellcheck disable=SC2094
-        exec 9<>"$OTHER" 6<"$OTHER"
-        cat <&6 >/dev/null 8>&- 9<&- 6<&- &
-        exec 9<&- 6<&-
-        rm -f "$OTHER"
+        OTHER=${OTHER#r.}
+        if [ "$OTHER" != "$$" ] && [ -e "r.$OTHER" ]; then end_runner "$OTHER"; fi
     done
     # A rename of the old runner's that is still on its way must not undo a later raise of ours.
-    rm -f floor.*.new gen.*.new bell.[0-9]* spool_id.[0-9]* s.[0-9]*
+    rm -f floor.*.new gen.*.new
+    for OTHER in b.*; do
+        OTHER=${OTHER#b.}
+        # Who has said who it is and still lives will end us, if it is not ended yet: its FIFO is not ours to touch.
+        if [ "$OTHER" != "$$" ] && [ ! -e "r.$OTHER" ]; then drain "$OTHER"; fi
+    done
 } 2>/dev/null
+
+end_runner() { # PID, by its file
+    read -r _ O_PID O_START O_BOOT <"r.$1"
+    TRIES=0
+    while is_ours "$O_PID" "$O_START" "$O_BOOT"; do
+        TOOK_OVER=1
+        kill -s KILL "$O_PID"
+        TRIES=$((TRIES + 1))
+        [ "$TRIES" -lt 100 ] || nap
+        [ "$TRIES" -lt 130 ] || {
+            say "SSHQ $NONCE unusable busy runner $O_PID does not die"
+            exit 0
+        }
+    done
+    read -r _ O_PID O_START O_BOOT <"c.$1" && is_ours "$O_PID" "$O_START" "$O_BOOT" && kill -s KILL "$O_PID"
+    rm -f "r.$1" "c.$1"
+}
+
+# Supervisors may hang in a write to a bell nobody read: let them go.  What they said, a listing says.
+drain() { # PID of a runner that is no more
+    [ -p "b.$1" ] || return 0
+    # shellcheck disable=SC2094
+    exec 9<>"b.$1" 6<"b.$1"
+    cat <&6 >/dev/null 8>&- 9<&- 6<&- &
+    exec 9<&- 6<&-
+    rm -f "b.$1" "c.$1" "t.$1" "bell.$1" "s.$1"
+}
 
 read_gen() {
     GEN=0

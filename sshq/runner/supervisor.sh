@@ -12,7 +12,7 @@ supervise() {
 }
 
 supervise_job() {
-    ID=$1 F=a/$1 ASKED='' TICK='' WOKEN='' TERMINATED=0 ENDING='' SENT='' SURVIVORS='' WATCHDOG='' BEGAN=0
+    ID=$1 F=a/$1 ASKED='' TICK='' WOKEN='' TERMINATED=0 ENDING='' SENT='' SURVIVORS='' WATCHDOG='' STOPPED='' BEGAN=0
     trap 'ASKED=1 WOKEN=1' USR1     # look at ID.cancel
     trap 'TICK=1 WOKEN=1' USR2      # a deadline may have passed
     trap 'TERMINATED=1 WOKEN=1' TERM # a shutdown, or somebody by hand: the job is still ours to watch
@@ -43,6 +43,7 @@ supervise_job() {
         watch_job
     fi
     ring "X $RECORD"
+    bury_watch
     exit 0
 }
 
@@ -103,8 +104,9 @@ act() { # a request or a deadline: both only set flags, the clock decides
     now
     AT=${UPTIME%.*}
     if [ -n "$ASKED" ]; then
-        ASKED='' SIGNAL=TERM GRACE=$job_grace
+        ASKED='' SIGNAL='' GRACE=''
         read -r _ SIGNAL GRACE _ 2>/dev/null <"$F.cancel"
+        { printf '1 %s %s\n' "$SIGNAL" "$GRACE" >|"$F.seen"; } 2>/dev/null # or the runner knocks again
         is_number "$GRACE" || SIGNAL=TERM GRACE=$job_grace
         begin_ending cancel "$SIGNAL" "$GRACE" ''
     fi
@@ -144,8 +146,20 @@ start_watch() { # SECONDS WARN_SIGNAL
 }
 
 stop_watch() {
-    [ -z "$WATCHDOG" ] || kill -s TERM "$WATCHDOG"
+    [ -n "$WATCHDOG" ] || return 0
+    look "$WATCHDOG" && kill -s TERM "$WATCHDOG" && STOPPED="$STOPPED $PID:$START"
     WATCHDOG=''
+}
+
+bury_watch() { # a TERM that meets a shell between its fork and its first trap is lost
+    for STOP in $STOPPED; do
+        TRIES=0
+        while is_alive "${STOP%:*}" "${STOP#*:}" && [ "$TRIES" -lt 50 ]; do
+            kill -s TERM "${STOP%:*}"
+            TRIES=$((TRIES + 1))
+            [ "$TRIES" -lt 20 ] || nap
+        done
+    done
 }
 
 watch() {

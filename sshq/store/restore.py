@@ -26,8 +26,13 @@ def restore_backup(directory: str | Path, backup: str | Path) -> Path:
             leftover.unlink()
         os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         shutil.copyfile(source, aside)
-        check_header(aside)
-        store_id = inspect_database(aside, SCHEMA)
+        try:
+            check_header(aside)
+            store_id = inspect_database(aside, SCHEMA)
+        except StoreError as error:
+            aside.unlink(missing_ok=True)
+            hint = f"ls {target}/backups"
+            raise StoreError(f"{source} is not a backup that can be used", detail=error.detail, hint=hint) from error
         _mark_restored(aside)
         return _replace(target, aside, store_id)
     except OSError as error:

@@ -195,11 +195,11 @@ def test_a_wait_survives_a_controller_that_goes_and_comes_back(controller, sshq)
     assert done.stderr == "sshq: the controller is away, waiting for it\nsshq: the controller is back\n"
 
 
-def test_test_only_is_refused_and_submits_nothing(controller, sshq):
+def test_test_only_says_where_and_when_and_submits_nothing(controller, sshq):
+    controller.answers["submit"] = {"test_only": True, "job_id": 7, "start_at": None, "cpus": 2, "node": "n1", "partition": "lab"}
     done = sshq("sbatch", "--test-only", "--wrap", "true")
-    assert done.returncode == 1 and "--test-only is not supported" in done.stderr
-    assert controller.asked == []
-
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "sbatch: Job 7 to start when hosts get free using 2 processors on nodes n1 in partition lab\n"
 
 def test_srun_inside_a_job_is_refused(controller, sshq):
     done = sshq("srun", "true", env={"SLURM_JOB_ID": "3"})

@@ -14,7 +14,7 @@ def judge_on(s: Scenario, name: str, node: str = "n1") -> tuple[Step, str] | Non
 
 
 def busy(**taken: object) -> Scenario:
-    s = Scenario().nodes("n1", cpus=4, memory_mib=1000, features=("gpu", "x86")).nodes("n2", cpus=64, memory_mib=64000)
+    s = Scenario().nodes("n1", cpus=4, memory_mib=1000, features=("gpu", "x86")).nodes("n2", cpus=64, memory_mib=64000, features=("fpga",))
     s.nodes("m1", partitions=("other",), features=("fpga",))
     if taken:
         s.submit("taken", req_nodes=("n1",), **taken)

@@ -101,12 +101,13 @@ def test_a_job_outlives_its_sshd_and_its_sessions(instance, host):
     assert_completed_once(instance, host, job)
 
 
-def test_a_job_submitted_while_its_host_is_away_waits_for_it_and_says_so(instance, host):
+@pytest.mark.parametrize("options", [[], ["--anywhere"]], ids=["private", "anywhere"])
+def test_a_job_submitted_while_its_host_is_away_waits_for_it_and_says_so(instance, host, options):
     instance.up()
     instance.ready()
     host.cut()
     instance.wait_for(lambda: is_flagged(instance, host), 15, "the node is flagged unreachable")
-    job = instance.wrap(f"{SIGN}; echo ended")
+    job = instance.wrap(f"{SIGN}; echo ended", *options)
     assert "ReqNodeNotAvail" in instance.out("squeue", "-h", "-o", "%r", "-j", str(job))
     host.heal()
     assert_completed_once(instance, host, job)

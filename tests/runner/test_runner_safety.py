@@ -181,6 +181,8 @@ def test_a_reboot_makes_old_processes_dead_whatever_pids_say(node, runner):
 def test_a_damaged_record_is_never_an_end(runner, damage):
     call = runner.launch(b"exit 0\n")
     runner.wait_end(call.id)
+    supervisor = int((runner.node.spool / "a" / f"{call.id}.sup").read_text().split()[1])
+    wait_until(lambda: not is_alive(supervisor))
     file = runner.node.spool / "a" / f"{call.id}.exit"
     line = file.read_text().split("\n")[0] + "\n"
     file.write_text({
@@ -276,13 +278,13 @@ def test_when_a_connection_ends_only_supervisors_and_jobs_stay(node, runner):
     wait_until(lambda: left() == {supervisor}, what="only the supervisor left in the spool")
 
 
-def test_a_bell_nobody_reads_holds_up_neither_jobs_nor_records(node, runner):
+def test_a_bell_nobody_reads_holds_up_neither_jobs_nor_records(node, runner, tmp_path):
     """The old connection hangs: its reader is stopped and its FIFO is full.  Then a new one comes."""
-    reader = int((node.spool / f"r.{runner.process.pid}").read_text().split()[3])
+    reader = int((node.spool / f"c.{runner.process.pid}").read_text().split()[1])
     os.kill(reader, signal.SIGSTOP)
     filler = os.open(node.spool / "bell", os.O_RDWR | os.O_NONBLOCK)
-    ended = runner.launch(b"sleep 0.1; exit 5\n")
-    wait_until(lambda: (node.spool / "a" / f"{ended.id}.run").exists())
+    ended = runner.launch(b"touch %s; sleep 0.1; exit 5\n" % bytes(tmp_path / "running"))
+    wait_until(lambda: (tmp_path / "running").exists())
     with pytest.raises(BlockingIOError):
         while True:
             os.write(filler, b"x" * 512)
@@ -421,10 +423,9 @@ def test_a_full_spool_refuses_launches_and_still_takes_records_and_cancels(small
     for call in (ending, deaf):
         runner.wait_start(call.id)
     filler = small.base / "filler"
-    with filler.open("wb") as file, pytest.raises(OSError):
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError):
         while True:
             file.write(b"x" * 4096)
-            file.flush()
     refused = runner.call(b"touch %s/ran\n" % bytes(tmp_path), **fields)
     assert wait_refused(runner, refused).why == "space"
     (tmp_path / "stop").touch()

@@ -1,0 +1,195 @@
+"""Cancel, signals and ends: what is killed, what a job's end is called, and what survives a scancel (nothing)."""
+
+import pytest
+
+from .ledger import SIGN, attempts_of, read_accounts
+
+LOOP = 'until [ -e "$HOME/go" ]; do sleep 0.05; done'
+
+
+@pytest.fixture
+def host(hosts, instance):
+    (made,) = hosts()
+    instance.use([made], sshq_slots=8)
+    instance.write_config("kill_wait: 2s\nkeepalive_interval: 1s\nkeepalive_count: 2\nreconcile_interval: 5s\n")
+    instance.up()
+    instance.ready()
+    return made
+
+
+def start(instance, host, script, *options) -> int:
+    """Submit a job that says when it is ready by a file of its number."""
+    job = instance.wrap(f'{SIGN}; {script}', *options)
+    instance.wait_for(lambda: host.exists(f"{host.home}/ready.{job}"), 10, f"job {job} is ready")
+    instance.until_state(job, "RUNNING")
+    return job
+
+
+READY = 'touch "$HOME/ready.$SLURM_JOB_ID"'
+
+
+def row(instance, job, fields="state,exitcode") -> str:
+    return instance.out("sacct", "-n", "-P", "-X", "-o", fields, "-j", str(job)).strip()
+
+
+def processes(host) -> str:
+    """Command lines of alice's processes that are no sshd and nothing of sshq's connection."""
+    return host.sh("ps -u alice -o args=", check=False).stdout
+
+
+# ---- scancel -------------------------------------------------------------------------------------------------------
+
+
+def test_a_pending_job_is_cancelled_without_ever_starting(instance, host):
+    job = instance.wrap(f"{SIGN}; true", "--hold")
+    done = instance.run("scancel", str(job))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert row(instance, job) == "CANCELLED by 0|0:0"
+    assert not host.exists(f"{host.home}/ledger")
+
+
+def test_a_running_job_is_cancelled_with_its_processes(instance, host):
+    job = start(instance, host, f"{READY}; sleep 777 & wait")
+    done = instance.run("scancel", str(job))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    instance.until_state(job, "CANCELLED")
+    assert row(instance, job) == "CANCELLED by 0|0:15"
+    assert "sleep 777" not in processes(host)
+    assert "CANCELLED AT" in instance.wait_for(lambda: instance.read(f"slurm-{job}.out"), 5, "output came home")
+
+
+def test_a_job_that_ignores_term_is_killed_after_the_grace(instance, host):
+    job = start(instance, host, f"trap '' TERM; {READY}; while :; do sleep 0.1; done")
+    instance.run("scancel", str(job), check=True)
+    instance.until_state(job, "CANCELLED", timeout_s=10)
+    assert row(instance, job) == "CANCELLED by 0|0:9"
+
+
+def test_a_job_may_clean_up_within_the_grace(instance, host):
+    job = start(instance, host, f"trap 'echo cleaned; exit 0' TERM; {READY}; while :; do sleep 0.05; done")
+    instance.run("scancel", str(job), check=True)
+    instance.until_state(job, "CANCELLED", timeout_s=10)
+    instance.wait_for(lambda: "cleaned\n" in instance.read(f"slurm-{job}.out"), 5, "output came home")
+
+
+def test_children_that_left_group_and_session_die_with_the_job(instance, host):
+    strays = "setsid sleep 771 & (setsid sh -c 'sleep 772 & exec sleep 773' &) ; nohup sleep 774 >/dev/null 2>&1 &"
+    job = start(instance, host, f"{strays}\n{READY}; wait; {LOOP}")
+    instance.wait_for(lambda: all(f"sleep 77{n}" in processes(host) for n in "1234"), 5, "the strays run")
+    instance.run("scancel", str(job), check=True)
+    instance.until_state(job, "CANCELLED", timeout_s=10)
+    assert "sleep 77" not in processes(host)
+
+
+def test_signal_kill_ends_a_job_at_once(instance, host):
+    job = start(instance, host, f"trap '' TERM; {READY}; while :; do sleep 0.1; done")
+    instance.run("scancel", "-s", "KILL", str(job), check=True)
+    instance.until_state(job, "CANCELLED", timeout_s=5)
+    assert row(instance, job) == "CANCELLED by 0|0:9"
+
+
+def test_another_signal_is_delivered_and_ends_nothing(instance, host):
+    job = start(instance, host, f"trap 'echo got usr1' USR1; {READY}; {LOOP}; exit 0")
+    instance.run("scancel", "--signal=USR1", str(job), check=True)
+    instance.wait_for(lambda: "got usr1" in instance.run("logs", str(job)).stdout, 5, "the trap ran")
+    assert instance.state(job) == "RUNNING"
+    host.sh(f"touch {host.home}/go")
+    instance.until_state(job, "COMPLETED")
+
+
+def test_signal_to_the_batch_script_alone_spares_its_children(instance, host):
+    child = """sh -c 'trap "echo child got it" USR1; until [ -e "$HOME/go" ]; do sleep 0.05; done' &"""
+    job = start(instance, host, f"trap 'echo script got it' USR1; {child}\n{READY}; {LOOP}; wait")
+    instance.run("scancel", "-b", "-s", "USR1", str(job), check=True)
+    instance.wait_for(lambda: "script got it" in instance.run("logs", str(job)).stdout, 5, "the trap ran")
+    host.sh(f"touch {host.home}/go")
+    instance.until_state(job, "COMPLETED")
+    instance.wait_for(lambda: instance.read(f"slurm-{job}.out"), 5, "output came home")
+    assert "child got it" not in instance.read(f"slurm-{job}.out")
+
+
+def test_elements_and_ranges_of_an_array_are_cancelled_alone(instance, host):
+    job = instance.wrap(f"{SIGN}; {LOOP}", "-a", "0-9%2")
+    instance.wait_for(lambda: instance.state(f"{job}_1") == "RUNNING", 10, "two tasks run")
+    instance.run("scancel", f"{job}_1", f"{job}_[3-5,9]", check=True)
+    instance.until_state(f"{job}_1", "CANCELLED")
+    for task in (3, 4, 5, 9):
+        assert instance.state(f"{job}_{task}").startswith("CANCELLED"), task
+    host.sh(f"touch {host.home}/go")
+    assert instance.run("wait", str(job)).returncode == 1
+    states = {task: instance.state(f"{job}_{task}").split()[0] for task in range(10)}
+    assert states == {n: "CANCELLED" if n in (1, 3, 4, 5, 9) else "COMPLETED" for n in range(10)}
+    ran = sorted(int(line.split()[1]) for line in host.read(f"{host.home}/ledger").splitlines())
+    assert len(ran) == len(set(ran)) == 6
+
+
+def test_a_whole_array_is_cancelled_by_its_number(instance, host):
+    job = instance.wrap(f"{SIGN}; {LOOP}", "-a", "1-20%3")
+    instance.wait_for(lambda: instance.state(f"{job}_3") == "RUNNING", 10, "tasks run")
+    instance.run("scancel", str(job), check=True)
+    instance.wait_for(lambda: not instance.out("squeue", "-h"), 10, "the queue is empty")
+    assert {instance.state(f"{job}_{n}").split()[0] for n in (1, 2, 3, 20)} == {"CANCELLED"}
+
+
+def test_cancel_of_a_job_on_a_host_that_is_away_is_kept_and_carried_out(instance, host):
+    job = start(instance, host, f"{READY}; {LOOP}")
+    host.cut()
+    instance.wait_for(lambda: instance.out("sinfo", "-h", "-N", "-o", "%T").strip().endswith("*"), 15, "flagged")
+    instance.run("scancel", str(job))
+    assert instance.state(job) == "RUNNING"
+    host.heal()
+    instance.until_state(job, "CANCELLED", timeout_s=20)
+    assert row(instance, job) == "CANCELLED by 0|0:15"
+
+
+def test_a_cancel_survives_the_death_of_the_controller(instance, host):
+    job = start(instance, host, f"{READY}; {LOOP}")
+    host.cut()
+    instance.wait_for(lambda: instance.out("sinfo", "-h", "-N", "-o", "%T").strip().endswith("*"), 15, "flagged")
+    instance.run("scancel", str(job))
+    instance.kill9()
+    host.heal()
+    instance.up()
+    instance.until_state(job, "CANCELLED", timeout_s=20)
+    assert len(attempts_of(read_accounts(instance)[job])) == 1
+
+
+# ---- ends, as Slurm names them -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("exit 0", "COMPLETED|0:0"),
+        ("exit 3", "FAILED|3:0"),
+        ("exit 255", "FAILED|255:0"),
+        ("kill -9 $$", "FAILED|0:9"),
+        ("kill -TERM $$", "FAILED|0:15"),
+        ("kill -SEGV $$", "FAILED|0:11"),
+        ("no-such-command", "FAILED|127:0"),
+    ],
+)
+def test_the_end_of_a_job_has_slurms_name_and_numbers(instance, host, script, expected):
+    job = instance.wrap(script)
+    instance.until_state(job, "COMPLETED", "FAILED")
+    assert row(instance, job) == expected
+
+
+def test_a_retried_job_shows_each_attempt_and_only_its_last_end(instance, host):
+    script = f'{SIGN}; echo "try $SLURM_RESTART_COUNT"; [ "$(wc -l <"$HOME/ledger")" -ge 3 ]'
+    job = instance.wrap(script, "--retries", "5")
+    after = instance.wrap("true", "-d", f"afternotok:{job}")
+    instance.until_state(job, "COMPLETED")
+    states = [a["state"] for a in attempts_of(read_accounts(instance)[job])]
+    assert states == ["FAILED", "FAILED", "COMPLETED"]
+    assert "DependencyNeverSatisfied" in instance.out("squeue", "-h", "-o", "%r", "-j", str(after))
+
+
+def test_dependencies_follow_the_real_end(instance, host):
+    first = instance.wrap(LOOP)
+    good, bad, either = (instance.wrap("true", "-d", f"{kind}:{first}") for kind in ("afterok", "afternotok", "afterany"))
+    assert [instance.state(job) for job in (good, bad, either)] == ["PENDING"] * 3
+    host.sh(f"touch {host.home}/go")
+    instance.until_state(good, "COMPLETED")
+    instance.until_state(either, "COMPLETED")
+    assert instance.state(bad) == "PENDING"
