@@ -70,13 +70,14 @@ def _jobs_of(cluster: Cluster, event: JobsControlled, target: Selected, answers:
         if job is None:
             continue
         if job.is_array_record:
-            if not (event.admin or event.uid == job.spec.uid):
-                yield job
-                continue
             left = cluster.array_sets[job_id]
-            for task in sorted(task for task in wanted if task in left):
-                wanted.discard(task)
-                yield _split_off(cluster, event, job_id, task)
+            meant = sorted(task for task in wanted if task in left)
+            wanted.difference_update(meant)
+            if event.admin or event.uid == job.spec.uid:
+                for task in meant:
+                    yield _split_off(cluster, event, job_id, task)
+            elif meant:
+                yield job
         elif job.array_task_id in wanted:
             wanted.discard(job.array_task_id)
             yield job

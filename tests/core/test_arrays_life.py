@@ -71,7 +71,10 @@ def test_a_cancelled_record_can_still_be_asked_about_and_requeued() -> None:
     s.submit("b", dependency=f"afterany:{s.id('a')}_3")
     assert s.plan() == {"b": "n1"}
     s.started("b").ended("b")
-    assert s.control("requeue", "a") == ["done"]
+    assert s.control("requeue", "a", tasks=(3,)) == ["done"]
+    assert s.plan() == {"a_3": "n1"}
+    s.started("a_3").ended("a_3")
+    assert set(s.control("requeue", "a")) == {"done"}
     assert list(s.plan()) == ["a_0", "a_1"]
 
 

@@ -315,6 +315,6 @@ def test_a_restored_store_says_so_until_told_otherwise_and_keeps_what_it_replace
 @pytest.mark.parametrize("content", [b"", b"x" * 5000], ids=["empty", "garbage"])
 def test_a_bad_backup_is_not_put_in_place(closed, tmp_path, content):
     (tmp_path / "bad.db").write_bytes(content)
-    with pytest.raises(StoreError, match="is damaged"):
+    with pytest.raises(StoreError, match="is not a backup that can be used"):
         restore_backup(closed, tmp_path / "bad.db")
     assert len(Store.open(closed, create=False).load().jobs) == 1
