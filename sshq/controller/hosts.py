@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sshq.controller.launching import Material, build_call
 from sshq.controller.mailbox import Mailbox
-from sshq.controller.replies import end_record, node_entry, node_facts
+from sshq.controller.replies import encode_facts, end_record, node_entry, node_facts
 from sshq.controller.session import Session
 from sshq.core import events as ev
 from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, StartLaunch
@@ -178,12 +178,13 @@ class HostLink:
         twin = await self._around.mailbox.submit(
             ev.NodeConnected(
                 now=self._around.clock(), name=self.name, generation=generation, boot=hello.boot, spool_id=hello.spool_id,
-                machine_id=facts.machine, uid=hello.uid, facts=node_facts(facts), facts_json="",
+                machine_id=facts.machine, uid=hello.uid, facts=node_facts(facts), facts_json=encode_facts(node_facts(facts)),
                 entries=tuple(node_entry(e) for e in listing.entries),
             )
         )  # fmt: skip
         if twin is not None:
             raise RunnerError(f"the same machine as {twin} (same spool): one of the two names must go", host=self.name)
+        self._post(ev.LoadReported(name=self.name, load=facts.load1, memory_free_mib=facts.memory_free_mib))
         self.state, self.note = "ready", ""
         log.info("host=%s ready generation=%d cpus=%s spool=%s", self.name, generation, facts.cpus, hello.spool)
 
@@ -202,7 +203,7 @@ class HostLink:
             error = bytes(session.channel.stderr)[-200:].decode("utf-8", "replace").strip()
             said += f"; on stderr {error!r}" if error else ""
             raise NoReplyError(
-                f"{self.name}: connected, but no POSIX shell answered{said}", host=self.name, hint=f"sshq doctor {self.name}"
+                f"{self.name}: no POSIX shell answered{said}", host=self.name, hint=f"sshq doctor {self.name}"
             )
         return session.hello
 

@@ -1,5 +1,8 @@
 """The runner's replies in the core's words."""
 
+import json
+from dataclasses import asdict
+
 from sshq.core.events import EndRecord, NodeEntry
 from sshq.core.model import NodeFacts
 from sshq.inventory.facts import Facts
@@ -41,6 +44,11 @@ def node_entry(entry: Entry) -> NodeEntry:
         pid=entry.pid or None,
         record=end_record(entry.record) if entry.record is not None else None,
     )
+
+
+def encode_facts(facts: NodeFacts) -> str:
+    """Return the text a node's facts are stored as; `NodeFacts.parse` reads it."""
+    return json.dumps(asdict(facts), separators=(",", ":"))
 
 
 def node_facts(facts: Facts) -> NodeFacts:

@@ -21,6 +21,7 @@ from sshq.inventory.config import Config
 from sshq.wire.server import Peer, StreamOut
 
 log = logging.getLogger("sshq.submit")
+SPACE_LOOK_S = 1.0
 TOKEN = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -38,6 +39,8 @@ class SubmitDesk:
         self._config = config
         self._clock = clock
         self._crash = crash
+        self._space_looked_at = float("-inf")
+        self._space_short = False
         self._tokens: dict[tuple[int, str], asyncio.Future[int]] = {}
 
     async def submit(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
@@ -88,7 +91,7 @@ class SubmitDesk:
         return result
 
     async def _submit(self, token: str | None, incoming: Incoming, spec: JobSpec, notes: list[str]) -> Mapping[str, object]:
-        if await self._store.run(lambda s: s.space_short()):
+        if await self._space_is_short():
             raise RefusedError("Batch job submission failed: no space is left for the state of the controller", code="not_now",
                                hint="free space on the head node; running jobs go on and are settled")  # fmt: skip
         environ = await self._materials.keep_environ(encode_environ(incoming.environ))
@@ -96,6 +99,14 @@ class SubmitDesk:
             return await self._store_job(token, incoming, replace(spec, environ=environ), notes)
         finally:
             self._materials.unpin(environ)
+
+    async def _space_is_short(self) -> bool:
+        """Look at most once a second: a loop of submissions need not ask the disk each time."""
+        now = self._clock()
+        if not 0 <= now - self._space_looked_at < SPACE_LOOK_S:
+            self._space_looked_at = now
+            self._space_short = await self._store.run(lambda s: s.space_short())
+        return self._space_short
 
     async def _store_job(self, token: str | None, incoming: Incoming, spec: JobSpec, notes: list[str]) -> Mapping[str, object]:
         self._materials.remember_script(digest_of(incoming.script), incoming.script)

@@ -25,6 +25,7 @@ from sshq.core.model import (
     Job,
     Launch,
     NodeConfig,
+    NodeFacts,
     NodeRecord,
     PartitionConfig,
     Row,
@@ -139,7 +140,12 @@ class Cluster:
         """Take in what the store holds, before the first event."""
         for record in records:
             self.nodes[record.name] = Node(
-                config=NodeConfig(name=record.name), record=record, removed=True, since_at=now, note="not in the inventory"
+                config=NodeConfig(name=record.name),
+                record=record,
+                facts=NodeFacts.parse(record.facts),
+                removed=True,
+                since_at=now,
+                note="not in the inventory",
             )
         for launch in launches:
             self.launches[launch.id] = launch
@@ -163,7 +169,9 @@ class Cluster:
 
     def hold_after_restore(self, now: float) -> list[Row]:
         """Hold what a restored backup says is pending, for it may have run since; returns the changed rows."""
-        self.next_job_id += RESTORE_GAP  # numbers given out after the backup was made are not given out again
+        gap = range(self.next_job_id, self.next_job_id + RESTORE_GAP)  # given out after the backup was made, perhaps
+        self.foreign_jobs.update(gap)
+        self.next_job_id = gap.stop
         for job in list(self.jobs.values()):
             if job.state is State.PENDING and job.held is None:
                 self.put_job(replace(job, held="user", note="held: the store was restored from a backup"))

@@ -73,11 +73,12 @@ def _jobs_of(cluster: Cluster, event: JobsControlled, target: Selected, answers:
             left = cluster.array_sets[job_id]
             meant = sorted(task for task in wanted if task in left)
             wanted.difference_update(meant)
-            if event.admin or event.uid == job.spec.uid:
+            may = event.admin or event.uid == job.spec.uid
+            if meant and (len(meant) == len(left) or not may):
+                yield job  # all of it is meant, or nothing will be changed: no need to split
+            else:
                 for task in meant:
                     yield _split_off(cluster, event, job_id, task)
-            elif meant:
-                yield job
         elif job.array_task_id in wanted:
             wanted.discard(job.array_task_id)
             yield job

@@ -104,7 +104,8 @@ def facts_for(cluster: "Cluster", term: dep.Term, job: Job) -> dep.JobFacts:
         members = [m for m in members if m.array_task_id == task or (m.is_array_record and task in cluster.array_sets[m.job_id])]
     if not members:
         return dep.JobFacts(known=False)
-    started = [m.start_at for m in members if m.start_at is not None]
+    # An allocation is no start yet: the node may still refuse it.
+    started = [m.start_at for m in members if m.start_at is not None and m.state is not State.CONFIGURING]
     all_started = len(started) == len(members) and not any(m.is_array_record for m in members)
     final = all(m.state in FINAL for m in members)
     return dep.JobFacts(

@@ -4,6 +4,7 @@ Every record is frozen; a change makes a new one, and the new one is also the ro
 Units stand last in names: `_s` seconds, `_mib` mebibytes, `_at` seconds since the epoch, UTC.
 """
 
+import json
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -255,6 +256,15 @@ class NodeFacts:
     tmp_disk_mib: int = 0
     boot_at: float | None = None
     features: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "NodeFacts | None":
+        """Return stored facts; None where there are none, or none that this release can read."""
+        try:
+            known = json.loads(text)
+            return cls(**(known | {"features": tuple(known.get("features", ()))}))
+        except (ValueError, TypeError):
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

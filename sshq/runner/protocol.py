@@ -247,7 +247,12 @@ class ReplyParser:
         self._hello_lines = 0
         self._facts: dict[str, list[tuple[str, str]]] = {}
         self._listings: dict[str, list[Entry] | None] = {}  # None: something in it was not well formed
-        self.noise = b""
+        self._noise = b""
+
+    @property
+    def noise(self) -> bytes:
+        """What came before the greeting, to the last byte so far."""
+        return self._noise if self._greeted else (self._noise + self._buffer)[:NOISE_MAX]
 
     def feed(self, data: bytes) -> list[Reply]:
         self._buffer += data
@@ -273,7 +278,7 @@ class ReplyParser:
         at = self._buffer.find(self._mark)
         self._greeted = at >= 0
         cut = at if at >= 0 else max(0, len(self._buffer) - len(self._mark))
-        self.noise = (self.noise + self._buffer[:cut])[:NOISE_MAX]
+        self._noise = (self._noise + self._buffer[:cut])[:NOISE_MAX]
         self._buffer = self._buffer[cut:]
         return self._greeted
 

@@ -185,7 +185,7 @@ find_left() {
     done 2>/dev/null
     for STRAY in $STRAYS; do
         case " $LEFT " in *" $STRAY "*) continue ;; esac
-        look "$STRAY" && LEFT="$LEFT $STRAY" OUTSIDE="$OUTSIDE $STRAY"
+        if look "$STRAY"; then LEFT="$LEFT $STRAY" OUTSIDE="$OUTSIDE $STRAY"; fi
     done
 }
 
@@ -203,7 +203,9 @@ signal_all() {
 # end_all ID PID DEADLINE: wait until nothing of the job is left; from DEADLINE (uptime, s) on with KILL, then bounded.
 end_all() {
     ROUNDS=0
-    while find_left "$1" "$2" && [ -n "$LEFT" ]; do
+    while :; do
+        find_left "$1" "$2"
+        [ -n "$LEFT" ] || break
         now
         if [ "${UPTIME%.*}" -ge "$3" ]; then
             for PROCESS in $LEFT; do kill -s KILL "$PROCESS"; done 2>/dev/null

@@ -26,7 +26,7 @@ start_spawner() {
     python3) set -- "$SETSID_BIN" -I -S -c "$PYTHON_SETSID" ;;
     esac
     NICELY=''
-    [ "$NICE" -eq 0 ] || NICELY="nice -n $NICE"
+    [ "$NICE" -eq 0 ] || ! command -v nice >/dev/null || NICELY="nice -n $NICE" # busybox may come without
     # shellcheck disable=SC2086 # SCOPE, NICELY and SHELL_HERE are several words or none
     $SCOPE $NICELY "$@" env -i HOME="$HOME" USER="$USER_HERE" LOGNAME="$USER_HERE" SHELL="$LOGIN_SHELL" PATH="$PATH" \
         SSHQ_SPOOL="$SPOOL" SSHQ_BOOT="$BOOT" SSHQ_WALL0="$WALL0" SSHQ_NICE="$NICE" SSHQ_SETSID="$SETSID" \
@@ -34,6 +34,7 @@ start_spawner() {
         $SHELL_HERE <&6 >/dev/null 2>&1 6<&- 7>&- 8>&- &
     SPAWNER=$!
     exec 6<&-
+    [ "$NICE" -eq 0 ] || [ -n "$NICELY" ] || renice -n "$NICE" -p "$SPAWNER" >/dev/null 2>&1
     look "$SPAWNER" && SPAWNER_START=$START
     printf '%s\nbecome_spawner\n' "$PROGRAM" >&7
 }

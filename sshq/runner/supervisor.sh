@@ -315,7 +315,7 @@ become_job() { # INTERPRETER... SCRIPT ARGS...: from the environment's reading o
     [ "$SIGNALS" = env ] && set -- "$SIGNALS_BIN" --default-signal=INT,QUIT,HUP,PIPE "$@"
     [ "$SIGNALS" = perl ] && set -- "$SIGNALS_BIN" -e "$PERL_SIGNALS" "$@"
     [ "$SIGNALS" = python3 ] && set -- "$SIGNALS_BIN" -I -S -c "$PYTHON_SIGNALS" "$@"
-    [ "${job_nice:-0}" -gt "$NICE" ] && set -- nice -n "$((job_nice - NICE))" "$@"
+    [ "${job_nice:-0}" -gt "$NICE" ] && command -v nice >/dev/null && set -- nice -n "$((job_nice - NICE))" "$@"
     set -- "$SPOOL/$F.env" "$job_own_home" "$HOME" "$USER" "$SHELL" "$LOGNAME" "$PWD" "$ID" "$SPOOL/$F" "$job_slot" "$@"
     unset OLDPWD
     # shellcheck disable=SC1090

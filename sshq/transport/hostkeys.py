@@ -116,7 +116,7 @@ class HostKeys:
         """Nothing vouches for the host: say where we looked and what was nearly it."""
         name, endpoint = resolved.target.name, format_endpoint(resolved.host, resolved.port)
         return HostKeyError(
-            f"{name}: the host key of {endpoint} is not known, so it is not used",
+            f"{name}: host key unknown: nothing vouches for {endpoint}, so it is not used",
             kind="unknown",
             host=name,
             detail=(f"looked in {', '.join(lookup.searched)}", *self._near_misses(resolved)),

@@ -43,6 +43,18 @@ def test_a_failure_that_is_retried_wakes_nobody() -> None:
     assert [s.reason("bad"), s.reason("good")] == ["DependencyNeverSatisfied", "None"]
 
 
+def test_an_allocation_is_not_yet_a_start() -> None:
+    s = first()
+    s.submit("then", dependency="after:1")
+    s.plan()
+    s.control("update", "then", changes={"comment": "look again"})
+    assert s.reason("then") == "Dependency"
+    s.refused("first")
+    assert s.plan() == {"first": "n1"}
+    s.started("first")
+    assert s.plan() == {"then": "n1"}
+
+
 def test_after_minutes_counts_from_the_start() -> None:
     s = first()
     s.submit("then", dependency="after:1+5")

@@ -150,6 +150,16 @@ def test_a_job_of_a_later_time_is_kept_and_its_number_never_given_out_again(time
     assert s.submit("a") == 41
 
 
+def test_what_ran_between_backup_and_restore_is_kept() -> None:
+    """Its number is below those given out from now on, and yet it was never purged here."""
+    s = Scenario().nodes("n1", connected=False)
+    s.cluster.hold_after_restore(s.now)
+    s.connect("n1", unknown(7, record=DONE))
+    assert s.acked() == []
+    assert s.cluster.orphans == {"f" * 32: ("n1", 7)}
+    assert s.submit("a") > 7
+
+
 @pytest.mark.parametrize(
     ("shown", "state", "outcomes"),
     [

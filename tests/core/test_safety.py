@@ -6,13 +6,13 @@ against it, and against a second cluster built from the stored rows.
 """
 
 import os
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from model_node import Directory, ModelNode
 from scenario import ANNA, ROOT, Scenario
 
 from sshq.core import events as ev
@@ -22,56 +22,9 @@ from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import SEQ_PER_GENERATION, Job, Outcome
 from sshq.core.schedule import schedule
 
-EXAMPLES = int(os.environ.get("SSHQ_EXAMPLES", "40"))  # more of them, if there is time
+EXAMPLES = int(os.environ.get("SSHQ_EXAMPLES", "30"))  # more of them, if there is time
 NAMES = ("n1", "n2", "n3")
 LAUNCHED = (State.CONFIGURING, State.RUNNING, State.SUSPENDED)
-
-
-@dataclass
-class Directory:
-    seq: int
-    job_id: int = 0
-    attempt: int = 0
-    go: str = ""
-    alive: bool = False
-    record: ev.EndRecord | None = None
-
-
-@dataclass
-class ModelNode:
-    """A host: its spool outlives connections, its processes die with its boot."""
-
-    name: str
-    boot: int = 1
-    generation: int = 0
-    floor: int = 0
-    floor_open: frozenset[int] = frozenset()
-    refusing: bool = False
-    connected: bool = False
-    directories: dict[str, Directory] = field(default_factory=dict)
-    orders: deque[Effect] = field(default_factory=deque)  # on this connection, not arrived yet
-    late: list[StartLaunch] = field(default_factory=list)  # written to an earlier connection, may arrive at any time
-    news: deque[ev.Event] = field(default_factory=deque)
-    sent: set[str] = field(default_factory=set)
-
-    def is_settled(self, seq: int) -> bool:
-        return seq <= self.floor and seq not in self.floor_open
-
-    def raise_floor(self, high: int, open_seqs: frozenset[int]) -> None:
-        """As the runner does: what was settled stays settled, whatever is asked."""
-        kept = {seq for seq in open_seqs if not self.is_settled(seq)}
-        self.floor_open = frozenset(seq for seq in kept if seq <= max(self.floor, high))
-        self.floor = max(self.floor, high)
-
-    def entries(self) -> tuple[ev.NodeEntry, ...]:
-        return tuple(self.entry(i) for i in self.directories)
-
-    def entry(self, launch_id: str) -> ev.NodeEntry:
-        d = self.directories[launch_id]
-        return ev.NodeEntry(
-            launch_id=launch_id, seq=d.seq, job_id=d.job_id, attempt=d.attempt, go=d.go, supervisor_alive=d.alive,
-            job_alive=d.alive, record=d.record,
-        )  # fmt: skip
 
 
 class Lives(RuleBasedStateMachine):

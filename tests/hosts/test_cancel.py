@@ -163,22 +163,24 @@ def test_a_cancel_survives_the_death_of_the_controller(instance, host):
 # ---- ends, as Slurm names them -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("script", "expected"),
-    [
-        ("exit 0", "COMPLETED|0:0"),
-        ("exit 3", "FAILED|3:0"),
-        ("exit 255", "FAILED|255:0"),
-        ("kill -9 $$", "FAILED|0:9"),
-        ("kill -TERM $$", "FAILED|0:15"),
-        ("kill -SEGV $$", "FAILED|0:11"),
-        ("no-such-command", "FAILED|127:0"),
-    ],
-)
-def test_the_end_of_a_job_has_slurms_name_and_numbers(instance, host, script, expected):
-    job = instance.wrap(script)
-    instance.until_state(job, "COMPLETED", "FAILED")
-    assert row(instance, job) == expected
+ENDS = [
+    ("exit 0", "COMPLETED|0:0"),
+    ("exit 3", "FAILED|3:0"),
+    ("exit 255", "FAILED|255:0"),
+    ("kill -9 $$", "FAILED|0:9"),
+    ("kill -TERM $$", "FAILED|0:15"),
+    ("kill -SEGV $$", "FAILED|0:11"),
+    ("kill -INT $$", "FAILED|0:2"),
+    ("no-such-command", "FAILED|127:0"),
+    ("(sleep 600 &) ; exit 4", "FAILED|4:0"),
+]
+
+
+def test_the_end_of_a_job_has_slurms_name_and_numbers(instance, host):
+    jobs = [instance.wrap(script) for script, _ in ENDS]
+    instance.run("wait", *map(str, jobs))
+    found = [(script, row(instance, job)) for (script, _), job in zip(ENDS, jobs, strict=True)]
+    assert found == ENDS
 
 
 def test_a_retried_job_shows_each_attempt_and_only_its_last_end(instance, host):

@@ -82,6 +82,16 @@ def test_what_is_not_strict_is_refused_with_its_place(body, message):
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("number", ["9223372036854775808", "-9223372036854775809", "1e999", "-1E+400", "1" + "0" * 400 + ".0", "NaN"])
+def test_a_long_body_is_read_as_strictly_as_a_short_one(number):
+    for padding in (1, 10_000):
+        with pytest.raises(CodecError, match=r"^a\[1\]: "):
+            decode_json(b'{"pad":"%b","a":[1,%b]}' % (b"x" * padding, number.encode()))
+        assert decode_json(b'{"pad":"%b","a":1e99}' % (b"x" * padding))["a"] == 1e99
+        with pytest.raises(CodecError, match="a key that stands there twice"):
+            decode_json(b'{"pad":"%b","a":1,"a":2}' % (b"x" * padding))
+
+
 def test_bytes_that_are_not_utf_8_are_refused_with_their_place():
     with pytest.raises(CodecError, match="not UTF-8 at byte 7"):
         decode_json(b'{"a":"\xff"}')
