@@ -25,7 +25,7 @@ from sshq.inventory.config import Config
 from sshq.inventory.facts import parse_facts
 from sshq.inventory.model import Host
 from sshq.runner import protocol as rp
-from sshq.transport.base import Channel, Connection, Target, Transport
+from sshq.transport.base import MAX_CHANNELS, Channel, ChannelRefusedError, Connection, Target, Transport
 
 log = logging.getLogger("sshq.host")
 
@@ -34,6 +34,7 @@ BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 60.0
 LOGIN_FAILURES_MAX = 3  # sshd's PerSourcePenalties would ban the head, and with it its users
 AGENT_LOOK_S = 30.0
 HELLO_S = 30.0
+READERS_MAX = 8  # connections beside the first one
 ACK_DELAY_S = 0.05  # acknowledgements are gathered: each call costs the node an rm
 STOP, CONT, KILL = 19, 18, 9
 
@@ -67,7 +68,7 @@ class HostLink:
         self._acks: AckLaunches | None = None
         self._ack_ids: list[str] = []
         self._login_failures = 0
-        self._reader: Connection | None = None  # second connection, only where MaxSessions forbids a second channel
+        self._readers: list[Connection] = []  # more connections, only where MaxSessions forbids more channels on one
 
     @property
     def name(self) -> str:
@@ -139,9 +140,7 @@ class HostLink:
                 self.session = None
         finally:
             await connection.close()
-            if self._reader is not None:
-                await self._reader.close()
-                self._reader = None
+            await self._close_readers(list(self._readers))
 
     async def _start(self, session: Session, nonce: str) -> None:
         """Hello, generation, probe, first listing; then the node is the scheduler's."""
@@ -217,6 +216,7 @@ class HostLink:
                 reason = lost.result() if lost.done() and not lost.cancelled() else None
                 raise reason or UnreachableHostError(f"{self.name}: the runner's channel was closed", host=self.name)
             await self.list_now(session)
+            await self._close_readers([c for c in self._readers if c.channels_free == MAX_CHANNELS])
 
     async def list_now(self, session: Session) -> None:
         sent = frozenset(session.sent)
@@ -380,19 +380,27 @@ class HostLink:
     # ---- reading files of the host ---------------------------------------------------------------------------
 
     async def open_reader(self) -> tuple[Channel, Session]:
-        """Return a second channel for bulk reading; a second connection only where the host forbids a second channel."""
+        """Return one more channel, for bulk reading; on another connection only where the host forbids it on those we have."""
         session = self.session
         if session is None:
             raise UnreachableHostError(f"{self.name}: {self.note or 'not connected'}", host=self.name)
-        from sshq.transport.base import ChannelRefusedError
+        for connection in (session.connection, *self._readers):
+            if not connection.lost.done():
+                with contextlib.suppress(ChannelRefusedError):
+                    return await connection.open(bulk=True), session
+        if len(self._readers) >= READERS_MAX:
+            raise NodeError(f"{self.name}: {READERS_MAX} connections for reading are in use already", host=self.name)
+        connection = await self._around.transport(target_of(self.host)).connect()
+        if session is not self.session:
+            await connection.close()
+            raise UnreachableHostError(f"{self.name}: the connection was lost", host=self.name)
+        self._readers.append(connection)
+        return await connection.open(bulk=True), session
 
-        if self._reader is not None and not self._reader.lost.done():
-            return await self._reader.open(bulk=True), session
-        try:
-            return await session.connection.open(bulk=True), session
-        except ChannelRefusedError:
-            self._reader = await self._around.transport(target_of(self.host)).connect()
-            return await self._reader.open(bulk=True), session
+    async def _close_readers(self, connections: list[Connection]) -> None:
+        self._readers = [one for one in self._readers if one not in connections]
+        for connection in connections:
+            await connection.close()
 
     def counters(self) -> dict[str, object]:
         """Return the etiquette figures of this host: connections, channels, bytes."""

@@ -9,14 +9,18 @@ from sshq.inventory.facts import Facts
 from sshq.runner.protocol import Entry, ExitRecord
 
 
+SURELY_SIGNALS = (9, 15)
+
+
 def end_record(record: ExitRecord) -> EndRecord:
     """What the core needs of an exit record."""
     duration = record.end_uptime_s - record.start_uptime_s
-    signal = record.signal
-    code = record.code or 0
-    if signal and not record.sure and not record.sent:
-        # A plain sh says 128+n for a signal and for `exit 128+n` alike; Slurm's users know the signal form.
-        code = 0
+    signal, code = record.signal, record.code or 0
+    if signal and not record.sure and not record.sent and signal not in SURELY_SIGNALS:
+        # Where the node's sh says 128+n for a signal and for `exit 128+n` alike (bash, zsh): a script whose last command
+        # died of SEGV or INT passes 128+n on as its own code, and that is what Slurm shows; KILL and TERM mostly hit the
+        # script itself.
+        signal, code = None, 128 + signal
     return EndRecord(
         how=record.how,
         code=code,

@@ -188,6 +188,8 @@ def _code_and_signal(status: int | None) -> tuple[int | None, int | None, bool]:
         return None, None, True
     if 256 < status <= 256 + 64:
         return None, status - 256, True
+    if 512 + 128 < status <= 512 + 192:
+        return status - 512, None, True
     if 128 < status <= 128 + 64:
         return None, status - 128, False
     return status, None, True

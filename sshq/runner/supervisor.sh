@@ -77,8 +77,24 @@ watch_job() {
         case $STAT:$STATUS:$STATE in :127:* | *:127:[!Z]*) STATUS=$CODE ;; esac
         break
     done
+    tell_signal_from_code
     stop_watch
     finish
+}
+
+# A shell says 128+n for a job that a signal ended and for one that said `exit 128+n`.  dash and busybox still know better
+# when asked for their jobs: `Done(130)` or `Killed`.  Told apart, a code becomes 512+code and a signal 256+n (as ksh has it).
+tell_signal_from_code() {
+    { [ "$STATUS" -gt 128 ] && [ "$STATUS" -le 192 ]; } || return 0
+    { jobs >|"$F.seen"; } 2>/dev/null || return 0
+    while read -r LINE; do
+        case $LINE in
+        '[1]'*'Done('*) STATUS=$((STATUS + 512)) ;;
+        '[1]'*) STATUS=$((STATUS + 128)) ;;
+        *) continue ;;
+        esac
+        break
+    done 2>/dev/null <"$F.seen"
 }
 
 finish() {

@@ -285,3 +285,22 @@ class Scenario:
 
     def all_final(self) -> bool:
         return all(job.state in FINAL for job in self.cluster.jobs.values())
+
+
+def what_lasts(cluster: Cluster) -> dict[str, object]:
+    """All that a restart must find again."""
+    return {
+        "jobs": cluster.jobs,
+        "launches": cluster.launches,
+        "nodes": {
+            n.name: (n.record, n.jobs, n.slots_taken, n.cpus_taken, n.memory_taken_mib, n.exclusive) for n in cluster.nodes.values()
+        },
+        "pending": {i: cluster.pending.request(i) for i in cluster.pending},
+        "array_sets": {i: list(tasks) for i, tasks in cluster.array_sets.items()},
+        "array_members": cluster.array_members,
+        "array_active": cluster.array_active,
+        "dependents": cluster.dependents.by_target,
+        "singletons": cluster.dependents.singletons,
+        "node_launches": {name: ids for name, ids in cluster.node_launches.items() if ids},
+        "environments": cluster.environments,
+    }

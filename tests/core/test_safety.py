@@ -7,15 +7,17 @@ against it, and against a second cluster built from the stored rows.
 
 import os
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from model_node import Directory, ModelNode
-from scenario import ANNA, ROOT, Scenario
+from scenario import ANNA, ROOT, Scenario, what_lasts
 
 from sshq.core import events as ev
+from sshq.core.arrays import parse_indices
 from sshq.core.cluster import Cluster
 from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, StartLaunch
 from sshq.core.lifecycle import FINAL, State
@@ -25,6 +27,17 @@ from sshq.core.schedule import schedule
 EXAMPLES = int(os.environ.get("SSHQ_EXAMPLES", "30"))  # more of them, if there is time
 NAMES = ("n1", "n2", "n3")
 LAUNCHED = (State.CONFIGURING, State.RUNNING, State.SUSPENDED)
+
+REQUESTS = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from("abc"), "tasks": st.integers(1, 2), "memory": st.sampled_from([None, 400, 900]),
+        "array": st.sampled_from([0, 0, 1, 3, 5]), "limit": st.sampled_from([None, 1, 2]), "retries": st.sampled_from([0, 1]),
+        "requeue": st.sampled_from(["yes", "no"]), "held": st.sampled_from([False, False, False, True]),
+        "exclusive": st.sampled_from([False, False, False, True]), "begin": st.sampled_from([None, None, None, 50]),
+        "priority": st.sampled_from([None, None, 5]), "back": st.integers(1, 3), "kill": st.booleans(),
+        "relation": st.sampled_from([None, None, None, None, "afterok", "afterany", "afternotok", "after", "singleton"]),
+    }
+)  # fmt: skip
 
 
 class Lives(RuleBasedStateMachine):
@@ -39,10 +52,14 @@ class Lives(RuleBasedStateMachine):
 
     # ---- the model -------------------------------------------------------------------------------------------
 
-    @initialize(cpus=st.sampled_from([1, 2, 3]))
-    def set_up(self, cpus: int) -> None:
+    @initialize(cpus=st.sampled_from([1, 2, 3]), connected=st.sets(st.sampled_from(NAMES)), jobs=st.lists(REQUESTS, max_size=6))
+    def set_up(self, cpus: int, connected: set[str], jobs: list[dict[str, Any]]) -> None:
         self.s.nodes("n[1-3]", cpus=cpus, memory_mib=1000, connected=False)
         self.model = {name: ModelNode(name=name) for name in NAMES}
+        for name in sorted(connected):
+            self.connect(name)
+        for asked in jobs:
+            self.submit(asked)
 
     def settle_effects(self) -> None:
         """Hand the new orders to the nodes they are for; what has no connection is dropped, as a link does."""
@@ -154,28 +171,18 @@ class Lives(RuleBasedStateMachine):
 
     # ---- what happens ----------------------------------------------------------------------------------------
 
-    @rule(
-        name=st.sampled_from("abc"), tasks=st.integers(1, 2), memory=st.sampled_from([None, 400, 900]), array=st.integers(0, 4),
-        limit=st.sampled_from([None, 1, 2]), retries=st.sampled_from([0, 0, 1]), requeue=st.sampled_from(["yes", "no"]),
-        held=st.booleans(), exclusive=st.sampled_from([False, False, True]), begin=st.sampled_from([None, None, 50]),
-        priority=st.sampled_from([None, None, 5]),
-        relation=st.sampled_from([None, None, None, "afterok", "afterany", "afternotok", "after", "singleton"]), back=st.integers(1, 3),
-        kill=st.booleans(),
-    )  # fmt: skip
-    def submit(
-        self, name: str, tasks: int, memory: int | None, array: int, limit: int | None, retries: int, requeue: str, held: bool,
-        exclusive: bool, begin: int | None, priority: int | None, relation: str | None, back: int, kill: bool,
-    ) -> None:  # fmt: skip
+    @rule(asked=REQUESTS)
+    def submit(self, asked: dict[str, Any]) -> None:
         cpus = self.s.configs["n1"].cpus or 1
-        dependency = None
-        if relation == "singleton":
-            dependency = relation
-        elif relation is not None and len(self.submitted) >= back:
+        array, begin, relation, back = asked["array"], asked["begin"], asked["relation"], asked["back"]
+        dependency = relation if relation == "singleton" else None
+        if relation and not dependency and len(self.submitted) >= back:
             dependency = f"{relation}:{list(self.submitted)[-back]}"
         job_id = self.s.submit(
-            name, array=f"0-{array - 1}" if array else None, held=held and not back % 2, num_tasks=min(tasks, cpus), memory_mib=memory,
-            array_limit=limit if array else None, retries=retries, requeue=requeue, exclusive=exclusive, priority=priority,
-            begin_at=self.s.now + begin if begin else None, dependency=dependency, kill_on_invalid_dep=kill, environ=f"env-{name}",
+            asked["name"], array=f"0-{array - 1}" if array else None, held=asked["held"], num_tasks=min(asked["tasks"], cpus),
+            memory_mib=asked["memory"], array_limit=asked["limit"] if array else None, retries=asked["retries"],
+            requeue=asked["requeue"], exclusive=asked["exclusive"], priority=asked["priority"], dependency=dependency,
+            begin_at=self.s.now + begin if begin else None, kill_on_invalid_dep=asked["kill"], environ=f"env-{asked['name']}",
         )  # fmt: skip
         self.submitted[job_id] = tuple(range(array)) if array else None
         self.settle_effects()
@@ -289,6 +296,11 @@ class Lives(RuleBasedStateMachine):
         for code in codes:
             self.a_job_ends(name, code)
         self.news_arrive(name, 99)
+
+    @rule(codes=st.lists(st.sampled_from([0, 1]), max_size=2))
+    def a_good_while_passes_everywhere(self, codes: list[int]) -> None:
+        for name in NAMES:
+            self.a_good_while_passes(name, codes)
 
     @rule(name=st.sampled_from(NAMES))
     def refuse_for_a_while(self, name: str) -> None:
@@ -417,7 +429,7 @@ class Lives(RuleBasedStateMachine):
         copy.apply(
             ev.InventoryLoaded(now=self.s.now, nodes=tuple(self.s.configs.values()), partitions=tuple(self.s.partitions.values()))
         )
-        assert _what_lasts(copy) == _what_lasts(self.s.cluster)
+        assert what_lasts(copy) == what_lasts(self.s.cluster)
 
     # ---- and in the end --------------------------------------------------------------------------------------
 
@@ -464,27 +476,7 @@ class Lives(RuleBasedStateMachine):
 
 
 def _tasks_of(record: Job) -> list[int]:
-    from sshq.core.arrays import parse_indices
-
     return list(parse_indices(record.array_tasks or ""))
-
-
-def _what_lasts(cluster: Cluster) -> dict[str, object]:
-    return {
-        "jobs": cluster.jobs,
-        "launches": cluster.launches,
-        "nodes": {
-            n.name: (n.record, n.jobs, n.slots_taken, n.cpus_taken, n.memory_taken_mib, n.exclusive) for n in cluster.nodes.values()
-        },
-        "pending": {i: cluster.pending.request(i) for i in cluster.pending},
-        "array_sets": {i: list(tasks) for i, tasks in cluster.array_sets.items()},
-        "array_members": cluster.array_members,
-        "array_active": cluster.array_active,
-        "dependents": cluster.dependents.by_target,
-        "singletons": cluster.dependents.singletons,
-        "node_launches": {name: ids for name, ids in cluster.node_launches.items() if ids},
-        "environments": cluster.environments,
-    }
 
 
 @pytest.mark.parametrize("steps", [15, 50])

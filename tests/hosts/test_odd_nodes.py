@@ -1,5 +1,7 @@
 """Odd nodes: each kind of host either runs jobs like any other, or is told about in plain words and given none."""
 
+from pathlib import Path
+
 import pytest
 from bed import ODD
 
@@ -12,6 +14,13 @@ UNUSABLE = {
     "force_command": ("no_reply", "no POSIX shell answered; it said 'This account is for file transfer only.'"),
     "missing_tools": ("unusable", "none of setsid, perl, python3 works here"),
 }
+SCRIPT = """#!/bin/sh
+echo "on $(hostname): $1"
+printf '%s\\n' "$GREETING"
+echo problem >&2
+exit 3
+"""
+GREETING = "it's \"quoted\" $HOME `id` \\n * \u00e9"
 
 
 def test_every_odd_kind_of_the_bed_is_in_one_of_these_tables():
@@ -22,20 +31,21 @@ def test_every_odd_kind_of_the_bed_is_in_one_of_these_tables():
 def test_an_odd_host_runs_jobs_and_ends_them_on_request(hosts, instance, kind):
     host = hosts.odd(kind)
     instance.use([host])
-    assert f" {host.name} " in f" {instance.up().stdout.split('HOST')[1]} ".replace("\n", " ")
-    done = instance.run("sbatch", "--wait", "--wrap", 'echo "$0 on $(hostname)"; echo "$SLURM_JOB_ID" >&2; exit 3')
+    table = instance.up().stdout.splitlines()
+    assert next(line.split()[4] for line in table if line.startswith(f"{host.name} ")) == "ready"
+    Path(instance.work, "job.sh").write_text(SCRIPT)
+    done = instance.run("sbatch", "--wait", "-e", "err", "job.sh", "an argument", env={"GREETING": GREETING})
     assert (done.returncode, done.stdout) == (3, "Submitted batch job 1\n"), done.stderr
-    said = instance.read("slurm-1.out").splitlines()
-    assert said[0].endswith(f"on {host.name}")
-    assert said[1:] == ["1"]
+    assert instance.read("slurm-1.out") == f"on {host.name}: an argument\n{GREETING}\n"
+    assert instance.read("err") == "problem\n"
     row = instance.out("sacct", "-n", "-P", "-X", "-o", "state,exitcode,nodelist", "-j", "1").strip()
     assert row == f"FAILED|3:0|{host.name}"
-    job = instance.wrap("echo begun; sleep 4321 & sleep 4321")
+    job = instance.wrap("echo begun; setsid sleep 4321 & sleep 4321")
     instance.wait_for(lambda: instance.run("logs", str(job)).stdout == "begun\n", 10, "its output while it runs")
     instance.out("scancel", str(job))
     instance.until_state(job, "CANCELLED", timeout_s=10)
-    instance.wait_for(lambda: "sleep 4321" not in command_lines(host), 5, lambda: f"gone: {command_lines(host)}")
-    instance.wait_for(lambda: instance.read(f"slurm-{job}.out") == "begun\n", 5, "output came home")
+    assert "sleep 4321" not in command_lines(host)
+    instance.wait_for(lambda: instance.read(f"slurm-{job}.out").startswith("begun\n"), 5, "output came home")
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)

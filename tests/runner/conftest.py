@@ -1,21 +1,15 @@
 """A node of each kind of /bin/sh.  Where SSHQ_REQUIRE_TIERS names "shells", a missing shell is a failure."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shell_node import REQUIRED, SHELLS, Node, Runner
+from shell_node import SHELLS, Node, Runner, need_shell
 
 
 @pytest.fixture(params=SHELLS)
 def shell(request: pytest.FixtureRequest) -> str:
-    tool = SHELLS[request.param][0]
-    if not shutil.which(tool):
-        if REQUIRED:
-            pytest.fail(f"{tool} is required here: apt-get install {request.param}")
-        pytest.skip(f"apt-get install {request.param}")
-    return request.param
+    return need_shell(request.param)
 
 
 @pytest.fixture
@@ -31,12 +25,11 @@ def runner(node: Node) -> Runner:
     return runner
 
 
-@pytest.fixture
-def dash(tmp_path: Path) -> Iterator[Runner]:
-    """One shell only, for what does not depend on it."""
-    if not shutil.which("dash"):
-        pytest.skip("apt-get install dash")
-    with Node(tmp_path, "dash") as node:
+@pytest.fixture(scope="module", params=SHELLS)
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """One connection for all tests of a module, once a shell."""
+    need_shell(request.param)
+    with Node(tmp_path_factory.mktemp("shared"), request.param) as node:
         runner = node.connect()
         assert runner.reserve().ok
         yield runner

@@ -1,4 +1,4 @@
-"""Drives the real runner over a pipe, under any shell: what the tests of the runner, and others, use instead of a host.
+r"""Drives the real runner over a pipe, under any shell: what the tests of the runner, and others, use instead of a host.
 
     with Node(tmp_path, shell="dash") as node:
         runner = node.connect()
@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from sshq.runner import protocol as p
 
 SHELLS = {
@@ -33,6 +35,14 @@ def present_shells() -> list[str]:
     return [name for name, argv in SHELLS.items() if shutil.which(argv[0])]
 
 
+def need_shell(name: str) -> str:
+    if not shutil.which(SHELLS[name][0]):
+        if REQUIRED:
+            pytest.fail(f"{SHELLS[name][0]} is required here: apt-get install {name}")
+        pytest.skip(f"apt-get install {name}")
+    return name
+
+
 def new_id() -> str:
     return secrets.token_hex(16)
 
@@ -43,7 +53,9 @@ class Node:
         self.home = root / "home"
         self.home.mkdir(exist_ok=True)
         self.base = root / "base" if base is None else base
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.home), "SHELL": "/bin/bash", "SSH_CONNECTION": "login"} | (env or {})
+        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.home), "SHELL": "/bin/bash", "SSH_CONNECTION": "login"} | (
+            env or {}
+        )
         self.runners: list[Runner] = []
 
     def __enter__(self) -> "Node":

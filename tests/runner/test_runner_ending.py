@@ -1,16 +1,21 @@
 """How a job ends when somebody wants it to: limits, cancels, signals, and what tries to get away."""
 
 import os
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
-from shell_node import REQUIRED, SHELLS, Node, Runner, is_alive, wait_until
+from shell_node import SHELLS, Node, Runner, is_alive, need_shell, wait_until
 
 from sshq.runner import protocol as p
 
 CLOSING = "slurmstepd-node3: error: *** JOB {} ON node3 CANCELLED AT "
+
+
+@pytest.fixture
+def runner(shared: Runner) -> Runner:
+    shared.replies.clear()
+    return shared
 
 
 def kill(runner: Runner, call: p.LaunchCall, mode: str = "cancel", **fields: object) -> p.KillResult:
@@ -113,8 +118,7 @@ LIMITED: dict[str, dict[str, object]] = {
 @pytest.fixture(scope="module", params=SHELLS)
 def limited(request, tmp_path_factory):
     """Calls of jobs with limits, and a runner that connected only after they had started, their own being gone."""
-    if not shutil.which(SHELLS[request.param][0]):
-        (pytest.fail if REQUIRED else pytest.skip)(f"apt-get install {request.param}")
+    need_shell(request.param)
     with Node(tmp_path_factory.mktemp("limits"), request.param) as node:
         first = node.connect()
         first.reserve()
@@ -295,3 +299,13 @@ def test_a_sweep_ends_what_an_ended_attempt_left_and_spares_the_living(runner, t
     swept = runner.wait(p.Swept)
     assert (swept.killed, swept.survivors) == (1, ())
     assert not any(is_alive(pid) for pid in left) and all(is_alive(pid) for pid in spared)
+
+
+def test_a_signal_and_an_exit_code_above_128_are_told_apart_where_the_shell_can(runner):
+    code = runner.wait_end(runner.launch(b"exit 130\n").id)
+    killed = runner.wait_end(runner.launch(b"kill -s KILL $$\n").id)
+    assert killed.signal == 9
+    if os.path.basename(runner.node.shell[0]) in ("dash", "busybox"):
+        assert code.sure and killed.sure
+    if code.sure:
+        assert (code.how, code.code, code.signal) == ("exit", 130, None)

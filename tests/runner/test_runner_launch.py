@@ -13,6 +13,12 @@ from shell_node import Runner, is_alive, new_id, wait_until
 from sshq.runner import protocol as p
 
 
+@pytest.fixture
+def runner(shared: Runner) -> Runner:
+    shared.replies.clear()
+    return shared
+
+
 def output_of(runner: Runner, call: p.LaunchCall) -> bytes:
     return Path(p.out_path(runner.hello.spool, call.id)).read_bytes()
 
@@ -62,15 +68,17 @@ def test_a_launch_sent_again_answers_with_its_state_and_runs_once(runner, tmp_pa
     assert (tmp_path / "runs").read_text() == "x\n"
 
 
-def test_a_call_cut_off_at_any_byte_does_nothing(node, runner):
+def test_a_call_cut_off_at_any_byte_does_nothing(node):
+    runner = node.connect()
+    runner.reserve()
     call = runner.call(b"echo 'it''s' \"x\"\n" * 3, args=("END-x", "a b"), environ={"A": "'; touch /tmp/x; '"})
     [text] = p.encode_launch(call)
     # An ack cut off must not remove anything, a fence not close anything.
-    calls = [(text, range(0, len(text) - 1, 131)), (p.encode_fence(id=call.id, seq=call.seq), range(3, 90, 11))]
+    calls = [(text, range(0, len(text) - 1, 293)), (p.encode_fence(id=call.id, seq=call.seq), range(3, 90, 23))]
     kept = runner.launch(b"exit 0")
     runner.wait_end(kept.id)
     acked = p.encode_ack(tag="t", high=call.seq, open_seqs=(call.seq,), ids=[kept.id])
-    calls += [(acked, range(len(acked) - 45, len(acked) - 1, 7))]
+    calls += [(acked, range(len(acked) - 45, len(acked) - 1, 13))]
     for whole, cuts in calls:
         for cut in [*cuts, len(whole) - 2]:
             other = node.connect()
@@ -84,7 +92,11 @@ def test_a_call_cut_off_at_any_byte_does_nothing(node, runner):
 
 
 TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=60)
-NASTY = st.one_of(TEXT, st.text(alphabet="'\"\\$`!*?[]{}()<>|&;~#%-\n\t\r =aé\x7f\x1b", max_size=30), st.sampled_from(["", "-n", "--", "END-", "'", "\n", "$(x)"]))
+NASTY = st.one_of(
+    TEXT,
+    st.text(alphabet="'\"\\$`!*?[]{}()<>|&;~#%-\n\t\r =aé\x7f\x1b", max_size=30),
+    st.sampled_from(["", "-n", "--", "END-", "'", "\n", "$(x)"]),
+)
 SHOW = (
     b"import os, sys\nwith open(sys.argv[1], 'wb') as f:\n"
     b"    f.write(b'\\0'.join([b'%d' % len(sys.argv), *map(os.fsencode, sys.argv[2:]), *(os.fsencode(os.environ[n]) for n in ('QA', 'QB')),"
@@ -92,8 +104,12 @@ SHOW = (
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(args=st.lists(NASTY, max_size=4), values=st.tuples(NASTY, NASTY), tail=st.binary(max_size=50).map(lambda b: b.replace(b"\0", b"")))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    args=st.lists(NASTY, max_size=4),
+    values=st.tuples(NASTY, NASTY),
+    tail=st.binary(max_size=50).map(lambda b: b.replace(b"\0", b"")),
+)
 def test_script_arguments_and_environment_arrive_byte_for_byte(runner, tmp_path, args, values, tail):
     script = SHOW + b"#" + re.sub(rb"[\r\n\x80-\xff]", b"'", tail)  # Python must still be able to read it
     shown = tmp_path / "shown"
@@ -124,7 +140,7 @@ def test_a_launch_whose_parts_did_not_all_come_is_refused_and_stays_so(runner):
     assert runner.wait(p.Refused).why == "parts"
     runner.send(*writes)  # a second copy that was on its way: the caller has already been told "never"
     assert runner.wait(p.Refused).why == "parts"
-    assert runner.list() == {}
+    assert call.id not in runner.list()
 
 
 def test_parts_that_come_again_do_not_touch_a_running_script(runner):
@@ -152,7 +168,10 @@ def test_an_output_that_cannot_be_opened_is_an_ending_of_its_own(runner, tmp_pat
 
 def test_a_missing_work_directory_is_said_and_the_job_runs_in_tmp(runner):
     _, out = run(runner, b"pwd\n", work_dir="/no/such/dir")
-    assert out == b"slurmstepd-node3: error: couldn't chdir to `/no/such/dir': No such file or directory: going to /tmp instead\n/tmp\n"
+    assert (
+        out
+        == b"slurmstepd-node3: error: couldn't chdir to `/no/such/dir': No such file or directory: going to /tmp instead\n/tmp\n"
+    )
 
 
 def test_a_missing_interpreter_is_said_as_slurm_says_it(runner):
@@ -177,14 +196,26 @@ def test_standard_input_and_umask(runner, tmp_path):
 
 
 def test_the_environment_is_what_was_asked_and_the_nodes_home(runner, tmp_path):
-    environ = {"PATH": runner.node.env["PATH"], "HOME": "/home/else", "X": "a b", "UID": "7", "BASH_FUNC_f%%": "() { :; }", "LC_ALL": "C.UTF-8", "LANG": "nowhere"}
+    environ = {
+        "PATH": runner.node.env["PATH"],
+        "HOME": "/home/else",
+        "X": "a b",
+        "UID": "7",
+        "BASH_FUNC_f%%": "() { :; }",
+        "LC_ALL": "C.UTF-8",
+        "LANG": "nowhere",
+    }
     call = runner.launch(b"env -0\n", environ=environ, slot=3, work_dir=str(tmp_path))
     runner.wait_end(call.id)
     got = dict(v.split("=", 1) for v in output_of(runner, call).decode().split("\0") if "=" in v)
     assert (got["X"], got["HOME"], got["LC_ALL"], got["PWD"]) == ("a b", str(runner.node.home), "C.UTF-8", str(tmp_path))
     assert (got["SSHQ_ATTEMPT"], got["SSHQ_SLOT"], got["SSHQ_DIR"]) == (call.id, "3", f"{runner.hello.spool}/a/{call.id}")
     assert got["SHELL"] == "/bin/bash" and {"USER", "LOGNAME"} <= set(got)
-    extra = set(got) - set(environ) - {"SSHQ_ATTEMPT", "SSHQ_SLOT", "SSHQ_DIR", "SHELL", "USER", "LOGNAME", "PWD", "OLDPWD", "SHLVL", "_", "A__z"}
+    extra = (
+        set(got)
+        - set(environ)
+        - {"SSHQ_ATTEMPT", "SSHQ_SLOT", "SSHQ_DIR", "SHELL", "USER", "LOGNAME", "PWD", "OLDPWD", "SHLVL", "_", "A__z"}
+    )
     assert extra == set(), "nothing of the login reaches a job"
     assert (runner.node.spool / "a" / f"{call.id}.env").read_bytes() == b"", "emptied once read"
 
@@ -195,7 +226,9 @@ def test_a_home_that_was_asked_for_explicitly_wins(runner):
 
 
 def test_neither_environment_nor_script_is_in_any_command_line(runner):
-    call = runner.launch(b"# canaryscript\ncat /proc/[0-9]*/cmdline 2>/dev/null\n", environ={"PATH": "/bin:/usr/bin", "SECRET": "canaryvalue"})
+    call = runner.launch(
+        b"# canaryscript\ncat /proc/[0-9]*/cmdline 2>/dev/null\n", environ={"PATH": "/bin:/usr/bin", "SECRET": "canaryvalue"}
+    )
     runner.wait_end(call.id)
     out = output_of(runner, call)
     assert b"canaryvalue" not in out and b"canaryscript" not in out
@@ -248,7 +281,7 @@ def test_many_launches_at_once_all_end_once(runner):
     runner.send(*(w for c in calls for w in p.encode_launch(c)))
     for n, call in enumerate(calls):
         assert runner.wait_end(call.id).code == n % 5
-    assert len(runner.list()) == 40
+    assert {c.id for c in calls} <= set(runner.list())
     assert sorted(r.id for r in runner.replies if isinstance(r, p.Started)) == sorted(c.id for c in calls)
 
 
@@ -258,5 +291,5 @@ def test_a_hostile_store_or_launch_id_never_reaches_the_node(runner):
             p.encode_fence(id=bad, seq=1)
     runner.send(b"call_fence ../../x 1 END-../../x\ncall_launch a b c d 0 '' '' '' END-a\ncall_part zz 1 req 1 x END-zz\n")
     runner.ping()
-    assert os.listdir(runner.node.spool / "a") == []
-    assert runner.list() == {} and new_id() not in runner.list()
+    assert not [f for f in os.listdir(runner.node.spool / "a") if len(f) < 34]
+    assert not Path("/tmp/x").exists() and new_id() not in runner.list()

@@ -167,13 +167,19 @@ def test_a_line_without_end_is_cut_and_the_next_one_is_read():
 
 LINES = st.one_of(
     st.binary(max_size=80),
-    st.sampled_from([line.encode() for line, _ in REPLIES] + [f"Q {ENTRY}".encode(), f"X {RECORD}".encode(), b"L x begin 1", b"L x end 0"]),
+    st.sampled_from(
+        [line.encode() for line, _ in REPLIES] + [f"Q {ENTRY}".encode(), f"X {RECORD}".encode(), b"L x begin 1", b"L x end 0"]
+    ),
 )
 CHUNKS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 
 
 @settings(max_examples=300, deadline=None)
-@given(lines=st.lists(LINES, max_size=12), cuts=CHUNKS, mangle=st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=3)), max_size=4))
+@given(
+    lines=st.lists(LINES, max_size=12),
+    cuts=CHUNKS,
+    mangle=st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=3)), max_size=4),
+)
 def test_no_bytes_make_the_parser_raise_and_how_they_are_cut_does_not_matter(lines, cuts, mangle):
     data = b"motd\n" + HELLO + b"\n".join(lines) + b"\n"
     for at, junk in mangle:

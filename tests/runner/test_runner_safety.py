@@ -289,7 +289,9 @@ def test_a_bell_nobody_reads_holds_up_neither_jobs_nor_records(node, runner, tmp
         while True:
             os.write(filler, b"x" * 512)
     os.close(filler)
-    wait_until(lambda: b"status=5" in (node.spool / "a" / f"{ended.id}.exit").read_bytes(), what="the record, although the bell is stuck")
+    wait_until(
+        lambda: b"status=5" in (node.spool / "a" / f"{ended.id}.exit").read_bytes(), what="the record, although the bell is stuck"
+    )
     new = node.connect()
     assert new.list()[ended.id].record.code == 5
     supervisor = int((node.spool / "a" / f"{ended.id}.sup").read_text().split()[1])
@@ -369,7 +371,9 @@ def test_a_spool_shared_between_hosts_is_refused_unless_forced(node, tmp_path, m
     """The mount table is what counts: shown here by a `cat` that adds a line to it."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    (tools / "cat").write_text(f'#!/bin/sh\n/bin/cat "$@"\ncase $1 in /proc/self/mounts) echo "srv:/x {tmp_path} nfs4 rw 0 0" ;; esac\n')
+    (tools / "cat").write_text(
+        f'#!/bin/sh\n/bin/cat "$@"\ncase $1 in /proc/self/mounts) echo "srv:/x {tmp_path} nfs4 rw 0 0" ;; esac\n'
+    )
     (tools / "cat").chmod(0o755)
     node.env["PATH"] = f"{tools}:{node.env['PATH']}"
     if node.shell[0] == "busybox":
@@ -405,7 +409,10 @@ def small(tmp_path, shell):
     """A node whose spool has one megabyte."""
     base = tmp_path / "small"
     base.mkdir()
-    if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", base], check=False).returncode:
+    if (
+        os.getuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", base], check=False).returncode
+    ):
         pytest.skip("optional: needs root to mount a small file system")
     try:
         with Node(tmp_path, shell, base=base) as node:
