@@ -18,11 +18,10 @@ PATIENCE_S = 60.0  # of --follow, for a controller that is away
 @click.argument("job", required=False, metavar="[JOB]")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job is over.")
 @click.option("-e", "--error", "error_stream", is_flag=True, help="Standard error, where it has a file of its own.")
-@click.option("--attempt", type=click.IntRange(1), help="Output of an earlier attempt.")
 @click.option("--controller", is_flag=True, help="The controller's own log.")
 @click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="How much of the controller's log.")
 def _command(
-    *, job: str | None, follow: bool, error_stream: bool, attempt: int | None, controller: bool, lines: int
+    *, job: str | None, follow: bool, error_stream: bool, controller: bool, lines: int
 ) -> int:
     """Show the output of JOB (12, or 12_4 for an array task), live if it is running."""
     if controller:
@@ -32,7 +31,7 @@ def _command(
     if not job:
         raise UsageMistakeError("which job?", hint="sshq logs JOB, or sshq logs --controller")
     params: dict[str, object] = {
-        "ref": read_job_ref(job), "stream": "err" if error_stream else "out", "follow": follow, "offset": 0, "attempt": attempt,
+        "ref": read_job_ref(job), "stream": "err" if error_stream else "out", "follow": follow, "offset": 0,
     }  # fmt: skip
     return _copy_job(params, follow=follow)
 

@@ -118,9 +118,10 @@ class Fleet:
         try:
             new = await asyncio.to_thread(load_found, self.path)
         except InventoryError as error:
-            if error.message != self.inventory_error:
+            text = "\n".join([error.message, *(f"    {line}" for line in error.detail)])
+            if text != self.inventory_error:
                 log.warning("inventory refused, the old one stays in force: %s", error.message)
-            self.inventory_error = error.message
+            self.inventory_error = text
             return []
         self.inventory_error = None
         if new.watched != self.inventory.watched:

@@ -98,6 +98,12 @@ class HostDesk:
                     results.append({"name": name, "outcome": "refused", "message": error.message})
         return {"results": results}
 
+    async def update_partition(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Refuse: a partition is a group of the inventory, which is the one place it is changed."""
+        where = self._fleet.inventory.path or "an inventory file"
+        raise RefusedError("Partitions come from the inventory and are changed there", code="bad_request",
+                           hint=f"sshq_state, sshq_max_time, sshq_default of the group in {where}")  # fmt: skip
+
     async def reload(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         lines = await self._fleet.reload()
         return {"diff": lines, "error": self._fleet.inventory_error}

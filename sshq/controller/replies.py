@@ -8,7 +8,6 @@ from sshq.core.model import NodeFacts
 from sshq.inventory.facts import Facts
 from sshq.runner.protocol import Entry, ExitRecord
 
-
 SURELY_SIGNALS = (9, 15)
 
 
@@ -20,7 +19,7 @@ def end_record(record: ExitRecord) -> EndRecord:
         # Where the node's sh says 128+n for a signal and for `exit 128+n` alike (bash, zsh): a script whose last command
         # died of SEGV or INT passes 128+n on as its own code, and that is what Slurm shows; KILL and TERM mostly hit the
         # script itself.
-        signal, code = None, 128 + signal
+        code, signal = 128 + signal, None
     return EndRecord(
         how=record.how,
         code=code,

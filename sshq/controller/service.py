@@ -56,6 +56,7 @@ class Service:
             "hosts": hosts.hosts,
             "hosts_retry": hosts.retry,
             "update_node": hosts.update_node,
+            "update_partition": hosts.update_partition,
             "reload": hosts.reload,
             "doctor": hosts.doctor,
             "status": hosts.status,
