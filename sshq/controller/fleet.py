@@ -6,7 +6,6 @@ A bad edit leaves the old inventory in force and is shown until it is mended.
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from sshq.controller.hosts import HostLink, Surroundings
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Effect
-from sshq.core.events import InventoryLoaded
+from sshq.core.events import InventoryLoaded, NodeLost
 from sshq.core.model import NodeConfig, PartitionConfig
 from sshq.errors import InventoryError
 from sshq.inventory.diff import diff_inventories
@@ -67,6 +66,7 @@ class Fleet:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            await self._around.mailbox.submit(NodeLost(now=self._clock(), name=name, note="connecting"))
 
     async def close(self) -> None:
         for task in self._tasks.values():
@@ -109,6 +109,8 @@ class Fleet:
                 if signature != self._signature:
                     await self.reload()
                 await self._let_leave()
+                for link in list(self.links.values()):
+                    await link.look_at_keys()
             except Exception:
                 log.exception("looking at the inventory failed")
 
@@ -148,6 +150,9 @@ class Fleet:
                 self.links[change.name].host = new.hosts[change.name]
         self._leaving.update(diff.removed)
         await self._let_leave()
+        for link in self.links.values():
+            if link.state == "twin":
+                link.retry.set()
         return lines
 
     async def _let_leave(self) -> None:
@@ -180,10 +185,7 @@ def inventory_event(inventory: Inventory, now: float) -> InventoryLoaded:
 
 
 def _is_busy(name: str, cluster: Cluster) -> bool:
-    return name in cluster.nodes and bool(cluster.nodes[name].jobs or cluster.node_launches.get(name))
-
-
-def key_files_of(host: Host) -> list[str]:
-    """Files whose change is a reason to try a resting host again."""
-    default = [os.path.expanduser(f"~/.ssh/{n}") for n in ("id_ed25519", "id_ecdsa", "id_rsa", "config")]
-    return [*host.identity_files, *default]
+    """Whether anything of a job is still there: a launch, or output that is not home."""
+    if cluster.node_launches.get(name) or (name in cluster.nodes and cluster.nodes[name].jobs):
+        return True
+    return any(job.output_pending and job.nodes[:1] == (name,) for job in cluster.jobs.values())

@@ -19,6 +19,7 @@ from sshq.controller.replies import encode_facts, end_record, node_entry, node_f
 from sshq.controller.session import Session
 from sshq.core import events as ev
 from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, StartLaunch
+from sshq.core.hostlife import find_twin
 from sshq.core.model import SEQ_PER_GENERATION
 from sshq.errors import AgentError, HostKeyError, LoginError, NodeError, NoReplyError, RunnerError, UnreachableHostError
 from sshq.inventory.config import Config
@@ -26,6 +27,7 @@ from sshq.inventory.facts import parse_facts
 from sshq.inventory.model import Host
 from sshq.runner import protocol as rp
 from sshq.transport.base import MAX_CHANNELS, Channel, ChannelRefusedError, Connection, Target, Transport
+from sshq.transport.credentials import sign_login_files
 
 log = logging.getLogger("sshq.host")
 
@@ -33,8 +35,10 @@ log = logging.getLogger("sshq.host")
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 60.0
 LOGIN_FAILURES_MAX = 3  # sshd's PerSourcePenalties would ban the head, and with it its users
 AGENT_LOOK_S = 30.0
+TWIN_REST_S = 600.0  # each look ends the runner of the name that holds the machine; an edit of the inventory ends the rest
 HELLO_S = 30.0
 READERS_MAX = 8  # connections beside the first one
+IDS_MAX = 500  # of one call
 ACK_DELAY_S = 0.05  # acknowledgements are gathered: each call costs the node an rm
 STOP, CONT, KILL = 19, 18, 9
 
@@ -54,6 +58,13 @@ class Surroundings:
     crash: Callable[[str], None]
 
 
+class TwinError(RunnerError):
+    """Another name of the inventory already is this machine."""
+
+    def __init__(self, twin: str, *, host: str) -> None:
+        super().__init__(f"the same machine as {twin} (same spool): one of the two names must go", host=host)
+
+
 class HostLink:
     """The controller's side of one host."""
 
@@ -68,6 +79,7 @@ class HostLink:
         self._acks: AckLaunches | None = None
         self._ack_ids: list[str] = []
         self._login_failures = 0
+        self._login_files: object = None  # as they were before the last refused login
         self._readers: list[Connection] = []  # more connections, only where MaxSessions forbids more channels on one
 
     @property
@@ -87,6 +99,8 @@ class HostLink:
                 backoff = BACKOFF_FIRST_S
                 pause = 0.1
             except NodeError as error:
+                if self.state == "ready":  # it was there until now, however long it took to get there
+                    backoff = BACKOFF_FIRST_S
                 pause, backoff = self._note_failure(error, backoff)
             except Exception:  # a bug in one link must not take the others along; it is logged whole
                 log.exception("host=%s link failed", self.name)
@@ -102,7 +116,7 @@ class HostLink:
         if isinstance(error, LoginError):
             self._login_failures += 1
             if self._login_failures >= LOGIN_FAILURES_MAX:
-                self._lost("auth_failed", f"{text}; resting until the inventory or `sshq hosts retry {self.name}`")
+                self._lost("auth_failed", f"{text}; rests until inventory or key changes, or: sshq hosts retry {self.name}")
                 return -1.0, BACKOFF_FIRST_S
             self._lost("auth_failed", text)
             return backoff, grown
@@ -112,8 +126,17 @@ class HostLink:
         if isinstance(error, HostKeyError):
             self._lost("host_key", f"{text}; {error.hint}" if error.hint else text)
             return (5.0 if error.kind == "unknown" else BACKOFF_MAX_S), backoff
+        if isinstance(error, TwinError):
+            self._lost("twin", text)
+            return TWIN_REST_S, BACKOFF_FIRST_S
         self._lost({NoReplyError: "no_reply", RunnerError: "unusable"}.get(type(error), "unreachable"), text)
         return backoff, grown
+
+    async def look_at_keys(self) -> None:
+        """Where it rests after refused logins: try once more when a key file has changed."""
+        seen = self._login_files
+        if self.state == "auth_failed" and seen is not None and seen != await asyncio.to_thread(sign_login_files, target_of(self.host)):
+            self.retry.set()
 
     def _lost(self, state: str, note: str) -> None:
         note = note.removeprefix(f"{self.name}: ")  # shown beside the name, in columns that are narrow
@@ -124,8 +147,10 @@ class HostLink:
 
     async def _serve_once(self) -> None:
         self.state = "connecting"
+        if self._login_failures >= LOGIN_FAILURES_MAX - 1:
+            self._login_files = await asyncio.to_thread(sign_login_files, target_of(self.host))
         connection = await self._around.transport(target_of(self.host)).connect()  # bounds its own handshakes
-        self._login_failures = 0
+        self._login_failures, self._login_files = 0, None
         session: Session | None = None
         try:
             channel = await connection.open()
@@ -152,6 +177,12 @@ class HostLink:
             )
         )
         hello = await self._await_hello(session)
+        # Asked before the generation is taken: that would close the other name's launches on the node.
+        twin = await self._around.mailbox.ask(
+            lambda c: find_twin(c, self.name, hello.spool_id, displaced=hello.took_over)
+        )
+        if twin is not None:
+            raise TwinError(twin, host=self.name)
         record_generation, open_seqs = await self._around.mailbox.ask(
             lambda c: (
                 c.nodes[self.name].record.generation if self.name in c.nodes else 0,
@@ -174,15 +205,15 @@ class HostLink:
         # Before the event: what its batch orders (fences, kills, acknowledgements, launches) is carried out with its commit,
         # ahead of this coroutine.
         session.ready, self.session = True, session
-        twin = await self._around.mailbox.submit(
+        refused_for = await self._around.mailbox.submit(
             ev.NodeConnected(
                 now=self._around.clock(), name=self.name, generation=generation, boot=hello.boot, spool_id=hello.spool_id,
                 machine_id=facts.machine, uid=hello.uid, facts=node_facts(facts), facts_json=encode_facts(node_facts(facts)),
                 entries=tuple(node_entry(e) for e in listing.entries),
             )
         )  # fmt: skip
-        if twin is not None:
-            raise RunnerError(f"the same machine as {twin} (same spool): one of the two names must go", host=self.name)
+        if refused_for is not None:
+            raise TwinError(str(refused_for), host=self.name)
         self._post(ev.LoadReported(name=self.name, load=facts.load1, memory_free_mib=facts.memory_free_mib))
         self.state, self.note = "ready", ""
         log.info("host=%s ready generation=%d cpus=%s spool=%s", self.name, generation, facts.cpus, hello.spool)
@@ -230,6 +261,9 @@ class HostLink:
         )  # fmt: skip
         self._post(ev.LoadReported(name=self.name, load=load.load1, memory_free_mib=load.free_mib))
         session.sent -= sent - {e.id for e in listing.entries}
+        if session.ended:  # what an ended job left behind goes, many jobs at once: it is one look at all processes
+            part, session.ended = session.ended[:IDS_MAX], session.ended[IDS_MAX:]
+            session.write(rp.encode_sweep(tag=secrets.token_hex(4), ids=part))
 
     # ---- news ------------------------------------------------------------------------------------------------
 
@@ -263,6 +297,9 @@ class HostLink:
                 session.answer(reply.nonce, reply)
             case rp.Upcall():
                 log.info("host=%s launch=%s upcall %r", self.name, reply.id, reply.words)
+            case rp.Swept():
+                if reply.killed:
+                    log.info("host=%s swept %d processes of ended jobs", self.name, reply.killed)
             case rp.Malformed():
                 log.warning("host=%s malformed line (%s): %r", self.name, reply.why, reply.line[:200])
             case _:
@@ -374,8 +411,10 @@ class HostLink:
             return  # the next first listing shows them again
         session.sent.difference_update(ids)
         self._around.crash("hosts.before_ack")
-        tag = secrets.token_hex(4)
-        session.write(rp.encode_ack(tag=tag, high=acks.high, open_seqs=acks.open_seqs, ids=ids))
+        session.ended.extend(ids)
+        for start in range(0, len(ids), IDS_MAX):
+            part = ids[start : start + IDS_MAX]
+            session.write(rp.encode_ack(tag=secrets.token_hex(4), high=acks.high, open_seqs=acks.open_seqs, ids=part))
 
     # ---- reading files of the host ---------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ class Session:
         self.unusable: str | None = None
         self.ready = False
         self.sent: set[str] = set()  # launches written to this channel and not yet seen settled
+        self.ended: list[str] = []  # settled ones that may have left processes behind, to be swept
         self._waiting: dict[str, asyncio.Future[rp.Reply]] = {}
         self._out: list[bytes] = []
         self._closed = False

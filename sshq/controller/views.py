@@ -210,7 +210,7 @@ def node_view(cluster: Cluster, node: Node) -> View:
         "memory_free_mib": node.memory_free_mib,
         "load": node.load,
         "features": sorted(node.features),
-        "partitions": [p.name for p in cluster.partitions.values() if node.name in p.nodes],
+        "partitions": shown_partitions(cluster, node),
         "address": node.config.address,
         "port": node.config.port,
         "account": node.config.account,
@@ -230,8 +230,17 @@ def node_view(cluster: Cluster, node: Node) -> View:
     }
 
 
+def shown_partitions(cluster: Cluster, node: Node) -> list[str]:
+    """The partitions a node is listed in: one that has left the inventory stays in view until its last job is over."""
+    if not node.removed:
+        return [p.name for p in cluster.partitions.values() if node.name in p.nodes]
+    known = [p for p in node.config.partitions if p in cluster.partitions]
+    return known or [cluster.default_partition or next(iter(cluster.partitions), "")]
+
+
 def partition_view(cluster: Cluster, partition: PartitionConfig) -> View:
     nodes = [cluster.nodes[n] for n in partition.nodes if n in cluster.nodes]
+    nodes += [n for n in cluster.nodes.values() if n.removed and partition.name in shown_partitions(cluster, n)]
     return {
         "name": partition.name,
         "default": partition.default,

@@ -200,7 +200,6 @@ def _launch(cluster: Cluster, start: Start, node: Node, event: Planned, counter:
     )
     launch = replace(launch, slot=job.slots[0] if job.slots else 0)
     cluster.pending.remove(job.job_id)
-    cluster.dependents.unwatch(job)
     cluster.take_room(job)
     cluster.put_job(job)
     cluster.put_launch(launch)

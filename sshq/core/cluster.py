@@ -237,6 +237,7 @@ class Cluster:
             self.pending.remove(job_id)
         else:
             if job.eligible_at is None:
+                self.dependents.unwatch(job)
                 job = replace(job, eligible_at=now)
                 self.put_job(job)
             key = queue_key(priority=job.spec.priority, nice=job.spec.nice, order=job.order)
@@ -254,7 +255,7 @@ class Cluster:
             if job.reason == "launch failed requeued held":
                 return job.reason
             return "JobHeldAdmin" if job.held == "admin" else "JobHeldUser"
-        if job.spec.dependency and job.attempt == 0:
+        if job.spec.dependency and job.eligible_at is None:  # once eligible, a dependency has been met for good
             verdict, check_at = judge_dependency(self, job, now)
             if check_at is not None:
                 self.wake_at(check_at, job.job_id)

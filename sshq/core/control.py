@@ -152,7 +152,8 @@ def _requeue(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, st
             return "refused", "Job is still completing"
         job = replace(
             cluster.move(job, Trigger.REQUEUED), restarts=job.restarts + 1, order=cluster.new_order(), start_at=None, end_at=None,
-            eligible_at=event.now, held="user" if event.hold else None, reason="None", cancel_uid=None, exit_code=None,
+            eligible_at=None if job.eligible_at is None else event.now,  # else it still waits for its dependency
+            held="user" if event.hold else None, reason="None", cancel_uid=None, exit_code=None,
             exit_signal=None, failures=0, refusals=0,
         )  # fmt: skip
         cluster.put_job(job)
@@ -218,7 +219,8 @@ def _update(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str
         return "refused", "the time limit of a running job is kept on its node and cannot be changed there yet"
     before = job
     cluster.dependents.unwatch(before)
-    job = cluster.put_job(replace(job, spec=spec, spec_id=job.job_id))
+    eligible_at = None if spec.dependency != job.spec.dependency else job.eligible_at
+    job = cluster.put_job(replace(job, spec=spec, spec_id=job.job_id, eligible_at=eligible_at))
     if job.state is State.PENDING:
         cluster.dependents.watch(job)
         cluster.requeue_index(job.job_id, event.now)

@@ -1,7 +1,8 @@
 """Who waits for whom, so that a start or an end wakes its dependents and nobody else.
 
-A waiting job is indexed under each job or array that it names, from its submission until it is launched or over; as
-long as it is, what it names is not purged (its verdict could not be told any more).  Singletons are indexed by user
+A waiting job is indexed under each job or array that it names, from its submission until it is eligible or over; as
+long as it is, what it names is not purged (its verdict could not be told any more).  A dependency that was met stays
+met, as in Slurm, even if the job it named is retried or requeued afterwards.  Singletons are indexed by user
 and name.  A wake may end a job (`--kill-on-invalid-dep`), which wakes others: that is a loop here, not a recursion,
 for chains may be long.
 """
@@ -30,8 +31,8 @@ class Dependents:
         self._waking = False
 
     def watch(self, job: Job) -> None:
-        """Index a pending job that has not been launched yet; afterwards its dependency has been met for good."""
-        if not job.spec.dependency or job.state is not State.PENDING or job.attempt:
+        """Index a pending job that has never been eligible; once it is, its dependency has been met for good."""
+        if not job.spec.dependency or job.state is not State.PENDING or job.eligible_at is not None:
             return
         for term in dep.parse_dependency(job.spec.dependency).terms:
             if term.kind == dep.SINGLETON:

@@ -44,10 +44,9 @@ def connect(cluster: Cluster, event: NodeConnected) -> str | None:
     node = cluster.nodes.get(event.name)
     if node is None:
         return "(removed)"
-    for other in cluster.nodes.values():
-        if other.name != event.name and other.connected and other.record.spool_id == event.spool_id:
-            node.note = f"the same machine as {other.name} (same spool); one of the two names must go"
-            return other.name
+    twin = find_twin(cluster, event.name, event.spool_id, displaced=False)
+    if twin is not None:
+        return twin
     node.facts = event.facts
     node.connected, node.note, node.since_at = True, "", event.now
     node.next_n = 1
@@ -65,6 +64,27 @@ def connect(cluster: Cluster, event: NodeConnected) -> str | None:
         cluster.emit(ProveDirectories(node=event.name, paths=tuple(paths)))
     _bring_outputs(cluster, event.name)
     cluster.schedule_wanted = True
+    return None
+
+
+def find_twin(cluster: Cluster, name: str, spool_id: str, *, displaced: bool) -> str | None:
+    """Return the node that already is the machine with this spool; `displaced`: our runner has just ended another's.
+
+    Of two names the one with launches there has it, then the one that had it before, then the first, so that they do not
+    end each other's runner for ever.
+    """
+
+    def rank(node: Node) -> tuple[bool, bool, str]:
+        launches = any(cluster.launches[i].spool_id == spool_id for i in cluster.node_launches.get(node.name, ()))
+        return not launches, node.record.spool_id != spool_id, node.name
+
+    me = cluster.nodes.get(name)
+    for other in sorted(cluster.nodes.values(), key=rank):
+        if other.name == name or other.record.spool_id != spool_id:
+            continue
+        holds = other.connected or displaced or not rank(other)[0]
+        if holds and (me is None or other.removed or rank(other) < rank(me)):
+            return other.name
     return None
 
 

@@ -28,7 +28,7 @@ call_reserve() {
     OK=0
     if [ "$GEN" = "$2" ] && [ "$3" -gt "$GEN" ]; then
         # The floor first: a crash in between closes only what the store does not hold open.
-        raise_floor "$4" "$5" && printf '%s\n' "$3" >|"gen.$$.new" && mv -f "gen.$$.new" gen && OK=1
+        raise_floor "$4" "$5" && set_gen "$GEN" "$3" && OK=1
         [ "$OK" = 1 ] || {
             say "E $1 reserve floor or gen could not be written"
             return 0
@@ -38,6 +38,10 @@ call_reserve() {
     read_floor
     say "R $1 $OK $GEN $FLOOR"
 }
+
+set_gen() { # OLD NEW
+    if [ -e "gen.$1" ]; then mv -f "gen.$1" "gen.$2"; else true >|"gen.$2"; fi
+} 2>/dev/null
 
 refuse() { # ID WHY: the rest of the copies that this runner may still hold are refused as well
     REFUSED="$REFUSED$1:$2 "
@@ -259,6 +263,7 @@ call_ack() {
 call_list() {
     [ $# -eq 2 ] && [ "$2" = "END-$1" ] || return 0
     [ -e spool_id ] || { say "E $1 list the spool is gone" && return 0; }
+    jobs >/dev/null 2>&1 # reaps what earlier calls left running behind them
     COUNT=0
     say "L $1 begin 1"
     for OTHER in a/*.exit a/*.go; do

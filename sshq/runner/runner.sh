@@ -20,7 +20,8 @@
 #                                                                                        a/ID.seen    the last one heard
 #   a/ID.out, a/ID.d   output and working directory of a job that has no place of its own
 #   floor        "1 H open...": a launch is settled if its seq <= H and is not listed; only ever raised, by rename
-#   gen          generation of this node; r.PID a runner, b.PID its FIFO, c.PID that one's reader, bell the newest FIFO
+#   gen.N        the generation of this node is N; r.PID.START.BOOT a runner, b.PID its FIFO, c.PID.START.BOOT the one who
+#                reads it, bell the newest FIFO
 #
 # External commands a node needs: cat chmod date env grep id ln ls mkdir mkfifo mv nice rm rmdir sleep tail uname wc, and one
 # of setsid, perl, python3.  Used where they are: awk busctl cut df getconf nproc sha256sum systemd-run timeout.  `probe`
@@ -106,7 +107,13 @@ raise_floor() {
     HIGH=$FLOOR
     [ "$1" -le "$HIGH" ] || HIGH=$1
     [ -e floor ] && [ "1 $HIGH$KEEP" = "1 $FLOOR${FLOOR_OPEN:+ $FLOOR_OPEN}" ] && return 0
-    printf '%s\n' "1 $HIGH$KEEP" >|"floor.$$.new" && mv -f "floor.$$.new" floor
+    if ! printf '%s\n' "1 $HIGH$KEEP" >|"floor.$$.new"; then
+        # No space, and an ack is what would make some: a file that was made for this is overwritten in place.
+        [ -s floor.spare ] && mv -f floor.spare "floor.$$.new" && printf '%s\n' "1 $HIGH$KEEP" 1<>"floor.$$.new" || return 1
+    fi
+    mv -f "floor.$$.new" floor || return 1
+    [ -s floor.spare ] || printf '%4095s\n' '' >|floor.spare || rm -f floor.spare
+    return 0
 } 2>/dev/null
 
 # ---------------------------------------------------------------- records
@@ -161,7 +168,7 @@ find_strays() {
         done
     else
         for STRAY in /proc/[0-9]*; do
-            # shellcheck disable=SC3067
+            # shellcheck disable=SC3067 # -O: not POSIX, in every sh all the same
             [ -O "$STRAY" ] || continue
             while read -r ENVIRON || [ -n "$ENVIRON" ]; do # `read` drops the NULs
                 for ATTEMPT in "$@"; do
@@ -178,8 +185,7 @@ find_left() {
     find_strays "$1"
     LEFT='' OUTSIDE=''
     for PROCESS in /proc/[0-9]*; do
-        # shellcheck disable=SC3067 # -O: not POSIX, in every sh all the same
-        [ -O "$PROCESS" ] && look "${PROCESS#/proc/}" && [ "$SESSION" = "$2" ] || continue
+        look "${PROCESS#/proc/}" && [ "$SESSION" = "$2" ] || continue # whoever's: what sudo runs is named, if not killed
         LEFT="$LEFT $PID"
         [ "$GROUP" = "$2" ] || OUTSIDE="$OUTSIDE $PID"
     done 2>/dev/null
@@ -202,7 +208,7 @@ signal_all() {
 
 # end_all ID PID DEADLINE: wait until nothing of the job is left; from DEADLINE (uptime, s) on with KILL, then bounded.
 end_all() {
-    ROUNDS=0
+    ROUNDS=0 NAPS=0
     while :; do
         find_left "$1" "$2"
         [ -n "$LEFT" ] || break
@@ -214,7 +220,8 @@ end_all() {
             [ "$ROUNDS" -lt 30 ] || break
             [ "$ROUNDS" -gt 1 ] || continue
         fi
-        nap
+        NAPS=$((NAPS + 1))
+        if [ "$NAPS" -lt 20 ]; then nap; else sleep 1; fi
     done
     name_survivors
 }

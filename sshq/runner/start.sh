@@ -184,32 +184,44 @@ take_over() {
     TOOK_OVER=0
     look self # the runner itself: no subshell here
     MY_START=$START
-    printf '1 %s %s %s\n' "$$" "$MY_START" "$BOOT" >|"t.$$"
-    mv -f "t.$$" "r.$$" || boot_failed spool-space "cannot write to $SPOOL"
-    rm -f "b.$$" "c.$$" "bell.$$"
+    rm -f "b.$$" "bell.$$" # of an earlier process of this number
+    # Identities are names of empty files: whole at once, and they need no space.
+    true >|"r.$$.$MY_START.$BOOT" || boot_failed spool-space "cannot write to $SPOOL"
     mkfifo "b.$$" || boot_failed spool-space "cannot make a FIFO in $SPOOL"
     # shellcheck disable=SC2094
     exec 8<>"b.$$" 9<"b.$$" # both ends open before the rename, or the reader would race with it
     cat <&9 8>&- 9<&- &
     READER=$!
     exec 9<&- >/dev/null
-    look "$READER" && printf '1 %s %s %s\n' "$READER" "$START" "$BOOT" >|"c.$$"
+    look "$READER" && true >|"c.$READER.$START.$BOOT"
     ln "b.$$" "bell.$$" && mv -f "bell.$$" bell
     for OTHER in r.*; do
-        OTHER=${OTHER#r.}
-        if [ "$OTHER" != "$$" ] && [ -e "r.$OTHER" ]; then end_runner "$OTHER"; fi
+        if [ -e "$OTHER" ] && [ "$OTHER" != "r.$$.$MY_START.$BOOT" ]; then end_other "$OTHER"; fi
+    done
+    for OTHER in c.*; do
+        if [ -e "$OTHER" ] && [ "$OTHER" != "c.$READER.$START.$BOOT" ]; then end_reader "$OTHER"; fi
     done
     # A rename of the old runner's that is still on its way must not undo a later raise of ours.
-    rm -f floor.*.new gen.*.new
+    rm -f floor.*.new
     for OTHER in b.*; do
         OTHER=${OTHER#b.}
-        # Who has said who it is and still lives will end us, if it is not ended yet: its FIFO is not ours to touch.
-        if [ "$OTHER" != "$$" ] && [ ! -e "r.$OTHER" ]; then drain "$OTHER"; fi
+        # Who has said who it is and still lives will end us, if it has not yet: its FIFO is not ours to touch.
+        if [ "$OTHER" != "$$" ] && ! has_file "r.$OTHER".*; then drain "$OTHER"; fi
     done
 } 2>/dev/null
 
-end_runner() { # PID, by its file
-    read -r _ O_PID O_START O_BOOT <"r.$1"
+has_file() { [ -e "$1" ]; }
+
+split_identity() { # X.PID.START.BOOT
+    O_BOOT=${1#*.}
+    O_PID=${O_BOOT%%.*}
+    O_BOOT=${O_BOOT#*.}
+    O_START=${O_BOOT%%.*}
+    O_BOOT=${O_BOOT#*.}
+}
+
+end_other() { # a runner, by the name of its file
+    split_identity "$1"
     TRIES=0
     while is_ours "$O_PID" "$O_START" "$O_BOOT"; do
         TOOK_OVER=1
@@ -221,8 +233,18 @@ end_runner() { # PID, by its file
             exit 0
         }
     done
-    read -r _ O_PID O_START O_BOOT <"c.$1" && is_ours "$O_PID" "$O_START" "$O_BOOT" && kill -s KILL "$O_PID"
-    rm -f "r.$1" "c.$1"
+    rm -f "$1"
+}
+
+# end_reader NAME: the `cat` of a runner that is gone may hang in a dead channel.  That of one that lives (started with us)
+# is spared; its runner is not ended, so it is its child.
+end_reader() {
+    split_identity "$1"
+    if is_ours "$O_PID" "$O_START" "$O_BOOT"; then
+        has_file "r.$PARENT".* && return 0
+        kill -s KILL "$O_PID"
+    fi
+    rm -f "$1"
 }
 
 # Supervisors may hang in a write to a bell nobody read: let them go.  What they said, a listing says.
@@ -232,13 +254,16 @@ drain() { # PID of a runner that is no more
     exec 9<>"b.$1" 6<"b.$1"
     cat <&6 >/dev/null 8>&- 9<&- 6<&- &
     exec 9<&- 6<&-
-    rm -f "b.$1" "c.$1" "t.$1" "bell.$1" "s.$1"
+    rm -f "b.$1" "bell.$1" "s.$1"
 }
 
+# The generation is the name of an empty file as well: gen.N.
 read_gen() {
     GEN=0
-    [ ! -e gen ] || read -r GEN <gen
-    is_number "$GEN" || GEN=0
+    for OTHER in gen.*; do
+        OTHER=${OTHER#gen.}
+        if is_number "$OTHER" && [ "$OTHER" -gt "$GEN" ]; then GEN=$OTHER; fi
+    done
 }
 
 hello() { # KEY VALUE

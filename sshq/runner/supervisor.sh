@@ -42,7 +42,7 @@ supervise_job() {
     else
         watch_job
     fi
-    ring "X $RECORD"
+    [ -z "$RECORD" ] || ring "X $RECORD"
     bury_watch
     exit 0
 }
@@ -89,7 +89,7 @@ tell_signal_from_code() {
     { jobs >|"$F.seen"; } 2>/dev/null || return 0
     while read -r LINE; do
         case $LINE in
-        '[1]'*'Done('*) STATUS=$((STATUS + 512)) ;;
+        '[1]'*'Done('* | '[1]'*[Ee]'xit '*) STATUS=$((STATUS + 512)) ;;
         '[1]'*) STATUS=$((STATUS + 128)) ;;
         *) continue ;;
         esac
@@ -243,7 +243,7 @@ write_notice() { # Slurm's closing line, where the job's stderr goes
 write_record() {
     [ "$2" = - ] || [ "$2" -le 128 ] || [ -n "$ENDING" ] || [ "$1" != exit ] || set -- signal "$2"
     [ -n "${ENDED:-}" ] || { now && ENDED=$UPTIME; }
-    SYSTEM=- USER_CPU=-
+    SYSTEM=- USER_CPU=- RECORD=''
     [ -e "$F.exit" ] || return 0
     times 1<>"$F.exit"
     { read -r _ && read -r USER_CPU SYSTEM; } <"$F.exit"
@@ -331,7 +331,7 @@ become_job() { # INTERPRETER... SCRIPT ARGS...: from the environment's reading o
     [ "$SIGNALS" = env ] && set -- "$SIGNALS_BIN" --default-signal=INT,QUIT,HUP,PIPE "$@"
     [ "$SIGNALS" = perl ] && set -- "$SIGNALS_BIN" -e "$PERL_SIGNALS" "$@"
     [ "$SIGNALS" = python3 ] && set -- "$SIGNALS_BIN" -I -S -c "$PYTHON_SIGNALS" "$@"
-    [ "${job_nice:-0}" -gt "$NICE" ] && command -v nice >/dev/null && set -- nice -n "$((job_nice - NICE))" "$@"
+    if [ "${job_nice:-0}" -gt "$NICE" ] && BIN=$(command -v nice); then set -- "$BIN" -n "$((job_nice - NICE))" "$@"; fi
     set -- "$SPOOL/$F.env" "$job_own_home" "$HOME" "$USER" "$SHELL" "$LOGNAME" "$PWD" "$ID" "$SPOOL/$F" "$job_slot" "$@"
     unset OLDPWD
     # shellcheck disable=SC1090

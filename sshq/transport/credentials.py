@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import asyncssh
 
-from sshq.errors import AgentError
-from sshq.transport.options import Resolved
+from sshq.errors import AgentError, NodeError
+from sshq.transport.base import Target
+from sshq.transport.options import Resolved, config_files, resolve
 
 _DEFAULT_FILES = ("id_ed25519", "id_ecdsa", "id_rsa")
 _AGENT_DEADLINE_S = 5.0
@@ -156,6 +157,25 @@ def _identity_files(resolved: Resolved) -> list[str]:
         return named
     usual = (os.path.expanduser(f"~/.ssh/{name}") for name in _DEFAULT_FILES)
     return [path for path in usual if os.path.exists(path)]
+
+
+def sign_login_files(target: Target) -> tuple[tuple[str, tuple[int, int, int] | None], ...]:
+    """Return what differs when a refused login is worth another try: key files, certificates, ssh's configuration."""
+    try:
+        resolved = resolve(target)
+        keys = [*_identity_files(resolved), *(os.path.expanduser(f"~/.ssh/{name}") for name in _DEFAULT_FILES)]
+        keys += resolved.certificate_files
+    except NodeError:
+        keys = [os.path.expanduser(path) for path in target.identity_files]
+    found: dict[str, tuple[int, int, int] | None] = {}
+    for path in (*keys, *(f"{path}-cert.pub" for path in keys), *config_files(target)):
+        try:
+            stat = os.stat(path)
+        except OSError:
+            found[path] = None
+        else:
+            found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    return tuple(found.items())
 
 
 async def ask_agent(socket: str | None, found: Credentials) -> dict[bytes, asyncssh.SSHKeyPair]:

@@ -119,6 +119,42 @@ def test_what_was_satisfied_stays_so_while_the_job_waits_for_something_else(dela
     assert not s.cluster.jobs, "nobody waits any more: nothing is kept"
 
 
+@pytest.mark.parametrize(("kind", "then"), [("after", "retried"), ("afterok", "requeued"), ("afterany", "requeued")])
+def test_what_was_met_stays_met_whatever_becomes_of_the_job_it_named(kind, then) -> None:
+    s = Scenario().nodes("n1", cpus=1)
+    s.submit("first", retries=1)
+    s.submit("then", dependency=f"{kind}:1")
+    s.plan()
+    s.started("first")
+    if then == "retried":
+        s.ended("first", code=1)
+    else:
+        s.ended("first")
+        s.control("requeue", "first")
+    s.control("update", "then", changes={"comment": "look again"})
+    assert s.reason("then") == "None"
+    s.restart().connect("n1")
+    assert "then" in s.plan()
+
+
+def test_a_job_cancelled_while_it_waited_waits_again_when_requeued() -> None:
+    s = first()
+    s.submit("then", dependency="afterok:1")
+    s.control("cancel", "then")
+    s.control("requeue", "then")
+    assert s.reason("then") == "Dependency"
+    s.run_to_end("first")
+    assert s.plan() == {"then": "n1"}
+
+
+def test_a_new_dependency_makes_an_eligible_job_wait() -> None:
+    s = first()
+    s.submit("then")
+    s.control("update", "then", changes={"dependency": "afterok:1"})
+    assert s.reason("then") == "Dependency"
+    assert s.plan() == {"first": "n1"}
+
+
 def test_hope_comes_back_with_a_requeue() -> None:
     s = first()
     s.submit("then", dependency="afterok:1")

@@ -118,7 +118,6 @@ def test_two_names_of_one_spool_are_one_node_too_many() -> None:
     assert s.connect("n2", spool="s").last.result == "n1"
     s.submit("a", req_nodes=("n2",))
     assert s.plan() == {}
-    assert "same machine as n1" in s.cluster.nodes["n2"].note
 
 
 def test_a_connection_to_a_node_that_was_removed_meanwhile_is_turned_away() -> None:

@@ -19,7 +19,7 @@ def host(hosts, instance):
 
 def start(instance, host, script, *options) -> int:
     """Submit a job that says when it is ready by a file of its number."""
-    job = instance.wrap(f'{SIGN}; {script}', *options)
+    job = instance.wrap(f"{SIGN}; {script}", *options)
     instance.wait_for(lambda: host.exists(f"{host.home}/ready.{job}"), 10, f"job {job} is ready")
     instance.until_state(job, "RUNNING")
     return job
@@ -181,6 +181,16 @@ def test_the_end_of_a_job_has_slurms_name_and_numbers(instance, host):
     instance.run("wait", *map(str, jobs))
     found = [(script, row(instance, job)) for (script, _), job in zip(ENDS, jobs, strict=True)]
     assert found == ENDS
+
+
+def test_what_a_job_leaves_behind_is_swept_and_its_end_stays_its_own(instance, host):
+    other = start(instance, host, f"{READY}; setsid sleep 779 & {LOOP}")
+    job = instance.wrap("setsid sleep 778 >/dev/null 2>&1 & sleep 0.3; exit 0")
+    instance.until_state(job, "COMPLETED")
+    assert "sleep 778" in processes(host)
+    instance.wait_for(lambda: "sleep 778" not in processes(host), 15, "the next sweep")
+    assert "sleep 779" in processes(host)
+    assert (instance.state(job), instance.state(other)) == ("COMPLETED", "RUNNING")
 
 
 def test_a_retried_job_shows_each_attempt_and_only_its_last_end(instance, host):

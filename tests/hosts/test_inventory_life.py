@@ -159,9 +159,30 @@ def test_the_same_machine_under_two_names_is_refused(hosts, instance):
     block = re.search(rf"    {host.name}:\n(      .*\n)+", text)[0]
     instance.write_inventory(text.replace(block, block + block.replace(f"{host.name}:", "twin:")))
     instance.wait_for(lambda: "the same machine as" in instance.out("sinfo", "-R"), 10, "the reason is shown")
-    assert nodes_of(instance)[host.name] == "idle"
+    instance.ready(host.name)
     assert nodes_of(instance)["twin"].endswith("*")
     assert instance.run("sbatch", "--wait", "--wrap", "true").returncode == 0
+    instance.write_inventory(text.replace(f"{host.name}:", "twin:"))
+    instance.wait_for(lambda: nodes_of(instance) == {"twin": "idle"}, 10, lambda: f"renamed: {nodes_of(instance)}")
+
+
+def test_of_two_names_for_a_running_machine_the_older_keeps_it_and_its_jobs(hosts, instance):
+    (host,) = hosts()
+    text = instance.use([host])
+    instance.up()
+    instance.ready()
+    job = instance.wrap(WAITER)
+    instance.until_state(job, "RUNNING")
+    block = re.search(rf"    {host.name}:\n(      .*\n)+", text)[0]
+    instance.write_inventory(text.replace(block, block.replace(f"{host.name}:", "a-twin:") + block))
+    instance.wait_for(lambda: "the same machine as" in instance.out("sinfo", "-R"), 10, "the reason is shown")
+    instance.restart()
+    instance.ready(host.name)
+    assert nodes_of(instance)["a-twin"].endswith("*")
+    assert instance.state(job) == "RUNNING"
+    host.sh(f"touch {host.home}/go")
+    instance.until_state(job, "COMPLETED")
+    assert find_wrong(read_ledgers([host]), read_accounts(instance)) == []
 
 
 @pytest.mark.parametrize("point", ["fleet.before_swap", "fleet.after_swap"])

@@ -124,6 +124,7 @@ def test_two_hundred_real_jobs_end_right_though_the_controller_is_killed(hosts, 
     never = chain.pop("never")
     instance.wait_for(lambda: left_over(instance) == never, 120, lambda: f"the queue to drain: {left_over(instance)}")
     instance.run("scancel", *map(str, never), check=True)
+    instance.wait_for(lambda: not daemons_left(nodes), 15, lambda: f"left daemons to be swept: {daemons_left(nodes)}")
     accounts = read_accounts(instance)
     starts = read_ledgers(nodes)
     wrong = find_wrong(starts, accounts)
@@ -160,6 +161,10 @@ def submit_chains(submitter: Submitter) -> dict[str, list[int]]:
 
 def left_over(instance) -> list[int]:
     return sorted(int(line) for line in instance.out("squeue", "-h", "-o", "%A").split())
+
+
+def daemons_left(nodes) -> list[str]:
+    return [node.name for node in nodes if "sleep 888" in node.sh("ps -u alice -o args=", check=False).stdout]
 
 
 def check_kind(instance, name, kind, starts, accounts) -> list[str]:

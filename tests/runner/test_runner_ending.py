@@ -193,7 +193,7 @@ def test_a_signal_is_only_a_signal(runner):
 
 
 def test_a_signal_to_the_script_only_spares_its_children(runner):
-    call = begin(runner, b"sh -c 'trap \"echo child\" USR1; sleep 1' & trap 'echo script' USR1; echo ready; wait; wait\n")
+    call = begin(runner, b"sh -c 'trap \"echo child\" USR1; sleep 0.3' & trap 'echo script' USR1; echo ready; wait; wait\n")
     kill(runner, call, "signal-batch", signal="USR1")
     runner.wait_end(call.id)
     assert "script" in out(runner, call) and "child" not in out(runner, call)

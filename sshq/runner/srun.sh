@@ -1,0 +1,468 @@
+#!/bin/sh
+# srun inside a job of one node: plain sh, no sshq and no Python on the node.  A runner puts it into SPOOL/bin, which
+# stands first on every job's PATH; which job it belongs to, SSHQ_DIR says.
+# shellcheck disable=SC2034,SC2154 # variables shared with srun_options.sh, and what is written in front
+# shellcheck disable=SC2329 # s_signal: in traps
+#
+# A step is a file SSHQ_DIR.steps/NUMBER, made exclusively, which is how steps get their numbers:
+#   1 PID START CPUS STATE     of this srun; STATE: wait, run or done
+#   t PID START                a task: leader of a session and group of its own, so that a signal reaches it once
+# A step waits until the CPUs that the live steps before it hold leave room for its own; --overlap holds none.  The
+# runner reads these files: a signal to the job goes to its tasks, not to this srun, which would only pass it on again.
+#
+# Every variable here begins with s_: what the user exported must reach the tasks as it is.
+# In front of this text stand s_row, s_variables, s_longs (the options, by commands.py), s_setsid... (tools, by start.sh), and
+# srun_options.sh.
+
+# ---------------------------------------------------------------- the step's place
+
+s_claim() { # CPUS: sets s_step and s_file
+    s_steps=$SSHQ_DIR.steps
+    [ ! -e "$SSHQ_DIR.exit" ] || [ -d "$s_steps" ] || mkdir "$s_steps" 2>/dev/null
+    [ -d "$s_steps" ] || s_refuse 'Job/step already completing or completed'
+    s_look "$$"
+    s_mine=$s_start
+    set -- "$1" "$s_steps"/[0-9]*
+    s_step=$(($# - 1))
+    [ -e "$s_steps/$s_step" ] || [ "$s_step" -eq 0 ] || s_step=$((s_step - 1))
+    set -C
+    until { printf '1 %s %s %s wait\n' "$$" "$s_mine" "$1" >"$s_steps/$s_step"; } 2>/dev/null; do
+        [ -e "$s_steps/$s_step" ] || s_refuse 'No space left on device'
+        s_step=$((s_step + 1))
+    done
+    set +C
+    s_file=$s_steps/$s_step
+}
+
+s_has_room() { # CPUS: beside what the live steps with lower numbers hold; those with higher ones wait for us
+    s_held=0 s_other=0
+    while [ "$s_other" -lt "$s_step" ]; do
+        s_pid='' s_state='' s_begun='' s_cpus_held=
+        read -r _ s_pid s_begun s_cpus_held s_state 2>/dev/null <"$s_steps/$s_other"
+        case $s_state in
+        wait | run)
+            # A step within a step has its CPUs.
+            if [ "$s_other" != "${SLURM_STEP_ID:-}" ] && s_lives "$s_pid" "$s_begun"; then s_held=$((s_held + s_cpus_held)); fi
+            ;;
+        esac
+        s_other=$((s_other + 1))
+    done
+    [ $((s_held + $1)) -le "$s_total" ]
+}
+
+s_await_room() { # CPUS
+    s_rounds=0
+    until s_has_room "$1"; do
+        if [ -n "$s_immediate" ]; then
+            rm -f "$s_file"
+            s_refuse 'Requested nodes are busy'
+        fi
+        [ "$s_rounds" -ne 0 ] || s_say "Job $SLURM_JOB_ID step creation temporarily disabled, retrying (Requested nodes are busy)"
+        s_rounds=$((s_rounds + 1))
+        if [ "$s_rounds" -gt 50 ]; then sleep 1; else sleep 0.1 2>/dev/null || sleep 1; fi
+        if [ -n "$s_asked" ]; then
+            s_say "Cancelled pending job step with signal $s_asked"
+            s_write_state 'done 1'
+            s_refuse 'Job/step already completing or completed'
+        fi
+    done
+    [ "$s_rounds" -eq 0 ] || s_say "Step created for StepId=$SLURM_JOB_ID.$s_step"
+}
+
+s_write_state() { printf '1 %s %s %s %s\n' "$$" "$s_mine" "$s_need" "$1" >|"$s_file"; } 2>/dev/null
+
+# ---------------------------------------------------------------- signals
+
+s_signal() { # NAME NUMBER: to this srun alone; what the whole job gets, its tasks get without us
+    s_woken=1
+    if [ -z "$s_live" ]; then
+        s_asked=$2
+        return
+    fi
+    case $1 in
+    TERM | HUP) # as Slurm's: no grace
+        s_say 'forcing job termination'
+        s_forced=1
+        s_pass KILL
+        ;;
+    *) s_pass "$1" ;;
+    esac
+}
+
+s_pass() { # SIGNAL: to the tasks that live
+    for s_one in $s_live; do
+        if s_lives "${s_one%:*}" "${s_one#*:}"; then kill -s "$1" -- "-${s_one%:*}" || kill -s "$1" "-${s_one%:*}" || kill -s "$1" "${s_one%:*}"; fi
+    done
+} 2>/dev/null
+
+# ---------------------------------------------------------------- tasks
+
+s_prefix() { # LABEL: put it before each line; deaf to what ends the tasks, whose last words it carries
+    trap '' TERM HUP INT QUIT USR1 USR2 ALRM
+    while IFS= read -r s_line || [ -n "$s_line" ]; do printf '%s: %s\n' "$1" "$s_line"; done
+}
+
+s_feed() { # FIFO...: our input to all tasks
+    trap '' PIPE
+    exec tee "$@" >/dev/null 2>&1
+}
+
+s_restrict() { # the environment that --export leaves
+    s_items='' s_all='' s_quote='' s_item='' s_left=$s_export,
+    while [ -n "$s_left" ]; do
+        s_letter=${s_left%"${s_left#?}"} s_left=${s_left#?}
+        case $s_quote$s_letter in
+        "''" | '""') s_quote='' ;;
+        \'?* | \"?*) s_item=$s_item$s_letter ;;
+        \' | \") s_quote=$s_letter ;;
+        ,)
+            case $s_item in
+            [Aa][Ll][Ll]) s_all=1 ;;
+            *=*) case ${s_item%%=*} in '' | [0-9]* | *[!A-Za-z0-9_]* | s_*) ;; *) export "${s_item%%=*}=${s_item#*=}" && s_items="$s_items ${s_item%%=*}" ;; esac ;;
+            *) s_items="$s_items $s_item" ;;
+            esac
+            s_item=
+            ;;
+        *) s_item=$s_item$s_letter ;;
+        esac
+    done
+    [ -z "$s_all" ] || return 0
+    for s_one in $(env | while IFS= read -r s_line; do case $s_line in [A-Za-z_]*=*) printf '%s ' "${s_line%%=*}" ;; esac done); do
+        case $s_one in *[!A-Za-z0-9_]* | SLURM* | SSHQ_* | HOME | USER | LOGNAME | SHELL | PATH | PWD | TMPDIR | _) continue ;; esac
+        case " $s_items " in *" $s_one "*) ;; *) unset "$s_one" ;; esac
+    done
+} 2>/dev/null
+
+s_run_task() { # RANK COMMAND...: in a process of its own, which becomes the task
+    s_rank=$1
+    shift
+    read -r SLURM_TASK_PID _ </proc/self/stat
+    SLURM_PROCID=$s_rank SLURM_LOCALID=$s_rank
+    export SLURM_PROCID SLURM_LOCALID SLURM_TASK_PID
+    if [ -n "$s_dir" ] && ! cd -- "$s_dir" 2>/dev/null; then
+        if [ -d "$s_dir" ]; then s_cause='Permission denied'; elif [ -e "$s_dir" ]; then s_cause='Not a directory'; else s_cause='No such file or directory'; fi
+        printf "slurmstepd-%s: error: couldn't chdir to \`%s': %s: going to /tmp instead\n" "$SLURMD_NODENAME" "$s_dir" "$s_cause" >&2
+        cd /tmp || cd /
+    fi
+    if [ -n "$s_own_in" ]; then
+        s_expand "$s_in" "$s_rank"
+        [ -r "$s_path" ] && [ ! -d "$s_path" ] || s_fail "Could not open stdin file $s_path: No such file or directory"
+        exec <"$s_path"
+    fi
+    if [ -n "$s_own_out" ]; then
+        s_open "$s_out" "$s_rank" stdout
+        exec >>"$s_path"
+        [ -n "$s_err" ] || exec 2>&1
+    fi
+    if [ -n "$s_own_err" ]; then
+        s_open "$s_err" "$s_rank" stderr
+        exec 2>>"$s_path"
+    fi
+    exec 3<&- 4>&- 5>&-
+    case $1 in
+    */*) if [ -d "$1" ]; then s_cause='Permission denied'; elif [ -x "$1" ]; then s_cause=''; elif [ -e "$1" ]; then s_cause='Permission denied'; else s_cause='No such file or directory'; fi ;;
+    *) if command -v "$1" >/dev/null; then s_cause=''; else s_cause='No such file or directory'; fi ;;
+    esac
+    if [ -n "$s_cause" ]; then
+        printf 'slurmstepd-%s: error: execve(): %s: %s\n' "$SLURMD_NODENAME" "$1" "$s_cause" >&2
+        exit 2
+    fi
+    case $s_setsid in
+    setsid) set -- "$s_setsid_bin" "$@" ;;
+    perl) set -- "$s_setsid_bin" -e "$s_perl_setsid" "$@" ;;
+    python3) set -- "$s_setsid_bin" -I -S -c "$s_python_setsid" "$@" ;;
+    esac
+    case $s_signals in # sh starts what is asynchronous with INT and QUIT ignored
+    env) set -- "$s_signals_bin" --default-signal=INT,QUIT,HUP,PIPE "$@" ;;
+    perl) set -- "$s_signals_bin" -e "$s_perl_signals" "$@" ;;
+    python3) set -- "$s_signals_bin" -I -S -c "$s_python_signals" "$@" ;;
+    esac
+    exec "$@"
+}
+
+s_plan_streams() { # what all tasks share is opened once: 3 input, 4 output, 5 errors
+    s_own_in='' s_own_out='' s_own_err='' s_only_in='' s_only_out='' s_only_err='' s_feeds='' s_joined=
+    case $s_in in
+    '' | all) if [ "$s_tasks" -gt 1 ] && { true <&0; } 2>/dev/null && [ ! /dev/stdin -ef /dev/null ]; then s_feeds=1; fi ;;
+    none) exec </dev/null ;;
+    *) if s_is_number "$s_in"; then s_only_in=$s_in; else s_own_in=1; fi ;;
+    esac
+    { true <&0; } 2>/dev/null || exec </dev/null
+    exec 3<&0 4>&1 5>&2
+    case $s_out in
+    '' | all) ;;
+    none) exec 4>/dev/null ;;
+    *)
+        if s_is_number "$s_out"; then
+            s_only_out=$s_out
+        elif s_by_task "$s_out"; then
+            s_own_out=1
+        else
+            s_open "$s_out" 0 stdout
+            exec 4>>"$s_path"
+            [ -n "$s_err" ] || exec 5>&4
+            s_joined=$s_path
+        fi
+        ;;
+    esac
+    case $s_err in
+    '' | all) ;;
+    none) exec 5>/dev/null ;;
+    "$s_out") s_err='' && if [ -z "$s_own_out" ]; then exec 5>&4; fi ;;
+    *)
+        if s_is_number "$s_err"; then
+            s_only_err=$s_err
+        elif s_by_task "$s_err"; then
+            s_own_err=1
+        else
+            s_expand "$s_err" 0
+            if [ -n "$s_joined" ] && [ "$s_path" = "$s_joined" ]; then
+                exec 5>&4
+            else
+                s_open "$s_err" 0 stderr
+                exec 5>>"$s_path"
+            fi
+        fi
+        ;;
+    esac
+}
+
+s_start_task() { # RANK COMMAND...: through pipes for labels and shared input where those are asked for
+    s_from='' s_to='' s_errors=
+    s_lane=$s_steps/f.$s_step.$1
+    if [ -n "$s_feeds" ]; then s_from=$s_lane.in; elif [ -n "$s_only_in" ] && [ "$s_only_in" != "$1" ]; then s_from=/dev/null; fi
+    [ -z "$s_only_out" ] || [ "$s_only_out" = "$1" ] || s_to=/dev/null
+    [ -z "$s_only_err" ] || [ "$s_only_err" = "$1" ] || s_errors=/dev/null
+    if [ -n "$s_label" ]; then
+        s_digits=$((s_tasks - 1))
+        s_width=${#s_digits}
+        s_pad "$1"
+        if [ -z "$s_own_out" ] && [ -z "$s_to" ]; then
+            s_to=$s_lane.out
+            mkfifo "$s_to"
+            s_prefix "$s_value" <"$s_to" >&4 3<&- 5>&- &
+            s_helpers="$s_helpers $!"
+        fi
+        if [ -z "$s_own_err" ] && [ -z "$s_own_out" ] && [ -z "$s_errors" ]; then
+            s_errors=$s_lane.err
+            mkfifo "$s_errors"
+            s_prefix "$s_value" <"$s_errors" >&5 3<&- 4>&- &
+            s_helpers="$s_helpers $!"
+        fi
+    fi
+    {
+        # In the child: a FIFO's opening waits for its other end.
+        if [ -n "$s_from" ]; then exec <"$s_from"; else exec <&3; fi
+        if [ -n "$s_to" ]; then exec >"$s_to"; else exec >&4; fi
+        if [ -n "$s_errors" ]; then exec 2>"$s_errors"; else exec 2>&5; fi
+        s_run_task "$@"
+    } &
+    s_pid=$!
+    s_look "$s_pid" || s_start=0
+    s_live="$s_live $s_pid:$s_start"
+}
+
+s_launch() { # COMMAND...
+    s_rank=0 s_feeders=
+    if [ -n "$s_feeds" ]; then
+        while [ "$s_rank" -lt "$s_tasks" ]; do
+            mkfifo "$s_steps/f.$s_step.$s_rank.in"
+            s_feeders="$s_feeders f.$s_step.$s_rank.in"
+            s_rank=$((s_rank + 1))
+        done
+        # shellcheck disable=SC2086
+        (cd "$s_steps" && s_feed $s_feeders) <&3 3<&- 4>&- 5>&- &
+        s_feeder=$!
+    fi
+    s_rank=0
+    while [ "$s_rank" -lt "$s_tasks" ]; do
+        s_start_task "$s_rank" "$@"
+        s_rank=$((s_rank + 1))
+    done
+    {
+        printf '1 %s %s %s run\n' "$$" "$s_mine" "$s_need"
+        for s_one in $s_live; do printf 't %s %s\n' "${s_one%:*}" "${s_one#*:}"; done
+    } >|"$s_file"
+}
+
+s_reap() { # PID START: sets s_code
+    while :; do
+        s_woken=
+        wait "$1"
+        s_code=$?
+        # A trap that runs ends `wait`: who lives has not ended.
+        if s_lives "$1" "$2"; then
+            [ -n "$s_woken" ] || sleep 1
+            continue
+        fi
+        [ -n "$s_woken" ] || return 0
+        s_first=$s_code
+        wait "$1"
+        s_code=$?
+        [ "$s_code" -ne 127 ] || s_code=$s_first
+        return 0
+    done
+}
+
+s_watch() { # for --kill-on-bad-exit and --wait: who ended, all the time
+    s_left=$s_live s_ended_at='' s_ticks=0
+    while [ -n "$s_left" ]; do
+        s_still=
+        for s_one in $s_left; do
+            if s_lives "${s_one%:*}" "${s_one#*:}"; then
+                s_still="$s_still $s_one"
+                continue
+            fi
+            [ -n "$s_ended_at" ] || s_ended_at=$s_ticks
+            s_reap "${s_one%:*}" "${s_one#*:}"
+            s_codes="$s_codes ${s_one%:*}=$s_code"
+            if [ -n "$s_bad_exit" ] && [ "$s_code" -ne 0 ] && [ -z "$s_forced" ]; then
+                s_forced=1
+                s_say 'Job step aborted: Waiting up to 32 seconds for job step to finish.'
+                s_pass TERM
+                s_kill_at=$((s_ticks + 300))
+            fi
+        done
+        s_left=$s_still
+        [ -n "$s_left" ] || return 0
+        if [ -n "$s_wait" ] && [ "$s_wait" -gt 0 ] && [ -n "$s_ended_at" ] && [ -z "$s_forced" ] &&
+            [ $((s_ticks - s_ended_at)) -ge $((s_wait * 10)) ]; then
+            s_forced=1
+            s_say "First task exited ${s_wait}s ago"
+            s_say 'Job step aborted: Waiting up to 32 seconds for job step to finish.'
+            s_pass TERM
+            s_kill_at=$((s_ticks + 300))
+        fi
+        [ -z "${s_kill_at:-}" ] || [ "$s_ticks" -lt "$s_kill_at" ] || s_pass KILL
+        if sleep 0.1 2>/dev/null; then s_ticks=$((s_ticks + 1)); else sleep 1 && s_ticks=$((s_ticks + 10)); fi
+    done
+}
+
+# ---------------------------------------------------------------- the end
+
+s_name_end() { # CODE: sets s_text as Slurm names it
+    s_signal=
+    [ "$1" -le 128 ] || s_signal=$(($1 - 128))
+    case $s_signal in
+    1) s_text=Hangup ;;
+    2) s_text=Interrupt ;;
+    3) s_text=Quit ;;
+    4) s_text='Illegal instruction' ;;
+    5) s_text='Trace/breakpoint trap' ;;
+    6) s_text=Aborted ;;
+    7) s_text='Bus error' ;;
+    8) s_text='Floating point exception' ;;
+    9) s_text=Killed ;;
+    10) s_text='User defined signal 1' ;;
+    11) s_text='Segmentation fault' ;;
+    12) s_text='User defined signal 2' ;;
+    13) s_text='Broken pipe' ;;
+    14) s_text='Alarm clock' ;;
+    15) s_text=Terminated ;;
+    24) s_text='CPU time limit exceeded' ;;
+    25) s_text='File size limit exceeded' ;;
+    *) s_signal='' s_text="Exited with exit code $1" ;;
+    esac
+}
+
+s_tell_ends() { # one line an end, the tasks folded: 0-2,5
+    s_rc=0 s_told=' ' s_signalled=
+    for s_first in $s_codes; do
+        s_code=${s_first#*=}
+        [ "$s_code" -ne 0 ] || continue
+        [ "$s_code" -le "$s_rc" ] || s_rc=$s_code
+        case $s_told in *" $s_code "*) continue ;; esac
+        s_told="$s_told$s_code "
+        s_list='' s_from='' s_count=0 s_rank=0
+        for s_one in $s_live end; do
+            s_is=
+            for s_other in $s_codes; do if [ "$s_other" = "${s_one%:*}=$s_code" ]; then s_is=1 && break; fi; done
+            if [ -n "$s_is" ]; then
+                : "${s_from:=$s_rank}"
+                s_count=$((s_count + 1))
+            elif [ -n "$s_from" ]; then
+                if [ "$s_from" = $((s_rank - 1)) ]; then s_list=$s_list,$s_from; else s_list=$s_list,$s_from-$((s_rank - 1)); fi
+                s_from=
+            fi
+            s_rank=$((s_rank + 1))
+        done
+        s_plural=
+        [ "$s_count" -eq 1 ] || s_plural=s
+        s_name_end "$s_code"
+        [ -z "$s_signal" ] || s_signalled=1
+        printf 'srun: error: %s: task%s %s: %s\n' "$SLURMD_NODENAME" "$s_plural" "${s_list#,}" "$s_text" >&2
+    done
+    [ -z "$s_signalled" ] || [ -n "$s_forced" ] || s_say "Force Terminated StepId=$SLURM_JOB_ID.$s_step"
+}
+
+s_describe_step() { # the variables of the recorded srun-env
+    s_gtids=0 s_rank=1 s_umask=$(umask)
+    while [ "$s_rank" -lt "$s_tasks" ]; do s_gtids=$s_gtids,$s_rank s_rank=$((s_rank + 1)); done
+    export SLURM_NTASKS="$s_tasks" SLURM_NPROCS="$s_tasks" SLURM_STEP_ID="$s_step" SLURM_STEPID="$s_step" \
+        SLURM_STEP_NODELIST="$SLURMD_NODENAME" SLURM_STEP_NUM_NODES=1 SLURM_STEP_NUM_TASKS="$s_tasks" \
+        SLURM_STEP_TASKS_PER_NODE="$s_tasks" SLURM_TASKS_PER_NODE="$s_tasks" SLURM_NODEID=0 SLURM_GTIDS="$s_gtids" \
+        SLURM_LAUNCH_NODE_IPADDR=127.0.0.1 SLURM_SRUN_COMM_HOST=127.0.0.1 SLURM_UMASK="$s_umask"
+    [ -z "$s_cpus_given" ] || export SLURM_CPUS_PER_TASK="$s_cpus"
+    [ -z "$s_exact" ] || export SLURM_CPUS_ON_NODE="$s_need"
+    [ -z "$s_per_node" ] || export SLURM_NTASKS_PER_NODE="$s_per_node"
+}
+
+s_main() {
+    s_quiet='' s_tasks='' s_cpus=1 s_cpus_given='' s_per_node='' s_out='' s_err='' s_in='' s_append='' s_dir='' s_export=ALL
+    s_label='' s_share='' s_exact='' s_immediate='' s_bad_exit='' s_wait='' s_live='' s_asked='' s_woken='' s_forced=''
+    s_codes='' s_helpers='' s_feeder=''
+    case ${SSHQ_DIR:-} in */a/*) ;; *) s_fail 'this srun runs steps of a job of sshq, and there is none around it' ;; esac
+    : "${SLURM_JOB_ID:=0}" "${SLURMD_NODENAME:=localhost}"
+    s_variables
+    s_scan "$@"
+    shift "$s_used"
+    if [ $# -eq 0 ]; then
+        printf 'srun: fatal: No command given to execute.\n' >&2
+        exit 1
+    fi
+    s_total=${SLURM_JOB_CPUS_PER_NODE%%[!0-9]*}
+    s_is_number "${s_total:-}" || s_total=1
+    : "${s_tasks:=${s_per_node:-1}}"
+    s_need=$((s_tasks * s_cpus))
+    case $s_share in *overcommit*) s_need=$((s_need > s_total ? s_total : s_need)) ;; esac
+    [ "$s_need" -le "$s_total" ] || s_refuse 'More processors requested than permitted'
+    case $s_share in *overlap*) s_need=0 ;; esac
+    s_claim "$s_need"
+    for s_one in HUP:1 INT:2 QUIT:3 USR1:10 USR2:12 ALRM:14 TERM:15 CONT:18; do
+        # shellcheck disable=SC2064
+        trap "s_signal ${s_one%:*} ${s_one#*:}" "${s_one%:*}"
+    done
+    s_await_room "$s_need"
+    s_plan_streams
+    [ "$s_exact" = '' ] || [ "$s_need" -gt 0 ] || s_exact=
+    s_describe_step
+    [ "$s_export" = ALL ] || s_restrict
+    s_launch "$@"
+    exec 3<&- 4>&- 5>&-
+    [ -z "$s_asked" ] || s_pass TERM # it came while the tasks were being started
+    if [ -n "$s_bad_exit" ] || [ -n "$s_wait" ]; then
+        s_watch
+    else
+        for s_each in $s_live; do
+            s_reap "${s_each%:*}" "${s_each#*:}"
+            s_codes="$s_codes ${s_each%:*}=$s_code"
+        done
+    fi
+    [ -z "$s_feeder" ] || kill "$s_feeder" 2>/dev/null
+    for s_one in $s_helpers; do wait "$s_one"; done
+    s_tell_ends
+    s_write_state "done $s_rc"
+    [ -z "$s_label$s_feeds" ] || rm -f "$s_steps/f.$s_step".*
+    exit "$s_rc"
+}
+
+# Into a session of its own first, if it is not the leader of a group already: what signals the job's group must not meet
+# this srun, which would pass it on once more.
+if s_look "$$" && [ "$s_group" != "$$" ] && [ -n "${SSHQ_DIR:-}" ]; then
+    case $s_setsid in
+    setsid) exec "$s_setsid_bin" "$0" "$@" ;;
+    perl) exec "$s_setsid_bin" -e "$s_perl_setsid" "$0" "$@" ;;
+    python3) exec "$s_setsid_bin" -I -S -c "$s_python_setsid" "$0" "$@" ;;
+    esac
+fi
+s_main "$@"
