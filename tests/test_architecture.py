@@ -18,9 +18,7 @@ LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 
 # Announced and not there yet.  Whoever adds one takes it out; an entry that exists is a failure.
-NOT_YET: set[str] = {
-    "sshq/ARCHITECTURE.md",
-}
+NOT_YET: set[str] = set()
 
 TOP_LEVEL = {
     ".ci", ".git", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "contrib", "docs",

@@ -7,6 +7,7 @@ A bad edit leaves the old inventory in force and is shown until it is mended.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from sshq.inventory.model import Host, Inventory
 
 log = logging.getLogger("sshq.fleet")
 
-DRAIN_LOOK_S = 2.0
+OTHER_SPOOL = frozenset({"account", "spool", "connection"})  # changes after which a host is another set of launches
 
 
 class Fleet:
@@ -44,6 +45,7 @@ class Fleet:
         self.links: dict[str, HostLink] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leaving: set[str] = set()
+        self._moving: set[str] = set()  # hosts whose change waits for their last job
         self._around = around
         self._clock = clock
         self._crash = crash
@@ -137,12 +139,20 @@ class Fleet:
             log.info("inventory: %s", line)
         self._crash("fleet.before_swap")
         self.inventory, self.loaded_at = new, self._clock()
-        await self._around.mailbox.submit(inventory_event(new, self._clock()))
+        for change in diff.changed:
+            busy: bool = await self._around.mailbox.ask(partial(_is_busy, change.name))
+            if busy and OTHER_SPOOL.intersection(change.keys):
+                # Another account or spool does not know the jobs that run: the old link ends them first.
+                self._moving.add(change.name)
+                log.info("host=%s its jobs end before the change takes effect", change.name)
+        await self._around.mailbox.submit(self._event())
         self._crash("fleet.after_swap")
         for name in diff.added:
             await self._stop_link(name)  # it may still be leaving from an earlier edit
             self._start_link(new.hosts[name])
         for change in diff.changed:
+            if change.name in self._moving:
+                continue
             if change.needs_reconnect or self.links[change.name].state == "auth_failed":
                 await self._stop_link(change.name)
                 self._start_link(new.hosts[change.name])
@@ -155,6 +165,12 @@ class Fleet:
                 link.retry.set()
         return lines
 
+    def _event(self) -> InventoryLoaded:
+        """The inventory in the core's words; a host that is moving takes nothing new."""
+        event = inventory_event(self.inventory, self._clock())
+        nodes = tuple(replace(n, partitions=()) if n.name in self._moving else n for n in event.nodes)
+        return replace(event, nodes=nodes)
+
     async def _let_leave(self) -> None:
         """A removed host keeps its link until its last job is settled."""
         for name in sorted(self._leaving):
@@ -162,6 +178,14 @@ class Fleet:
                 self._leaving.discard(name)
                 await self._stop_link(name)
                 log.info("host=%s left", name)
+        for name in sorted(self._moving):
+            if name not in self.inventory.hosts:
+                self._moving.discard(name)
+            elif not await self._around.mailbox.ask(partial(_is_busy, name)):
+                self._moving.discard(name)
+                await self._stop_link(name)
+                await self._around.mailbox.submit(self._event())
+                self._start_link(self.inventory.hosts[name])
 
 
 def inventory_event(inventory: Inventory, now: float) -> InventoryLoaded:

@@ -134,8 +134,8 @@ class HostLink:
 
     async def look_at_keys(self) -> None:
         """Where it rests after refused logins: try once more when a key file has changed."""
-        seen = self._login_files
-        if self.state == "auth_failed" and seen is not None and seen != await asyncio.to_thread(sign_login_files, target_of(self.host)):
+        seen = self._login_files if self.state == "auth_failed" else None
+        if seen is not None and seen != await asyncio.to_thread(sign_login_files, target_of(self.host)):
             self.retry.set()
 
     def _lost(self, state: str, note: str) -> None:

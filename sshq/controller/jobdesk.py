@@ -14,7 +14,7 @@ from sshq.core.control import Answer
 from sshq.core.events import JobsControlled, PurgeAsked, Selected
 from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import Job
-from sshq.core.placement import judge, request_of
+from sshq.core.placement import Step, judge, request_of
 from sshq.errors import RefusedError
 from sshq.wire.server import Peer, StreamOut
 
@@ -280,13 +280,19 @@ def _explain(cluster: Cluster, job: Job, now: float) -> Mapping[str, object]:
             nodes.append(
                 {
                     "name": node.name,
-                    "verdict": "would take it now" if rejection is None else rejection.step.name.lower(),
+                    "verdict": "would take it now" if rejection is None else _VERDICTS[rejection.step],
                     "detail": _next_end(cluster, node.jobs, now) if rejection is None else rejection.detail,
                 }
             )
-        summary = f"{reason}: {_SENTENCES.get(reason.split(',')[0].split(':')[0], 'see the hosts below')}"
+        steps = [r.step for n in cluster.nodes.values() if (r := judge(request, n, cluster.directories)) is not None]
+        sentence = _SENTENCES.get(reason.split(",")[0].split(":")[0], "see the hosts below")
+        if reason == "Resources" and max(steps, default=Step.BUSY) is Step.DIRECTORY:
+            sentence = "no host that may be used shares its directory; sbatch --anywhere lifts this"
+        summary = f"{reason}: {sentence}"
     elif job.state in FINAL:
-        summary = f"it is over: {job.state.name}" + (f", {job.note}" if job.note else "")
+        how = f" {job.exit_code or 0}:{job.exit_signal or 0}" if job.exit_code is not None or job.exit_signal else ""
+        tries = f", attempt {job.attempt}" if job.attempt > 1 else ""
+        summary = f"it is over: {job.state.name}{how}{tries}" + (f", {job.note}" if job.note else "")
     else:
         summary = f"it is {job.state.name} on {','.join(job.nodes)}" + (f", {view['note']}" if view.get("note") else "")
     return {"job": view, "summary": summary, "nodes": nodes, "expected_start_at": None}
@@ -301,6 +307,14 @@ def _next_end(cluster: Cluster, job_ids: set[int], now: float) -> str:
     return f"next end: {time.strftime('%H:%M', time.localtime(min(ends)))}" if ends and min(ends) > now else ""
 
 
+_VERDICTS = {
+    Step.NOT_ASKED: "not asked",
+    Step.CONSTRAINT: "lacks a feature",
+    Step.TOO_SMALL: "too small",
+    Step.DIRECTORY: "other files",
+    Step.UNAVAILABLE: "not available",
+    Step.BUSY: "busy",
+}
 _SENTENCES = {
     "None": "it has not been looked at yet",
     "Priority": "jobs before it wait for the same hosts",

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Effect
 from sshq.core.events import Event, Planned, TimePassed
-from sshq.core.model import Job, Row
+from sshq.core.model import Accounting, Job, Launch, LaunchState, Row
 from sshq.core.schedule import schedule
 from sshq.errors import SshqError
 
@@ -130,6 +130,7 @@ class Mailbox:
             else:
                 future.set_result(result)
         if rows:
+            _log_lives(rows)
             changed = [row for row in rows if isinstance(row, Job)]
             for listener in list(self.listeners):
                 listener(changed)
@@ -159,3 +160,16 @@ class Mailbox:
             rows.extend(changes.rows)
             effects.extend(changes.effects)
         self.cluster.schedule_wanted = plan.more
+
+
+def _log_lives(rows: list[Row]) -> None:
+    """One line for each start and end of a launch, once it is stored."""
+    for row in rows:
+        if isinstance(row, Launch) and row.state is LaunchState.RUNNING:
+            log.info("job=%d host=%s attempt=%d launch=%s started pid=%s", row.job_id, row.node, row.attempt, row.id, row.pid)
+        elif isinstance(row, Accounting):
+            log.info(
+                "job=%d host=%s attempt=%d launch=%s ended %s (%s) exit=%s:%s%s",
+                row.job_id, row.node, row.attempt, row.launch_id, row.state.name, row.outcome.value, row.exit_code or 0,
+                row.exit_signal or 0, f" {row.detail}" if row.detail else "",
+            )  # fmt: skip

@@ -86,6 +86,7 @@ class OutputBringer:
         mode = 0o666 & ~spec.umask
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
+            os.fchmod(fd, mode)  # the controller's own umask is 077, the job's was asked for
             nonce = secrets.token_hex(8)
             channel.write(
                 rp.encode_read(nonce=nonce, path=place(link.session.hello.spool, effect.launch_id), offset=0, follow=False)

@@ -76,7 +76,8 @@ def read_description(params: Mapping[str, Any], peer: Peer, config: Config) -> I
         try:
             array = parse_array(array_text, array_size_max=min(ARRAY_SIZE_MAX, config.array_size_max))
         except ValueError as error:
-            raise RefusedError(f"Batch job submission failed: {error}", code="bad_request") from None
+            bound = f"indices are whole numbers below {config.array_size_max} (array_size_max in config.yaml)"
+            raise RefusedError(f"Batch job submission failed: {error}", code="bad_request", detail=(bound,)) from None
         limit = _int(given, "array_limit") or array.limit
         facts = {
             "array_text": array_text, "array_limit": limit, "array_min": array.first, "array_max": array.last,

@@ -152,4 +152,4 @@ def _describe_place(cluster: Cluster, spec: JobSpec) -> str | None:
         return None
     if not any(n.connected for n in cluster.nodes.values()):
         return None
-    return f"no host shares {spec.work_dir}: the job runs in a private directory there, its output comes back here"
+    return f"no host shares {spec.work_dir}: the job runs in a private directory of its host, its output comes back here"

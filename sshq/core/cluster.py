@@ -36,6 +36,7 @@ from sshq.core.placement import Directories, Request, request_of
 from sshq.core.priority import queue_key
 from sshq.core.timers import Timers
 
+TIER_STEP = 1 << 40  # above every priority: a partition of a higher tier goes first
 RESTORE_GAP = 10_000
 
 
@@ -240,7 +241,9 @@ class Cluster:
                 self.dependents.unwatch(job)
                 job = replace(job, eligible_at=now)
                 self.put_job(job)
-            key = queue_key(priority=job.spec.priority, nice=job.spec.nice, order=job.order)
+            first, second = queue_key(priority=job.spec.priority, nice=job.spec.nice, order=job.order)
+            tier = max((self.partitions[p].priority_tier for p in job.spec.partitions if p in self.partitions), default=1)
+            key = (first - tier * TIER_STEP, second)
             self.pending.add(job_id, request_of(job), key)
             self.schedule_wanted = True
         wanted = reason or ("None" if job.reason in _WAITING_REASONS else job.reason)

@@ -34,7 +34,11 @@ def load_inventory(cluster: Cluster, event: InventoryLoaded) -> None:
         node.config = replace(node.config, partitions=()) if not node.jobs else node.config
         if not node.jobs and not cluster.node_launches.get(name):
             del cluster.nodes[name]
+    tiers = {p.name: p.priority_tier for p in cluster.partitions.values()}
     cluster.partitions = {p.name: p for p in event.partitions}
+    if any(p.priority_tier != tiers.get(p.name, 1) for p in event.partitions):
+        for job_id in list(cluster.pending):
+            cluster.requeue_index(job_id, event.now)
     cluster.default_partition = next((p.name for p in event.partitions if p.default), None)
     cluster.schedule_wanted = True
 

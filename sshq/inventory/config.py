@@ -57,7 +57,7 @@ class Config:
     others_may_list: bool = False
     script_bytes_max: int = 4 * MIB  # Slurm's max_script_size
     environment_bytes_max: int = MIB
-    array_size_max: int = 1001  # Slurm's MaxArraySize
+    array_size_max: int = 100_001  # Slurm's MaxArraySize is 1001; an array is one record here until its tasks start
     jobs_max: int = 100_000
     connect_timeout_s: int = 20
     keepalive_interval_s: int = 15

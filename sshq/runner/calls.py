@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from sshq.runner.commands import srun_program, strip_comments
+
 PROTOCOL: Final = 1
 PROGRAM_FILES: Final = ("runner.sh", "supervisor.sh", "start.sh", "calls.sh")
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
@@ -34,7 +36,7 @@ _SIGNAL_NAMES: Final = """
 # Linux's numbers.  Names are what is sent: zsh takes no number, and architectures differ in them.
 SIGNALS: Final[Mapping[int, str]] = dict(enumerate(_SIGNAL_NAMES, start=1))
 
-KILL_MODES: Final = ("cancel", "signal", "signal-batch", "suspend", "resume")
+KILL_MODES: Final = ("cancel", "signal", "signal-batch", "signal-full", "suspend", "resume")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class LaunchCall:
 def program() -> bytes:
     """Return what runs on a node, without comment and blank lines; read once in the life of the process."""
     text = b"\n".join(Path(__file__).with_name(name).read_bytes() for name in PROGRAM_FILES)
-    return b"\n".join(line for line in text.split(b"\n") if line.strip() and not line.lstrip().startswith(b"#")) + b"\n"
+    return strip_comments(text)
 
 
 def quote(value: str | bytes) -> bytes:
@@ -146,7 +148,9 @@ def encode_bootstrap(
         raise ValueError(f"not a store id: {store_id!r}")
     if not 0 <= nice <= 19:
         raise ValueError(f"nice is not in 0..19: {nice}")
+    mark, srun = srun_program()
     text = b"PROGRAM=" + quote(program()) + b'\neval "$PROGRAM"\n'
+    text += b"SRUN_MARK=" + mark.encode() + b" SRUN_TEXT=" + quote(srun) + b"\n"
     call = _call("boot", nonce, store_id, base or "", int(force_spool), nice, int(scope), shell, end=nonce)
     return text + call
 
@@ -248,8 +252,8 @@ def encode_kill(*, id: str, seq: int, mode: str, signal: int | str = "TERM", gra
     """End or signal a launch.  -> KillResult
 
     `cancel`: `signal`, `grace_s`, KILL, for the session and all strays, and the record says cancel; before the start it is a
-    fence; repeated with a shorter grace it shortens.  `signal`: all of the job; `signal-batch`: the script's process only;
-    `suspend`, `resume`: STOP, CONT.
+    fence; repeated with a shorter grace it shortens.  `signal`: the tasks of its steps, and if it has none all of it;
+    `signal-full`: all of it; `signal-batch`: the script's process only; `suspend`, `resume`: STOP, CONT.
     """
     if mode not in KILL_MODES:
         raise ValueError(f"unknown mode {mode!r}: {', '.join(KILL_MODES)}")

@@ -214,7 +214,14 @@ signal_launch() {
     signal-batch) kill -s "$4" "$E_PID" ;;
     suspend) signal_all "$1" "$E_PID" STOP ;;
     resume) signal_all "$1" "$E_PID" CONT ;;
-    signal)
+    signal | signal-full)
+        TASKS=''
+        if [ "$3" = signal ] && [ -d "a/$1.steps" ]; then find_steps "$1"; fi
+        if [ -n "$TASKS" ]; then
+            signal_tasks "$4"
+            say "K $1 signalled"
+            return
+        fi
         case $4 in
         TERM | KILL) # in a child: the notice is written where a file server may hang
             signal_and_say "$1" "$4" </dev/null &
@@ -250,7 +257,7 @@ call_ack() {
     for LAST in "$@"; do
         is_id "$LAST" || continue # the end word
         set -- "$@" "a/$LAST.exit" "a/$LAST.go" "a/$LAST.req" "a/$LAST.env" "a/$LAST.script" "a/$LAST.sup" \
-            "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.seen" "a/$LAST.out"
+            "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.seen" "a/$LAST.out" "a/$LAST.err" "a/$LAST.steps"
         if [ -d "a/$LAST.d" ]; then { chmod -R u+rwX "a/$LAST.d" && rm -rf "a/$LAST.d"; } </dev/null 8>&- & fi
     done
     shift "$COUNT"
@@ -264,6 +271,7 @@ call_list() {
     [ $# -eq 2 ] && [ "$2" = "END-$1" ] || return 0
     [ -e spool_id ] || { say "E $1 list the spool is gone" && return 0; }
     jobs >/dev/null 2>&1 # reaps what earlier calls left running behind them
+    is_alive "$SPAWNER" "$SPAWNER_START" || SPAWNER=''
     COUNT=0
     say "L $1 begin 1"
     for OTHER in a/*.exit a/*.go; do

@@ -39,7 +39,8 @@ start_spawner() {
     printf '%s\nbecome_spawner\n' "$PROGRAM" >&7
 }
 
-ensure_spawner() { is_alive "$SPAWNER" "$SPAWNER_START" || start_spawner; } 2>/dev/null
+# Each listing looks who it really is; in between a number taken over by somebody else costs one fenced launch.
+ensure_spawner() { { [ -n "$SPAWNER" ] && has_memory "$SPAWNER"; } || start_spawner; } 2>/dev/null
 
 # ---------------------------------------------------------------- the start of a runner
 
@@ -178,6 +179,31 @@ open_spool() { # STORE_ID GIVEN_BASE FORCE
     place_of "$SPOOL"
 } 2>/dev/null
 
+# What jobs find first on their PATH.  Came as SRUN_MARK and SRUN_TEXT, in front of the call of boot.  A node that cannot hold
+# it runs jobs all the same.
+install_commands() {
+    [ -n "${SRUN_TEXT:-}" ] || return 0
+    INTERPRETER=/bin/sh
+    case $SHELL_HERE in
+    /bin/sh | sh | *' '*' '*) ;; # a #! line takes one argument
+    *' '*) INTERPRETER="$(command -v "${SHELL_HERE%% *}") ${SHELL_HERE#* }" ;;
+    *) INTERPRETER=$(command -v "$SHELL_HERE") ;;
+    esac
+    LINE='' MARK="# $SRUN_MARK $SETSID $SETSID_BIN $SIGNALS $SIGNALS_BIN $INTERPRETER"
+    { read -r _ && read -r LINE; } <bin/srun
+    if [ "$LINE" != "$MARK" ] && { [ -d bin ] || mkdir bin; }; then
+        write_srun >|"bin/srun.$$" && chmod 700 "bin/srun.$$" && mv -f "bin/srun.$$" bin/srun || rm -f "bin/srun.$$"
+    fi
+    unset SRUN_TEXT
+} 2>/dev/null
+
+write_srun() {
+    printf '#!%s\n%s\n' "$INTERPRETER" "$MARK" &&
+        printf "%s='%s'\n" s_setsid "$SETSID" s_setsid_bin "$SETSID_BIN" s_signals "$SIGNALS" s_signals_bin "$SIGNALS_BIN" \
+            s_perl_setsid "$PERL_SETSID" s_perl_signals "$PERL_SIGNALS" s_python_setsid "$PYTHON_SETSID" \
+            s_python_signals "$PYTHON_SIGNALS" && printf '%s' "$SRUN_TEXT"
+}
+
 # A runner takes the bell, then ends every other runner of this spool.  It says who it is before all else, so of two that
 # start at once at least one sees the other; at worst they end each other, and the controller connects again.
 take_over() {
@@ -286,6 +312,7 @@ boot() {
     find_tools "$6"
     read_boot_tag
     open_spool "$2" "$3" "$4"
+    install_commands
     CLOCK=$(date +%s)
     now
     WALL0=$((CLOCK - ${UPTIME%.*}))
@@ -323,11 +350,11 @@ boot() {
 
 clear_leftovers() { # files of launches never claimed (their parts came, they did not) or collected while still being written
     set --
-    for OTHER in a/*.req a/*.env a/*.script a/*.sup a/*.run a/*.out; do
+    for OTHER in a/*.req a/*.env a/*.script a/*.sup a/*.run a/*.out a/*.err; do
         if [ -e "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ]; then set -- "$@" "$OTHER"; fi
     done
     [ $# -eq 0 ] || rm -f "$@"
-    for OTHER in a/*.d; do
-        if [ -d "$OTHER" ] && [ ! -L "$OTHER" ] && [ ! -e "${OTHER%.d}.exit" ]; then rm -rf "$OTHER" 8>&- & fi
+    for OTHER in a/*.d a/*.steps; do
+        if [ -d "$OTHER" ] && [ ! -L "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ]; then rm -rf "$OTHER" 8>&- & fi
     done
 }

@@ -52,7 +52,6 @@ watch_job() {
     # The job's process is this shell's child; so is nobody else, except the watchdog when there is a limit.
     run_job &
     JOB=$!
-    look "$JOB" && JOB_START=$START
     if [ -n "$job_limit" ]; then
         LIMIT_AT=$((${BEGAN%.*} + job_limit))
         start_watch "$job_limit" "$job_warn_signal"
@@ -63,9 +62,10 @@ watch_job() {
         while [ -n "$ASKED$TICK" ]; do act; done # also what came while acting
         wait "$JOB"
         CODE=$?
+        if [ -z "$WOKEN" ] && [ "$CODE" -le 128 ] && [ ! -e "/proc/$JOB" ]; then STATUS=$CODE && break; fi
         # A trap that runs ends `wait`, with 128+n or (ksh) anything; zsh also returns when the job is stopped.  Whatever it
         # says: who lives has not ended.
-        if is_alive "$JOB" "$JOB_START"; then
+        if job_lives; then
             [ -n "$WOKEN" ] || sleep 1
             continue
         fi
@@ -97,6 +97,18 @@ tell_signal_from_code() {
     done 2>/dev/null <"$F.seen"
 }
 
+# Until it has named itself it is known by its number alone, which is ours as long as nobody else waits for it.
+job_lives() {
+    [ -n "$JOB_START" ] || read -r _ _ JOB_START _ 2>/dev/null <"$F.run" || { look "$JOB" && [ "$PARENT" = "$ME" ] && return 0; }
+    is_alive "$JOB" "$JOB_START"
+}
+
+end_steps() { # the script is over: so are its steps
+    find_steps "$ID"
+    signal_tasks KILL
+    for PROCESS in $SRUNS $WAITERS; do kill -s KILL "$PROCESS"; done
+} 2>/dev/null
+
 finish() {
     now
     ENDED=$UPTIME
@@ -104,6 +116,7 @@ finish() {
         end_all "$ID" "$JOB" "$DEADLINE"
     else
         group_kill KILL "$JOB" # what the job left behind in its group; who left the group, a sweep finds
+        [ ! -d "$F.steps" ] || end_steps
     fi
     STAGE=''
     read -r _ _ _ _ _ STAGE 2>/dev/null <"$F.run" || STAGE="unset"
@@ -163,17 +176,19 @@ start_watch() { # SECONDS WARN_SIGNAL
 
 stop_watch() {
     [ -n "$WATCHDOG" ] || return 0
-    look "$WATCHDOG" && kill -s TERM "$WATCHDOG" && STOPPED="$STOPPED $PID:$START"
+    look "$WATCHDOG" && [ "$PARENT" = "$ME" ] && kill -s TERM "$WATCHDOG" && STOPPED="$STOPPED $PID"
     WATCHDOG=''
 }
 
 bury_watch() { # a TERM that meets a shell between its fork and its first trap is lost
     for STOP in $STOPPED; do
         TRIES=0
-        while is_alive "${STOP%:*}" "${STOP#*:}" && [ "$TRIES" -lt 50 ]; do
-            kill -s TERM "${STOP%:*}"
+        while has_memory "$STOP" && [ "$TRIES" -lt 60 ]; do
             TRIES=$((TRIES + 1))
-            [ "$TRIES" -lt 20 ] || nap
+            if [ "$TRIES" -gt 40 ] && look "$STOP" && [ "$PARENT" = "$ME" ]; then
+                kill -s TERM "$STOP"
+                nap
+            fi
         done
     done
 }
@@ -185,8 +200,8 @@ watch() {
         FIRST=$(($1 - job_warn_s))
         [ "$FIRST" -gt 0 ] || FIRST=0
         doze "$FIRST"
-        if is_alive "$JOB" "$JOB_START"; then
-            if [ "$job_warn_batch" = 1 ]; then kill -s "$2" "$JOB"; else signal_all "$ID" "$JOB" "$2"; fi
+        if job_lives; then
+            if [ "$job_warn_batch" = 1 ]; then kill -s "$2" "$JOB"; else signal_steps "$ID" "$JOB" "$2"; fi
         fi
         doze $(($1 - FIRST))
     else
@@ -197,7 +212,7 @@ watch() {
         doze 2
     done
     # Nobody is left to enforce it.  No record: nobody knows how the job ended.
-    if is_alive "$JOB" "$JOB_START"; then
+    if job_lives; then
         now
         signal_all "$ID" "$JOB" TERM
         end_all "$ID" "$JOB" $((${UPTIME%.*} + job_grace))
@@ -264,13 +279,15 @@ run_job() {
     printf '1 %s %s %s %s run\n' "$PID" "$START" "$BOOT" "$UPTIME" >|"$F.run" || exit 1
     ME_PID=$PID ME_START=$START
     # Only now, named, may it start; and only under a living supervisor, or a listing might already have called it lost.
-    look self && [ "$PARENT" = "$ME" ] || exit 1
+    # (The seventh line of status; stat is three times as long.)
+    while read -r KEY PARENT && [ "$KEY" != PPid: ]; do :; done </proc/self/status
+    [ "$PARENT" = "$ME" ] || exit 1
     # shellcheck disable=SC2034 # with_command, of the request, names it
     job_script=$SPOOL/$F.script
     output_paths
     [ -n "$job_out" ] || true >>"$OUT" # while the umask is the spool's
     umask "$job_umask"
-    if [ -z "$job_work" ]; then (umask 077 && mkdir "$WORK"); fi
+    [ -n "$job_work" ] || mkdir -m 700 "$WORK"
     open_streams || {
         printf '1 %s %s %s %s output\n' "$ME_PID" "$ME_START" "$BOOT" "$UPTIME" 1<>"$F.run"
         exit 1
@@ -340,6 +357,7 @@ become_job() { # INTERPRETER... SCRIPT ARGS...: from the environment's reading o
     if [ "$2" != 1 ]; then export HOME="$3" USER="$4" SHELL="$5" LOGNAME="$6"; fi
     export PWD="$7" SSHQ_ATTEMPT="$8" SSHQ_DIR="$9"
     [ -z "${10}" ] || export SSHQ_SLOT="${10}"
+    [ ! -d "${9%/a/*}/bin" ] || export PATH="${9%/a/*}/bin:$PATH"
     case $SETSID$SIGNALS in *perl*) export PERL_BADLANG=0 ;; esac # or perl, where it is used below, comments on the job's locale in the job's output
     shift 10
     exec "$@"
