@@ -27,6 +27,15 @@ HEAD_S = 20.0
 LOOK_S = 0.2
 
 
+class _AwayError(Exception):
+    """The output cannot be read now; `offset` is how far it was."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+
+
 class LogDesk:
     """Reads output where it is: the job's host while it runs there, else here."""
 
@@ -46,13 +55,31 @@ class LogDesk:
         given = params.get("offset")
         offset = given if isinstance(given, int) else 0
         job = await self._await_start(ref[0], task, follow=follow)
+        launch_id, begin = job.launch_id, 0  # `begin`: where in all that was sent the present attempt's output begins
         while True:
             job = await self._mailbox.ask(lambda c: _find_job(c, ref[0], task))
             over = job.state in FINAL
-            offset = await self._send_from(job, offset, stream, error_stream=error_stream, follow=follow and not over)
-            if not follow or over:
-                return {"offset": offset, "state": job.state.name}
+            if job.launch_id != launch_id:
+                launch_id, begin = job.launch_id, (offset if job.private_dir and launch_id else begin)
+            try:
+                offset = begin + await self._send_from(
+                    job, offset - begin, stream, error_stream=error_stream, follow=follow and not over
+                )
+            except _AwayError as error:
+                offset = begin + error.offset
+                if not await self._will_be_there(job, follow=follow):
+                    raise RefusedError(error.message, code="not_now") from None
+            else:
+                if not follow or over:
+                    return {"offset": offset, "state": job.state.name}
             await asyncio.sleep(LOOK_S)
+
+    async def _will_be_there(self, job: Job, *, follow: bool) -> bool:
+        """Whether output that could not be read just now is worth another look: it came home meanwhile, or somebody waits."""
+        if job.state in FINAL and not job.output_pending:
+            return False
+        pending = await self._mailbox.ask(lambda c: job.job_id in c.jobs and c.jobs[job.job_id].output_pending)
+        return follow or pending != job.output_pending
 
     async def _await_start(self, job_id: int, task: int | None, *, follow: bool) -> Job:
         while True:
@@ -83,8 +110,13 @@ class LogDesk:
         brought = job.state in FINAL and not job.output_pending and not (job.note or "").startswith("output not brought")
         if brought or link is None or link.session is None or link.session.hello is None:
             if job.private_dir and not brought:
-                raise RefusedError(f"the output is on {job.nodes[0]}, which cannot be reached now", code="not_now")
-            return await _send_file(home, offset, stream)
+                raise _AwayError(f"the output is on {job.nodes[0]}, which cannot be reached now", offset)
+            try:
+                return await _send_file(home, offset, stream)
+            except RefusedError as error:
+                if job.state in FINAL:
+                    raise
+                raise _AwayError(error.message, offset) from None
         if job.private_dir:
             place = err_path if error_stream and spec.std_err else rp.out_path
             path = place(link.session.hello.spool, job.launch_id)
@@ -93,7 +125,10 @@ class LogDesk:
         return await self._send_remote(link, path, offset, stream, job, follow=follow)
 
     async def _send_remote(self, link: HostLink, path: str, offset: int, stream: StreamOut, job: Job, *, follow: bool) -> int:
-        channel, session = await link.open_reader()
+        try:
+            channel, session = await link.open_reader()
+        except NodeError as error:
+            raise _AwayError(error.message, offset) from None
         nonce = secrets.token_hex(8)
         channel.write(rp.encode_read(nonce=nonce, path=path, offset=offset, follow=follow))
         ended = asyncio.create_task(self._until_over(job)) if follow else None
@@ -101,13 +136,9 @@ class LogDesk:
         try:
             head, rest = await read_head(channel, nonce)
             if head.error is not None:
-                if job.state in FINAL or not follow:
-                    raise (
-                        RefusedError(f"{link.name}: {path}: {head.error}", code="not_now")
-                        if job.state in FINAL
-                        else _nothing_yet()
-                    )
-                return offset
+                if job.state in FINAL:
+                    raise _AwayError(f"{link.name}: {path}: {head.error}", offset)
+                return offset  # it has not been made yet
             while True:
                 if rest:
                     await stream.data(rest)
@@ -116,18 +147,16 @@ class LogDesk:
                 if not rest:
                     return offset
         except NodeError as error:
-            if not follow:
-                raise RefusedError(error.message, code="not_now") from None
-            return offset
+            raise _AwayError(error.message, offset) from None
         finally:
             if ended is not None:
                 ended.cancel()
             channel.close()
-            if head is not None and follow:
+            if head is not None and head.error is None and follow:
                 link.reap(session, head.pid, head.start)
 
-    async def _until_over(self, job: Job) -> None:
-        """Return once the job is final."""
+    async def _until_over(self, job: Job) -> bool:
+        """Return once this attempt of the job is over: whether its output is kept for a last look."""
         changed = asyncio.Event()
 
         def listener(jobs: list[Job]) -> None:
@@ -138,9 +167,11 @@ class LogDesk:
         try:
             while True:
                 changed.clear()
-                state = await self._mailbox.ask(lambda c: c.jobs[job.job_id].state if job.job_id in c.jobs else None)
-                if state is None or state in FINAL or state is State.PENDING:
-                    return
+                now = await self._mailbox.ask(lambda c: c.jobs.get(job.job_id))
+                if now is None or now.launch_id != job.launch_id or now.state is State.PENDING:
+                    return not job.private_dir
+                if now.state in FINAL:
+                    return True
                 await changed.wait()
         finally:
             self._mailbox.listeners.remove(listener)
@@ -159,10 +190,6 @@ class LogDesk:
             if size > offset:
                 offset = await _send_file(self._log_file, offset, stream)
         return {"offset": offset}
-
-
-def _nothing_yet() -> RefusedError:
-    return RefusedError("there is no output yet", code="not_now")
 
 
 def _find_job(cluster: Cluster, job_id: int, task: int | None) -> Job:
@@ -196,13 +223,15 @@ async def read_head(channel: Channel, nonce: str) -> tuple[rp.ReadHead, bytes]:
             raise NodeError("the host did not answer the request for the output")
 
 
-async def _read_some(channel: Channel, ended: "asyncio.Task[None] | None") -> bytes:
-    """Return the next bytes; b"" at their end, or once the job is over and a short silence says that all is here."""
+async def _read_some(channel: Channel, ended: "asyncio.Task[bool] | None") -> bytes:
+    """Return the next bytes; b"" at their end or once the attempt is over, after a short silence where nothing is kept."""
     reading = asyncio.ensure_future(channel.read(BLOCK))
     if ended is None:
         return await reading
     try:
         await asyncio.wait({reading, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done() and not ended.result():
+            await asyncio.wait({reading}, timeout=LOOK_S)
         if reading.done():
             return reading.result()
         return b""  # what a last look after the end finds is sent by a plain read from the offset

@@ -193,7 +193,7 @@ def node_view(cluster: Cluster, node: Node) -> View:
     return {
         "name": node.name,
         "state": node.state_name(),
-        "drain": bool(record.drain_reason) or node.removed,
+        "drain": node.removed or bool(record.drain_reason and not record.down_asserted),  # down has its reason in the same place
         "unreachable": not node.connected,
         "reason": record.drain_reason or ("removed from the inventory" if node.removed else (node.note or None)),
         "reason_user": record.drain_by or None,

@@ -208,7 +208,7 @@ find_steps() {
     for STEP in "a/$1.steps"/[0-9]*; do
         [ -e "$STEP" ] || return 0
         while read -r KEY STEP_PID STEP_START _ VALUE _; do
-            is_number "$STEP_PID" && is_alive "$STEP_PID" "$STEP_START" || continue
+            if ! is_number "$STEP_PID" || ! is_alive "$STEP_PID" "$STEP_START"; then continue; fi
             case $KEY$VALUE in
             1run) SRUNS="$SRUNS $STEP_PID" ;;
             1wait) WAITERS="$WAITERS $STEP_PID" ;;

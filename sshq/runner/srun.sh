@@ -288,7 +288,7 @@ s_launch() { # COMMAND...
 s_reap() { # PID START: sets s_code
     while :; do
         s_woken=
-        wait "$1"
+        wait "$1" 2>/dev/null # or some shells remark on what a signal ended
         s_code=$?
         # A trap that runs ends `wait`: who lives has not ended.
         if s_lives "$1" "$2"; then
@@ -297,7 +297,7 @@ s_reap() { # PID START: sets s_code
         fi
         [ -n "$s_woken" ] || return 0
         s_first=$s_code
-        wait "$1"
+        wait "$1" 2>/dev/null
         s_code=$?
         [ "$s_code" -ne 127 ] || s_code=$s_first
         return 0

@@ -192,7 +192,7 @@ install_commands() {
     LINE='' MARK="# $SRUN_MARK $SETSID $SETSID_BIN $SIGNALS $SIGNALS_BIN $INTERPRETER"
     { read -r _ && read -r LINE; } <bin/srun
     if [ "$LINE" != "$MARK" ] && { [ -d bin ] || mkdir bin; }; then
-        write_srun >|"bin/srun.$$" && chmod 700 "bin/srun.$$" && mv -f "bin/srun.$$" bin/srun || rm -f "bin/srun.$$"
+        if ! { write_srun >|"bin/srun.$$" && chmod 700 "bin/srun.$$" && mv -f "bin/srun.$$" bin/srun; }; then rm -f "bin/srun.$$"; fi
     fi
     unset SRUN_TEXT
 } 2>/dev/null

@@ -18,6 +18,7 @@ GUARDS = {
     "cancel": "so is a cancel before the start",
     "floor": "what is settled is remembered by the floor, and refused for ever",
     "floorlate": "the supervisor reads the floor after it has taken `go`",
+    "claimlate": "and looks whether its claim is still there: the spool may have been lost meanwhile",
     "gcorder": "the floor is raised before the files go",
     "openset": "seqs below the floor that are still open are named in it",
     "mono": "the floor is merged with what stands there, never overwritten",
@@ -36,6 +37,7 @@ GUARDS = {
     "heldlive": "after a restore what was launched is held too, should it come back to the queue",
     "noted": "after a restore a cancel is only noted until the node has been listed",
     "adopt": "a launch that the restored store does not know is adopted before anything is decided",
+    "supersede": "and if it is of a later attempt, the one that the store holds open had been settled",
     "newest": "of several unknown launches the newest one is adopted",
     "spare": "unknown launches are not killed",
 }
@@ -82,7 +84,7 @@ class World(NamedTuple):
     la: tuple[Any, ...]  # (boot, seq, spool, attempt) of each launch decided
     started: tuple[int, ...]
     over: int  # the job was final once
-    waived: int  # the user asked for another run: released after a restore, or requeued
+    waived: int  # the user asked for another run: 1 requeued, 2 released after a restore
     left: Faults
 
 
@@ -210,9 +212,11 @@ def unknown_launches(w: World) -> list[int]:
 
 def adopt(w: World, g: Guards) -> World:
     found = unknown_launches(w)
-    if w.job != "P" or not found or "adopt" not in g:
+    if w.job not in ("PA" if "supersede" in g else "P") or not found or "adopt" not in g:
         return w
     k = found[0] if "newest" in g else found[-1]
+    if w.job == "A" and w.rows[w.cur][0] in OPEN:
+        w = w._replace(rows=put(w.rows, w.cur, ("L", w.rows[w.cur][1] + 1)))
     return take(w._replace(rows=put(w.rows, k, ("I", w.rows[k][1])), cur=k, job="A"), k, g)
 
 
@@ -276,7 +280,7 @@ def user_steps(w: World, g: Guards, out: list[Step]) -> None:
     if w.left.requeue and w.job == "A" and not w.wish:
         out.append(("ask_requeue", True, w._replace(wish=2, waived=1, left=spend(w, "requeue"))))
     if w.held and w.job == "P":
-        out.append(("release", False, w._replace(held=0, waived=1)))
+        out.append(("release", False, w._replace(held=0, waived=2)))
 
 
 def decide(w: World, g: Guards, who: str, copies: int, out: list[Step]) -> None:
@@ -314,12 +318,13 @@ def head_steps(w: World, g: Guards, copies: int, out: list[Step]) -> None:
         out.append(("connect", False, w._replace(head=(1, None, None), gen=new, floor=floor)))
     elif conn == 1:
         new = w._replace(head=(2, None, None), known=w.gen, fresh=0)
-        for k, row in enumerate(w.rows):
-            if row[0] in OPEN:
-                new = take(new, k, g)
         if "spare" not in g:
             for k in unknown_launches(new):
                 new = new._replace(net=add(new.net, ("C", k)))
+        new = adopt(new, g)
+        for k in range(len(w.rows)):
+            if new.rows[k][0] in OPEN:
+                new = take(new, k, g)
         new = adopt(new, g)
         if new.job == "P" and new.wish == 1:
             new = new._replace(job="K", over=1)
@@ -357,7 +362,7 @@ def ack_steps(w: World, out: list[Step], g: Guards) -> None:
         if not closed or w.la[k] is None or any(m[1] == k and m[0] in "AD" for m in w.net):
             continue
         if w.disk[k] != NEW or (row[0] in SETTLED and w.la[k][2] == w.spool and not is_settled(w.floor, w.la[k][1])):
-            high = max([w.known * SEQS, *(w.la[j][1] for j, r in enumerate(w.rows) if r[0] != "-")])
+            high = max([w.known * SEQS if "reserve" in g else 0, *(w.la[j][1] for j, r in enumerate(w.rows) if r[0] != "-")])
             arg = (high, open_seqs(w) if "openset" in g else ())
             out.append((f"ack{k}", False, w._replace(net=add(w.net, ("A" if "gcorder" in g else "D", k, arg)))))
 
@@ -473,7 +478,9 @@ def supervisor_steps(w: World, x: Any, g: Guards, out: list[Step]) -> None:
             go_on(f"go{k}", "sf", (claimed, "f", record, who))
     elif at == "sf":
         who = me if claimed else who
-        if "floorlate" in g and is_settled(w.floor, w.la[k][1]):
+        if "claimlate" in g and not claimed:
+            go_on(f"gone{k}", None)
+        elif "floorlate" in g and is_settled(w.floor, w.la[k][1]):
             go_on(f"refuse{k}:late", None, (claimed, go, "n" if claimed else "", who))
         else:
             go_on(f"floor_read{k}", "s1", (claimed, go, record, who))
@@ -510,7 +517,8 @@ def node_faults(w: World, out: list[Step]) -> None:
 
 def find_violation(w: World, name: str, before: World, first: World) -> str | None:
     launches = range(1, len(w.rows))
-    if sum(w.run[1:]) > 1:
+    # Store and spool lost and released all the same: nobody is left who could know.
+    if sum(w.run[1:]) > 1 and not (w.waived == 2 and any(w.run[k] and w.la[k][2] != w.spool for k in launches)):
         return "two launches of one job run at once"
     if max(w.started) > 1:
         return "a launch started twice"
@@ -530,7 +538,7 @@ def find_violation(w: World, name: str, before: World, first: World) -> str | No
             return "started after it was settled"
         if k and w.over and not w.waived and w.la[k][2] == w.spool:
             return "started although the job had ended"
-        if k and not w.waived and any(w.started[j] and w.rows[j][0] != "B" for j in launches if j != k):
+        if k and not w.waived and any(w.started[j] and not is_proved_dead(w, j, first) for j in launches if j != k):
             return "started again without proof that it may"
     elif name[:6] == "refuse" and name[7:] in (":floor", ":late"):
         k = int(name[6])
@@ -539,6 +547,11 @@ def find_violation(w: World, name: str, before: World, first: World) -> str | No
     elif name[:4] == "kill" and w.run != before.run and name[4:].isdigit() and not asked_to_end(w, first):
         return "killed, and nobody had asked"
     return None
+
+
+def is_proved_dead(w: World, k: int, first: World) -> bool:
+    """Settled as REBOOTED; or it would have been, had the store not been put back."""
+    return w.rows[k][0] == "B" or (w.left.restore < first.left.restore and w.la[k][0] != w.boot)
 
 
 def asked_to_end(w: World, first: World) -> bool:

@@ -44,7 +44,8 @@ def sleepers(runner: Runner) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if os.readlink(process / "cwd") == runner.hello.spool and b"sleep" in (process / "cmdline").read_bytes():
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if os.readlink(process / "cwd") == runner.hello.spool and b"sleep" in words and b"0.1" not in words:  # a nap is none
                 found.append(int(process.name))
         except OSError:
             continue

@@ -45,7 +45,7 @@ async def test_an_unknown_host_is_not_even_knocked_at(sshd: Start, reach: Reach,
     host = sshd()
     error = refused(await fail(transports, reach(host, known_key=False)), "unknown")
     assert error.hint == "sshq hosts trust ws01"
-    assert f"127.0.0.1:{host.port} is not known" in error.message
+    assert f"nothing vouches for 127.0.0.1:{host.port}" in error.message
     assert transports.host_keys.path in error.detail[0]
     assert not host.was_knocked_at()
 
