@@ -25,6 +25,7 @@ log = logging.getLogger("sshq.logs")
 BLOCK = 256 * 1024
 HEAD_S = 20.0
 LOOK_S = 0.2
+LAST_WORDS_S = 1.5  # `tail -f` looks once a second where its file system tells it nothing
 
 
 class _AwayError(Exception):
@@ -231,7 +232,7 @@ async def _read_some(channel: Channel, ended: "asyncio.Task[bool] | None") -> by
     try:
         await asyncio.wait({reading, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not reading.done() and not ended.result():
-            await asyncio.wait({reading}, timeout=LOOK_S)
+            await asyncio.wait({reading}, timeout=LAST_WORDS_S)
         if reading.done():
             return reading.result()
         return b""  # what a last look after the end finds is sent by a plain read from the offset

@@ -72,8 +72,8 @@ is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; }
 
 nap() { sleep 0.1 2>/dev/null || sleep 1; } # only while something is being killed
 
-# group_kill SIGNAL PGID: dash wants `--`, busybox refuses it.
-group_kill() { { kill -s "$1" -- "-$2" || kill -s "$1" "-$2"; } 2>/dev/null; }
+# group_kill SIGNAL PGID: dash wants `--`; busybox complains of it and kills all the same, so it comes second.
+group_kill() { { kill -s "$1" "-$2" || kill -s "$1" -- "-$2"; } 2>/dev/null; }
 
 # ---------------------------------------------------------------- replies
 

@@ -91,7 +91,7 @@ s_signal() { # NAME NUMBER: to this srun alone; what the whole job gets, its tas
 
 s_pass() { # SIGNAL: to the tasks that live
     for s_one in $s_live; do
-        if s_lives "${s_one%:*}" "${s_one#*:}"; then kill -s "$1" -- "-${s_one%:*}" || kill -s "$1" "-${s_one%:*}" || kill -s "$1" "${s_one%:*}"; fi
+        if s_lives "${s_one%:*}" "${s_one#*:}"; then kill -s "$1" "-${s_one%:*}" || kill -s "$1" -- "-${s_one%:*}" || kill -s "$1" "${s_one%:*}"; fi
     done
 } 2>/dev/null
 
@@ -295,11 +295,13 @@ s_reap() { # PID START: sets s_code
             [ -n "$s_woken" ] || sleep 1
             continue
         fi
-        [ -n "$s_woken" ] || return 0
-        s_first=$s_code
-        wait "$1" 2>/dev/null
-        s_code=$?
-        [ "$s_code" -ne 127 ] || s_code=$s_first
+        if [ -n "$s_woken" ]; then
+            s_first=$s_code
+            wait "$1" 2>/dev/null
+            s_code=$?
+            [ "$s_code" -ne 127 ] || s_code=$s_first
+        fi
+        [ "$s_code" -le 256 ] || s_code=$((s_code - 128)) # ksh, of a signal
         return 0
     done
 }

@@ -183,12 +183,7 @@ open_spool() { # STORE_ID GIVEN_BASE FORCE
 # it runs jobs all the same.
 install_commands() {
     [ -n "${SRUN_TEXT:-}" ] || return 0
-    INTERPRETER=/bin/sh
-    case $SHELL_HERE in
-    /bin/sh | sh | *' '*' '*) ;; # a #! line takes one argument
-    *' '*) INTERPRETER="$(command -v "${SHELL_HERE%% *}") ${SHELL_HERE#* }" ;;
-    *) INTERPRETER=$(command -v "$SHELL_HERE") ;;
-    esac
+    find_interpreter
     LINE='' MARK="# $SRUN_MARK $SETSID $SETSID_BIN $SIGNALS $SIGNALS_BIN $INTERPRETER"
     { read -r _ && read -r LINE; } <bin/srun
     if [ "$LINE" != "$MARK" ] && { [ -d bin ] || mkdir bin; }; then
@@ -196,6 +191,16 @@ install_commands() {
     fi
     unset SRUN_TEXT
 } 2>/dev/null
+
+find_interpreter() { # SHELL_HERE as a #! line has it: a path, and one argument at most
+    INTERPRETER=/bin/sh
+    case $SHELL_HERE in /bin/sh | *' '*' '*) return ;; esac
+    OLD_IFS=$IFS IFS=:
+    for DIRECTORY in $PATH; do # `command -v` may name an applet, without its place
+        [ ! -x "$DIRECTORY/${SHELL_HERE%% *}" ] || INTERPRETER=$DIRECTORY/$SHELL_HERE
+    done
+    IFS=$OLD_IFS
+}
 
 write_srun() {
     printf '#!%s\n%s\n' "$INTERPRETER" "$MARK" &&

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from bed import ODD
 
 USABLE = ["tcsh", "fish", "zsh", "ksh", "noisy_bashrc", "busybox", "max_sessions_1", "proxy_jump", "agent", "read_only_home", "noexec_tmp"]

@@ -1,4 +1,10 @@
-"""Walking the model: every interleaving, breadth first, or one long random walk over many faults."""
+"""Walking the model: every interleaving, breadth first, or one long random walk over many faults.
+
+    PYTHONPATH=tests python -m model.explore                           the campaign: what is too large for each change
+    PYTHONPATH=tests python -m model.explore restore+reboot/2x1        one scenario: faults/launches x copies[/older]
+    PYTHONPATH=tests python -m model.explore restore+reboot/2x1 held   the same without that guard
+    PYTHONPATH=tests python -m model.explore walk 0 100000             random walks with these seeds
+"""
 
 import random
 import sys
@@ -21,6 +27,22 @@ class Scenario(NamedTuple):
     def __str__(self) -> str:
         faults = "+".join(f"{n}{f'*{v}' if v > 1 else ''}" for n, v in self.faults._asdict().items() if v)
         return f"{faults or 'nothing'}/{self.launches}x{self.copies}{'/older' if self.older else ''}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Scenario":
+        """The inverse of `str`."""
+        faults, size, *older = text.split("/")
+        pairs = (word.partition("*") for word in faults.split("+") if faults != "nothing")
+        launches, copies = map(int, size.split("x"))
+        return cls(Faults(**{name: int(count or 1) for name, _, count in pairs}), launches, copies, older == ["older"])
+
+
+CAMPAIGN = (
+    "restore/2x2", "restore/1x1/older", "restore+cancel/2x1", "restore+reboot/2x1", "restore+wipe/2x1", "restore+full/2x1",
+    "restore+kill9/2x1", "restore+requeue/2x1", "restore+pkill/2x1", "kill9*2/2x2", "kill9+reboot/2x2", "kill9+cancel/2x2",
+    "second+kill9/2x2", "second+cancel/2x2", "wipe+requeue/2x2", "power+kill9/2x2", "reboot+cancel+pkill/2x2", "nothing/3x1",
+)  # fmt: skip
+EVERYTHING = Scenario(Faults(2, 2, 2, 2, 2, 2, 2, 2, 2, 1), launches=3, copies=2, older=True)
 
 
 class Found(NamedTuple):
@@ -110,3 +132,23 @@ def walk(scenario: Scenario, seed: int, length: int, guards: Guards = ALL) -> Fo
             return Found(scenario, len(trace), violation, trace, time.monotonic() - began)
         world = new
     return Found(scenario, len(trace), None, [], time.monotonic() - began)
+
+
+def main(words: list[str]) -> int:
+    if words[:1] == ["walk"]:
+        found = (walk(EVERYTHING, seed, 250) for seed in range(int(words[1]), int(words[2])))
+        bad = [result for result in found if result.violation]
+        print(*bad, f"{len(bad)} violations", sep="\n")
+        return bool(bad)
+    guards = ALL - frozenset(words[1:])
+    bad = []
+    for text in words[:1] or CAMPAIGN:
+        result = check(Scenario.parse(text), guards, limit=5_000_000)
+        print(result, flush=True)
+        if result.violation or not result.complete:
+            bad.append(result)
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

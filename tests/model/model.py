@@ -38,6 +38,7 @@ GUARDS = {
     "noted": "after a restore a cancel is only noted until the node has been listed",
     "adopt": "a launch that the restored store does not know is adopted before anything is decided",
     "supersede": "and if it is of a later attempt, the one that the store holds open had been settled",
+    "listed": "a reply counts only after the first listing: it may speak of what a later launch has overtaken",
     "newest": "of several unknown launches the newest one is adopted",
     "spare": "unknown launches are not killed",
 }
@@ -395,9 +396,8 @@ def message_steps(w: World, m: Any, g: Guards, out: list[Step]) -> None:
     if kind == "L":
         launch_call(w, new, k, g, out)
     elif kind in "NG":
-        if w.head and w.rows[k][0] in ("I" if kind == "N" else OPEN):
-            out.append((f"told{k}:{kind}", False, settle(new, k, "N" if kind == "N" else "L", g)))
-        elif w.head and "txguard" not in g and w.rows[k][0] in SETTLED:
+        heard = w.head and (w.head[0] == 2 or "listed" not in g)
+        if heard and w.rows[k][0] in (("I" if kind == "N" else OPEN) if "txguard" in g else OPEN + SETTLED):
             out.append((f"told{k}:{kind}", False, settle(new, k, "N" if kind == "N" else "L", g)))
     elif kind in "FC" and go != "f":
         if "forgot" in g and go == "" and is_settled(w.floor, w.la[k][1]):

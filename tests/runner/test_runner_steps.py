@@ -71,7 +71,7 @@ def test_input_goes_to_every_task(shared, tmp_path):
     ("SLURM_UMASK", "0022"), ("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"), ("SLURM_CPUS_ON_NODE", "4"), ("MINE", "a  b'c"),
 ])  # fmt: skip
 def test_the_environment_of_a_step(shared, tmp_path, variable, value):
-    code, out, err = run(shared, tmp_path, f'srun -n2 -o 0 printenv {variable}', MINE="a  b'c")
+    code, out, err = run(shared, tmp_path, f"srun -n2 -o 0 printenv {variable}", MINE="a  b'c")
     assert (code, err) == (0, "")
     assert out.rstrip("\n") == value
 
@@ -165,7 +165,7 @@ def test_chdir_and_export(shared, tmp_path):
         "ALL": "a b o 77 none", "NONE": "none none 77 none", "MINE": "a b none 77 none", "ALL,X=1": "a b o 77 1",
         "X='1,2',OTHER": "none o 77 1,2",
     }.items():  # fmt: skip
-        assert run(shared, tmp_path, f"srun --export=\"{export}\" {show}", MINE="a b", OTHER="o")[1] == f"{expected}\n", export
+        assert run(shared, tmp_path, f'srun --export="{export}" {show}', MINE="a b", OTHER="o")[1] == f"{expected}\n", export
 
 
 def test_steps_share_the_jobs_cpus(shared, tmp_path):
@@ -184,10 +184,10 @@ def test_steps_share_the_jobs_cpus(shared, tmp_path):
 
 def test_the_first_bad_exit_ends_the_step_if_asked(shared, tmp_path):
     began = time.monotonic()
-    code, _, err = run(shared, tmp_path, "srun -K -n2 sh -c '[ $SLURM_PROCID = 1 ] && exit 3; exec sleep 60'; exit $?")
+    _, out, err = run(shared, tmp_path, "srun -K -n2 sh -c '[ $SLURM_PROCID = 1 ] && exit 3; exec sleep 60'; echo rc=$?")
     assert time.monotonic() - began < 10
     lines = ["srun: error: node3: task 1: Exited with exit code 3", "srun: error: node3: task 0: Terminated"]
-    assert (code, err.splitlines()[-2:]) == (143, lines)
+    assert (out, err.splitlines()[-2:]) == ("rc=143\n", lines)
     _, _, err = run(shared, tmp_path, "srun --wait=1 -n2 sh -c '[ $SLURM_PROCID = 1 ] || exec sleep 60'")
     assert "srun: First task exited 1s ago\n" in err
 
