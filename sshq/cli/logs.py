@@ -2,16 +2,13 @@
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 
 import click
 
+from sshq.cli.copying import copy_output, write_all
 from sshq.cli.own import UsageMistakeError, own_command, read_job_ref, run_command
-from sshq.errors import UnreachableError
-from sshq.wire.client import LostReplyError, connect
-
-PATIENCE_S = 60.0  # of --follow, for a controller that is away
+from sshq.wire.client import connect
 
 
 @own_command("logs")
@@ -39,46 +36,6 @@ def _command(
 def run(argv: Sequence[str]) -> int:
     """Run `sshq logs`."""
     return run_command(_command, "logs", argv)
-
-
-def copy_output(params: dict[str, object], out: int, *, follow: bool, label: bytes = b"") -> dict[str, object]:
-    """Copy a job's output to a file descriptor, each line behind `label`; while following, across restarts.
-
-    Raises:
-        UnreachableError: nobody answers, or not again in time.
-
-    """
-    offset = 0
-    line_open = False
-    ends_at: float | None = None
-    while True:
-        try:
-            with connect(os.environ) as client:
-                stream = client.data("logs", params | {"offset": offset}, timeout_s=None if follow else 60.0)
-                for data in stream:
-                    write_all(out, _label_lines(data, label, line_open=line_open) if label else data)
-                    line_open = not data.endswith(b"\n")
-                    offset += len(data)
-                    ends_at = None
-                return stream.result
-        except UnreachableError as error:
-            now = time.monotonic()
-            if not follow or (ends_at is None and not isinstance(error, LostReplyError)) or (ends_at and now > ends_at):
-                raise
-            ends_at = ends_at or now + PATIENCE_S
-        time.sleep(0.3)
-
-
-def write_all(out: int, data: bytes) -> None:
-    """Write bytes as they are to a file descriptor."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(out, view) :]
-
-
-def _label_lines(data: bytes, label: bytes, *, line_open: bool) -> bytes:
-    labelled = label + data[:-1].replace(b"\n", b"\n" + label) + data[-1:]
-    return labelled[len(label) :] if line_open else labelled
 
 
 def _copy_job(params: dict[str, object], *, follow: bool) -> int:

@@ -1,7 +1,7 @@
 """srun: run one command as a job, its output here, its exit status ours.
 
-Outside of a job only, with one task: steps and several tasks are another matter, and are refused.  The output passes
-through two hidden files in the submit directory, which are removed again.
+The job is one step of the node's own srun (sshq/runner/srun.sh), which tells of its tasks' ends.  The output passes through
+two hidden files in the submit directory, which are removed again.  Inside a job, the node's srun takes over at once.
 """
 
 import os
@@ -20,11 +20,12 @@ from sshq.slurm.submit import Submission
 
 SIGNAL_BASE = 128
 TOLD_WAITING_S = 2.0
-STEPS_HINT = "call the program itself, without srun"
+STEPS_HINT = "unset SLURM_JOB_ID if this is to be a job of its own"
 
 
 def run(argv: Sequence[str]) -> int:
     """Run srun; the result is the command's exit status."""
+    _hand_over(argv)
     parsed = parse_options("srun", argv, os.environ)
     if parsed.wants:
         from sshq.slurm.help import describe_command
@@ -39,12 +40,19 @@ def run(argv: Sequence[str]) -> int:
     patience_s = None if immediate is None else float(immediate.value or 1)
     reply = submit_job(submission, "srun")
     job_id = read_job_id(reply)
-    return _Run(job_id, submission, label=parsed.has("label"), quiet=submission.quiet).finish(patience_s)
+    return _Run(job_id, submission, quiet=submission.quiet).finish(patience_s)
+
+
+def _hand_over(argv: Sequence[str]) -> None:
+    """Inside a job: a script that set its PATH anew and found a shim there."""
+    spool, inside, _ = os.environ.get("SSHQ_DIR", "").rpartition("/a/")
+    if inside and os.path.exists(f"{spool}/bin/srun"):
+        os.execv("/bin/sh", ["sh", f"{spool}/bin/srun", *argv])  # noqa: S606
 
 
 def _refuse_steps(job_id: str | None) -> None:
     if job_id or os.environ.get("SLURM_JOB_ID"):
-        raise OptionError("srun inside a job (steps) is not supported by sshq yet", hint=STEPS_HINT)
+        raise OptionError("a step can be started only inside its job, on its node", hint=STEPS_HINT)
 
 
 def _make_submission(argv: Sequence[str]) -> Submission:
@@ -81,10 +89,9 @@ def _is_input_waiting() -> bool:
 class _Run:
     """One command under way: two threads copy its output, the main one waits for the end."""
 
-    def __init__(self, job_id: int, submission: Submission, *, label: bool, quiet: bool) -> None:
+    def __init__(self, job_id: int, submission: Submission, *, quiet: bool) -> None:
         self.job_id = job_id
         self.quiet = quiet
-        self.label = label
         self.work_dir = str(submission.description["work_dir"])
         self.streams = [
             (stream, descriptor)
@@ -131,12 +138,11 @@ class _Run:
             time.sleep(min(1.0, 0.02 + waited_s / 10))
 
     def _copy(self, stream: str, descriptor: int) -> None:
-        from sshq.cli.logs import copy_output
+        from sshq.cli.copying import copy_output
 
         params: dict[str, object] = {"ref": [self.job_id, None], "stream": stream, "follow": True, "attempt": None}
-        label = b"0: " if self.label else b""
         try:
-            copy_output(params, descriptor, follow=True, label=label)
+            copy_output(params, descriptor, follow=True)
         except BrokenPipeError:
             pass  # `srun yes | head`: the command goes on, as nobody reads
         except Exception as error:
@@ -154,8 +160,7 @@ class _Run:
         if state == "COMPLETED":
             return 0
         if state == "FAILED" and code:
-            print_messages([f"srun: error: {node}: task 0: Exited with exit code {code}"])
-            return code
+            return code  # the step has said more
         if state == "FAILED" and number:
             print_messages([
                 f"srun: error: {node}: task 0: {signal.strsignal(number) or f'Signal {number}'}",

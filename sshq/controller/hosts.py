@@ -469,7 +469,8 @@ def _encode_kill(effect: KillLaunch, grace_s: int) -> bytes:
     elif effect.signal == CONT and not effect.cancel:
         mode = "resume"
     else:
-        mode = "cancel" if effect.cancel else ("signal-batch" if effect.batch_only else "signal")
+        narrow = "signal-batch" if effect.batch_only else "signal-full" if effect.whole else "signal"
+        mode = "cancel" if effect.cancel else narrow
     grace = 0 if effect.signal == KILL else grace_s
     return rp.encode_kill(id=effect.launch_id, seq=effect.seq, mode=mode, signal=str(effect.signal), grace_s=grace)
 

@@ -423,10 +423,11 @@ def _fenced(_: ReplyParser, rest: str) -> Reply:
 
 
 def _killed(_: ReplyParser, rest: str) -> Reply:
-    launch_id, result, *survivors = rest.split(" ")
-    if result not in ("asked", "signalled", "never", "forgotten", "killing", "killed", "gone") or len(survivors) > 1:
+    launch_id, _sep, rest = rest.partition(" ")
+    result, _sep, survivors = rest.partition(" ")
+    if result not in ("asked", "signalled", "never", "forgotten", "killing", "killed", "gone") or " " in survivors:
         raise _BadLine("no such result")
-    return KillResult(id=_id(launch_id), result=result, survivors=_list(survivors[0]) if survivors else ())
+    return KillResult(id=_id(launch_id), result=result, survivors=_list(survivors or "-"))
 
 
 def _acked(_: ReplyParser, rest: str) -> Reply:

@@ -460,11 +460,13 @@ s_main() {
 
 # Into a session of its own first, if it is not the leader of a group already: what signals the job's group must not meet
 # this srun, which would pass it on once more.
+# By its shell: the spool may lie where nothing can be executed.
+# shellcheck disable=SC2086 # s_shell: a path and perhaps one argument
 if s_look "$$" && [ "$s_group" != "$$" ] && [ -n "${SSHQ_DIR:-}" ]; then
     case $s_setsid in
-    setsid) exec "$s_setsid_bin" "$0" "$@" ;;
-    perl) exec "$s_setsid_bin" -e "$s_perl_setsid" "$0" "$@" ;;
-    python3) exec "$s_setsid_bin" -I -S -c "$s_python_setsid" "$0" "$@" ;;
+    setsid) exec "$s_setsid_bin" $s_shell "$0" "$@" ;;
+    perl) exec "$s_setsid_bin" -e "$s_perl_setsid" $s_shell "$0" "$@" ;;
+    python3) exec "$s_setsid_bin" -I -S -c "$s_python_setsid" $s_shell "$0" "$@" ;;
     esac
 fi
 s_main "$@"

@@ -204,7 +204,7 @@ find_interpreter() { # SHELL_HERE as a #! line has it: a path, and one argument 
 
 write_srun() {
     printf '#!%s\n%s\n' "$INTERPRETER" "$MARK" &&
-        printf "%s='%s'\n" s_setsid "$SETSID" s_setsid_bin "$SETSID_BIN" s_signals "$SIGNALS" s_signals_bin "$SIGNALS_BIN" \
+        printf "%s='%s'\n" s_shell "$INTERPRETER" s_setsid "$SETSID" s_setsid_bin "$SETSID_BIN" s_signals "$SIGNALS" s_signals_bin "$SIGNALS_BIN" \
             s_perl_setsid "$PERL_SETSID" s_perl_signals "$PERL_SIGNALS" s_python_setsid "$PYTHON_SETSID" \
             s_python_signals "$PYTHON_SIGNALS" && printf '%s' "$SRUN_TEXT"
 }

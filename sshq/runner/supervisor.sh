@@ -367,7 +367,11 @@ become_job() { # INTERPRETER... SCRIPT ARGS...: from the environment's reading o
 PERL_SETSID='use POSIX (); delete $ENV{PERL_BADLANG}; POSIX::setsid(); exec {$ARGV[0]} @ARGV; exit 127'
 # shellcheck disable=SC2016
 PERL_SIGNALS='delete $ENV{PERL_BADLANG}; $SIG{$_} = "DEFAULT" for qw(INT QUIT HUP PIPE); exec {$ARGV[0]} @ARGV; exit 127'
-PYTHON_SETSID='import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])'
+# Python itself ignores PIPE and XFSZ from its start on.
+PYTHON_SETSID='import os, signal, sys
+for s in (13, 25): signal.signal(s, signal.SIG_DFL)
+os.setsid()
+os.execvp(sys.argv[1], sys.argv[1:])'
 PYTHON_SIGNALS='import os, signal, sys
 for s in (1, 2, 3, 13, 25): signal.signal(s, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])'

@@ -14,8 +14,9 @@ from sshq.slurm.options import Option, options_of
 from sshq.slurm.values import Clock, read_value
 
 WRAPPER = "#!/bin/sh\n# This script was created by sbatch --wrap.\n\n{command}\n"
-# What srun sends: its words are the script's arguments, so that nothing is quoted anew.
-COMMAND_RUNNER = '#!/bin/sh\nexec "$@"\n'
+# What srun sends: the job is the srun of its node, with one step.  Its words are the script's arguments, so that nothing is
+# quoted anew; run by sh, as the spool may lie where nothing can be executed.
+COMMAND_RUNNER = '#!/bin/sh\nexec /bin/sh "${SSHQ_DIR%/a/*}/bin/srun" "$@"\n'
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 # Fields of the command itself; all others go into the description.
@@ -107,10 +108,10 @@ def build_submission(
         found = path or (args[0] if command == "srun" else "")
         submission.description["name"] = "wrap" if early.has("wrap") else found.rpartition("/")[2] or "sbatch"
     submission.sources = {field: one.text for field, (one, _) in chosen.items() if field not in _CLIENT_FIELDS}
+    if command == "srun":
+        submission.description["args"] = [*_take_step_options(submission, merged), "--", *args]
     submission.environ = _choose_environment(merged, environ, read_file)
     _refuse_several_nodes(submission)
-    if command == "srun":
-        _refuse_several_tasks(submission)
     return submission
 
 
@@ -262,14 +263,24 @@ def _refuse_several_nodes(submission: Submission) -> None:
         )
 
 
-def _refuse_several_tasks(submission: Submission) -> None:
-    tasks = submission.description["num_tasks"]
-    if tasks != 1:
-        raise OptionError(
-            f"--ntasks={tasks} is not supported by sshq's srun yet, and one task would change what runs",
-            detail=place_refusal(submission, "num_tasks") or place_refusal(submission, "ntasks_per_node"),
-            hint="sbatch --array",
-        )
+def _take_step_options(submission: Submission, parsed: Parsed) -> list[str]:
+    """Return what the step on the node is told; output files of single tasks are its business, not the job's."""
+    description = submission.description
+    words = [f"--ntasks={description['num_tasks']}"]
+    for field, option in (("cpus_per_task", "--cpus-per-task"), ("ntasks_per_node", "--ntasks-per-node"), ("wait", "--wait")):
+        if parsed.has(field):
+            words.append(f"{option}={parsed.value(field)}")
+    if parsed.has("label"):
+        words.append("--label")
+    if parsed.has("kill_on_bad_exit"):
+        words.append(f"--kill-on-bad-exit={parsed.value('kill_on_bad_exit') or 1}")
+    for field, option in (("std_out", "--output"), ("std_err", "--error")):
+        pattern = str(description[field] or "")
+        if "\\" not in pattern and any(part.lstrip("0123456789").startswith("t") for part in pattern.split("%")[1:]):
+            words.append(f"{option}={pattern}")
+            description[field] = None
+            del submission.sources[field]
+    return words
 
 
 def _join(folder: str, name: str) -> str:

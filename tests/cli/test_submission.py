@@ -201,11 +201,12 @@ def test_test_only_says_where_and_when_and_submits_nothing(controller, sshq):
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "sbatch: Job 7 to start when hosts get free using 2 processors on nodes n1 in partition lab\n"
 
-def test_srun_inside_a_job_is_refused(controller, sshq):
+def test_srun_for_another_job_is_refused(controller, sshq):
     done = sshq("srun", "true", env={"SLURM_JOB_ID": "3"})
     assert done.returncode == 1
     assert done.stderr == (
-        "srun: error: srun inside a job (steps) is not supported by sshq yet\n    hint: call the program itself, without srun\n"
+        "srun: error: a step can be started only inside its job, on its node\n"
+        "    hint: unset SLURM_JOB_ID if this is to be a job of its own\n"
     )
 
 
@@ -226,7 +227,7 @@ def prepare_srun(controller, final, output=b"", errors=b""):
     "final,status,stderr",
     [
         (make_job(job_id=4, state="COMPLETED", exit_code=0), 0, "err\n"),
-        (make_job(job_id=4, state="FAILED", exit_code=4), 4, "err\nsrun: error: n1: task 0: Exited with exit code 4\n"),
+        (make_job(job_id=4, state="FAILED", exit_code=4), 4, "err\n"),  # the srun on the node has told it
         (
             make_job(job_id=4, state="FAILED", exit_code=0, exit_signal=9), 137,
             "err\nsrun: error: n1: task 0: Killed\nsrun: Force Terminated job 4\n",
@@ -240,12 +241,8 @@ def test_srun_brings_both_streams_and_the_status_home(controller, sshq, final, s
     assert (done.returncode, done.stdout, done.stderr) == (status, "one\ntwo\n", stderr)
     (params,) = controller.params("submit")
     description = params["description"]
-    assert (description["kind"], description["args"], description["name"]) == ("command", ["prog", "-x", "a b"], "prog")
-
-
-def test_srun_labels_lines(controller, sshq):
-    prepare_srun(controller, make_job(job_id=4, state="COMPLETED"), b"one\ntwo\n")
-    assert sshq("srun", "-l", "true").stdout == "0: one\n0: two\n"
+    words = ["--ntasks=1", "--", "prog", "-x", "a b"]
+    assert (description["kind"], description["args"], description["name"]) == ("command", words, "prog")
 
 
 def test_srun_says_that_input_stays_here(controller, sshq):

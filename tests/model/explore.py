@@ -1,9 +1,11 @@
 """Walking the model: every interleaving, breadth first, or one long random walk over many faults.
 
-    PYTHONPATH=tests python -m model.explore                           the campaign: what is too large for each change
-    PYTHONPATH=tests python -m model.explore restore+reboot/2x1        one scenario: faults/launches x copies[/older]
-    PYTHONPATH=tests python -m model.explore restore+reboot/2x1 held   the same without that guard
-    PYTHONPATH=tests python -m model.explore walk 0 100000             random walks with these seeds
+Run as `PYTHONPATH=tests python -m model.explore ...` with
+
+* nothing: the campaign, all that is too large for each change
+* `restore+reboot/2x1`: one scenario, faults/launches x copies of a call[/older]
+* `restore+reboot/2x1 heldlive`: the same without that guard
+* `walk 0 100000`: random walks with these seeds
 """
 
 import random
@@ -13,7 +15,8 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from model.model import GUARDS, Faults, Guards, World, find_violation, first_world, is_done, steps
+from model.model import GUARDS, Faults, Guards, World, find_violation, first_world, is_done
+from model.moves import steps
 
 ALL: Guards = frozenset(GUARDS)
 

@@ -1,6 +1,7 @@
 """The launch protocol holds in every interleaving of the model, and not one of its guards can be left out."""
 
 import pytest
+
 from model.explore import ALL, CAMPAIGN, EVERYTHING, Scenario, check, walk
 from model.model import GUARDS, Faults
 

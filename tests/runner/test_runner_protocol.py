@@ -98,7 +98,7 @@ def test_only_a_refusal_by_the_floor_does_not_prove_that_it_never_ran():
 
 
 @pytest.mark.parametrize("line", [
-    "", "X", "S", f"S {ID} 1 2", f"S {ID} -1 2 3", f"S {ID} 1 2 3 4", f"S {ID[:-1]} 1 2 3", f"S {ID.upper()} 1 2 3", "QQ 1", f"A {ID} maybe",
+    "", "X", "S", "K", "A", "N", "U", "E", "Q", "D", "W", f"K {ID} killed a b", f"S {ID} 1 2", f"S {ID} -1 2 3", f"S {ID} 1 2 3 4", f"S {ID[:-1]} 1 2 3", f"S {ID.upper()} 1 2 3", "QQ 1", f"A {ID} maybe",
     f"A {ID} lost", f"K {ID} hugged", "C t 2", "C t", "P t 1e9", "P t nan", f"U {ID}", f"U {ID} \x1b[2J", f"N {ID}", "O t - - 1", "L x end 0",
     "L x entry " + ENTRY, "h uid 0", "SSHQ n hello 1", "C " + "t" * 65 + " 1", f"X {RECORD} how=never", "T 99999999999999999999 1",
 ])  # fmt: skip
@@ -167,6 +167,10 @@ def test_a_line_without_end_is_cut_and_the_next_one_is_read():
 
 LINES = st.one_of(
     st.binary(max_size=80),
+    st.tuples(
+        st.sampled_from("SXNQAKLCRDWFOPTZEUh"),
+        st.lists(st.sampled_from([ID, "0", "-", "won", "lost", "x", "1.5", ENTRY]), max_size=6),
+    ).map(lambda t: " ".join([t[0], *t[1]]).encode()),
     st.sampled_from(
         [line.encode() for line, _ in REPLIES] + [f"Q {ENTRY}".encode(), f"X {RECORD}".encode(), b"L x begin 1", b"L x end 0"]
     ),
@@ -174,7 +178,7 @@ LINES = st.one_of(
 CHUNKS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     lines=st.lists(LINES, max_size=12),
     cuts=CHUNKS,

@@ -152,10 +152,13 @@ def test_sruns_words_are_run_as_they_are():
         )
 
     description = run("-c2", "/bin/echo", "a b", "-v").description
-    assert (description["name"], description["args"]) == ("echo", ["/bin/echo", "a b", "-v"])
+    words = ["--ntasks=1", "--cpus-per-task=2", "--", "/bin/echo", "a b", "-v"]
+    assert (description["name"], description["args"]) == ("echo", words)
     assert (description["command"], description["time_limit_s"]) == ("/bin/echo a b -v", 300)
-    with pytest.raises(OptionError, match="--ntasks=2 is not supported"):
-        run("-n2", "true")
+    assert run("-n2", "-lK", "true").description["args"] == ["--ntasks=2", "--label", "--kill-on-bad-exit=1", "--", "true"]
+    by_task = run("--ntasks-per-node=2", "-o", "x%2t", "-e", "y", "true")
+    assert by_task.description["args"][:3] == ["--ntasks=2", "--ntasks-per-node=2", "--output=x%2t"]
+    assert (by_task.description["std_out"], by_task.description["std_err"]) == (None, "y")
     with pytest.raises(OptionError, match="No command given to execute"):
         run("-c2")
 

@@ -1,0 +1,42 @@
+"""A job's output, copied to a file descriptor as it comes; for `srun` too, so nothing here needs more than the standard library."""
+
+import os
+import time
+
+from sshq.errors import UnreachableError
+from sshq.wire.client import LostReplyError, connect
+
+PATIENCE_S = 60.0  # while following, for a controller that is away
+
+
+def copy_output(params: dict[str, object], out: int, *, follow: bool) -> dict[str, object]:
+    """Copy a job's output to a file descriptor; while following, across restarts of the controller.
+
+    Raises:
+        UnreachableError: nobody answers, or not again in time.
+
+    """
+    offset = 0
+    ends_at: float | None = None
+    while True:
+        try:
+            with connect(os.environ) as client:
+                stream = client.data("logs", params | {"offset": offset}, timeout_s=None if follow else 60.0)
+                for data in stream:
+                    write_all(out, data)
+                    offset += len(data)
+                    ends_at = None
+                return stream.result
+        except UnreachableError as error:
+            now = time.monotonic()
+            if not follow or (ends_at is None and not isinstance(error, LostReplyError)) or (ends_at and now > ends_at):
+                raise
+            ends_at = ends_at or now + PATIENCE_S
+        time.sleep(0.3)
+
+
+def write_all(out: int, data: bytes) -> None:
+    """Write bytes as they are to a file descriptor."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(out, view) :]
