@@ -1,4 +1,4 @@
-"""A job's output, copied to a file descriptor as it comes; for `srun` too, so nothing here needs more than the standard library."""
+"""A job's output, copied to a file descriptor as it comes; for `srun` too, so it needs the standard library alone."""
 
 import os
 import time

@@ -17,6 +17,8 @@ supervise_job() {
     trap 'TICK=1 WOKEN=1' USR2      # a deadline may have passed
     trap 'TERMINATED=1 WOKEN=1' TERM # a shutdown, or somebody by hand: the job is still ours to watch
     trap : HUP PIPE XFSZ            # not '': that the job would inherit
+    # bash as sh forgets a status that it collected while a trap ran; as itself it keeps it.
+    [ -z "${BASH_VERSION:-}" ] || eval 'set +o posix'
     look self && ME=$PID MY_START=$START
     [ -e "$F.exit" ] || exit 1 # collected meanwhile
     printf '1 %s %s %s\n' "$ME" "$MY_START" "$BOOT" >|"$F.sup" || {
@@ -70,16 +72,22 @@ watch_job() {
             continue
         fi
         if [ -z "$WOKEN" ] && [ "$CODE" -le 128 ]; then STATUS=$CODE && break; fi
-        STATE=${STAT##*') '}
-        wait "$JOB"
-        STATUS=$?
-        # Reaped by the first wait and forgotten: that one was the job's.
-        case $STAT:$STATUS:$STATE in :127:* | *:127:[!Z]*) STATUS=$CODE ;; esac
+        collect_status
         break
     done
     tell_signal_from_code
     stop_watch
     finish
+}
+
+# The job is gone, but a trap cut the `wait` short, so CODE may be the trap's.  Asked again, with nobody listening to signals
+# any more, a shell gives the job's status; or 127 if it has given it before and forgotten it: then CODE was it.
+collect_status() {
+    case ${STAT##*') '} in Z*) REAPED='' ;; *) REAPED=1 ;; esac
+    trap '' USR1 USR2
+    wait "$JOB"
+    STATUS=$?
+    if [ "$STATUS" -eq 127 ] && [ -n "$REAPED" ]; then STATUS=$CODE; fi
 }
 
 # A shell says 128+n for a job that a signal ended and for one that said `exit 128+n`.  dash and busybox still know better

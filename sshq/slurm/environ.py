@@ -159,6 +159,8 @@ def _optional_variables(facts: Mapping[str, object], tasks: int) -> dict[str, st
         variables["SLURM_MEM_PER_NODE"] = str(facts["memory_mib"])
     if _number(facts, "restarts", 0):
         variables["SLURM_RESTART_COUNT"] = str(_number(facts, "restarts", 0))
+    if facts.get("open_mode"):  # for the sruns of the job: one that appends must not empty what the attempt before wrote
+        variables["SLURM_OPEN_MODE"] = _text(facts, "open_mode")[:1]
     if facts.get("export") is not None:
         variables["SLURM_EXPORT_ENV"] = _text(facts, "export")
     return variables

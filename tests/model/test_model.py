@@ -13,7 +13,7 @@ LARGE = (
     "kill9/2x2", "reboot/2x2", "power/2x2", "pkill/2x2", "second/2x2", "cancel/2x2", "requeue/2x2", "wipe/2x2", "full/2x2",
     "restore/2x1", "kill9/1x1/older", "reboot/1x1/older", "pkill/1x1/older", "cancel/1x1/older", "second/1x1/older",
     "wipe/1x2/older", "kill9+pkill/2x1", "kill9+wipe/2x1", "reboot+wipe/2x1", "reboot+cancel/2x1", "wipe+cancel/2x1",
-    "wipe+requeue/2x1", "second+cancel/2x1", "kill9+cancel/2x1",
+    "wipe+requeue/2x1",
 )  # fmt: skip
 
 # guard -> where leaving it out shows soonest, and as what
@@ -52,8 +52,8 @@ SHOWN = {
     "newest": ("restore/2x1", "the job is final and runs"),
     "spare": ("restore/1x2", "killed, and nobody had asked"),
 }
-LONG = ("heldlive", "listed")  # minutes are bounded: these need some 10 s each
-# Two guards that stand in for each other where no other fault happens: both must go for it to show.
+LONG = ("heldlive", "listed")  # some 10 s each
+# Two guards that stand in for each other where nothing else goes wrong: both must go for it to show.
 COVERING = [("floorlate", "claimlate", "nothing/2x2", "called never started, but it ran")]
 
 
