@@ -276,7 +276,7 @@ class HostLink:
             case rp.Ended():
                 self._around.crash("hosts.ended")
                 self._post(ev.LaunchEnded(now=now, launch_id=reply.id, record=end_record(reply.record)))
-            case rp.Refused():
+            case rp.Refused() if reply.why != "floor":  # a floor proves nothing of this launch: the next listing fences it
                 self._post(ev.LaunchRefused(now=now, launch_id=reply.id, why=f"{reply.why} {reply.text}".strip()))
             case rp.Known():
                 self._take_entry(session, reply.entry)

@@ -19,7 +19,7 @@ from sshq.core.arrays import IndexSet, parse_indices
 from sshq.core.dependents import Dependents, facts_for, judge_dependency
 from sshq.core.effects import AckLaunches, Changes, DropEnvironment, Effect, KillLaunch, StartLaunch
 from sshq.core.hostlist import fold_hostlist
-from sshq.core.lifecycle import State, Trigger, next_state
+from sshq.core.lifecycle import FINAL, State, Trigger, next_state
 from sshq.core.model import (
     SEQ_PER_GENERATION,
     Job,
@@ -174,7 +174,7 @@ class Cluster:
         self.foreign_jobs.update(gap)
         self.next_job_id = gap.stop
         for job in list(self.jobs.values()):
-            if job.state is State.PENDING and job.held is None:
+            if job.state not in FINAL and job.held is None:
                 self.put_job(replace(job, held="user", note="held: the store was restored from a backup"))
                 self.requeue_index(job.job_id, now)
         rows, self._rows, self._effects = self._rows, [], []

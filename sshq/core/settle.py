@@ -142,13 +142,16 @@ def _read(record: EndRecord | None, outcome: Outcome, job: Job | None) -> tuple[
     return Trigger.EXITED_NONZERO, record.code if not record.signal else 0, record.signal
 
 
+_REQUEUABLE = frozenset({Trigger.CANCELLED, Trigger.EXITED_NONZERO, Trigger.NODE_LOST})
+
+
 def _move(cluster: Cluster, job: Job, launch: Launch, trigger: Trigger, now: float, *, why: str, by_node: bool) -> None:
     """Retry, requeue, hold or end: decided here and nowhere else."""
     outcome, wanted = launch.outcome, job.cancel_uid is None
     again_after_loss = job.spec.requeue == "always" or (outcome is Outcome.REBOOTED and job.spec.requeue == "yes")
     if outcome is Outcome.NEVER_STARTED and wanted:
         _again_unstarted(cluster, job, launch, now, why=why, by_node=by_node)
-    elif job.requeue_asked and trigger in (Trigger.CANCELLED, Trigger.EXITED_NONZERO, Trigger.NODE_LOST):
+    elif job.requeue_asked and outcome is not Outcome.SPOOL_LOST and trigger in _REQUEUABLE:
         _again(cluster, replace(job, cancel_uid=None), trigger, now, held=job.requeue_held)
     elif trigger is Trigger.NODE_LOST and wanted and again_after_loss:
         _again(cluster, job, trigger, now)

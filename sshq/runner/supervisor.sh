@@ -35,6 +35,7 @@ supervise_job() {
         ring "N $ID go-lost"
         exit 1
     fi
+    [ -e "$F.exit" ] || exit 1 # the spool was wiped in between: this `go` decides nothing
     now
     BEGAN=$UPTIME
     if is_settled "$job_seq"; then
