@@ -12,6 +12,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sshq.controller.launching import Material, build_call
 from sshq.controller.mailbox import Mailbox
@@ -19,7 +20,7 @@ from sshq.controller.replies import encode_facts, end_record, node_entry, node_f
 from sshq.controller.session import Session
 from sshq.core import events as ev
 from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, StartLaunch
-from sshq.core.hostlife import find_twin
+from sshq.core.hostlife import find_twin, recently_ended
 from sshq.core.model import SEQ_PER_GENERATION
 from sshq.errors import AgentError, HostKeyError, LoginError, NodeError, NoReplyError, RunnerError, UnreachableHostError
 from sshq.inventory.config import Config
@@ -215,6 +216,7 @@ class HostLink:
         if refused_for is not None:
             raise TwinError(str(refused_for), host=self.name)
         self._post(ev.LoadReported(name=self.name, load=facts.load1, memory_free_mib=facts.memory_free_mib))
+        session.ended.extend(await self._around.mailbox.ask(partial(recently_ended, name=self.name, now=self._around.clock())))
         self.state, self.note = "ready", ""
         log.info("host=%s ready generation=%d cpus=%s spool=%s", self.name, generation, facts.cpus, hello.spool)
 

@@ -16,6 +16,8 @@ from sshq.core.reconcile import take_first_listing
 from sshq.core.settle import settle
 from sshq.errors import RefusedError
 
+SWEEP_BACK_S = 900.0
+
 
 def load_inventory(cluster: Cluster, event: InventoryLoaded) -> None:
     """Take the inventory as the new truth of hosts and partitions."""
@@ -69,6 +71,14 @@ def connect(cluster: Cluster, event: NodeConnected) -> str | None:
     _bring_outputs(cluster, event.name)
     cluster.schedule_wanted = True
     return None
+
+
+def recently_ended(cluster: Cluster, *, name: str, now: float) -> list[str]:
+    """Return the launches of a node that ended not long ago: the connection that was to sweep after them may be gone."""
+    return [
+        job.launch_id for job in cluster.jobs.values()
+        if job.launch_id and job.nodes[:1] == (name,) and job.state in FINAL and (job.end_at or 0.0) > now - SWEEP_BACK_S
+    ]  # fmt: skip
 
 
 def find_twin(cluster: Cluster, name: str, spool_id: str, *, displaced: bool) -> str | None:
