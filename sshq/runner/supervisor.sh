@@ -51,7 +51,7 @@ supervise_job() {
 }
 
 watch_job() {
-    LIMIT_AT='' JOB_START=''
+    LIMIT_AT='' JOB_START='' LOST=''
     # The job's process is this shell's child; so is nobody else, except the watchdog when there is a limit.
     run_job &
     JOB=$!
@@ -82,13 +82,26 @@ watch_job() {
 }
 
 # The job is gone, but a trap cut the `wait` short, so CODE may be the trap's.  Asked again, with nobody listening to signals
-# any more, a shell gives the job's status; or 127 if it has given it before and forgotten it: then CODE was it.
+# any more, a shell gives the job's status; or 127 if it has given it before and forgotten it: then CODE was it.  bash and ksh
+# can lose it altogether when a signal comes at that very moment: then it is no success, and the record says `lost`.
 collect_status() {
     case ${STAT##*') '} in Z*) REAPED='' ;; *) REAPED=1 ;; esac
+    # A bash that lost it takes the job for alive and waits for any child: there must be none, or a cancel hangs for ever.
+    stop_watch
+    bury_watch
     trap '' USR1 USR2
-    wait "$JOB"
-    STATUS=$?
-    if [ "$STATUS" -eq 127 ] && [ -n "$REAPED" ]; then STATUS=$CODE; fi
+    TRIES=0
+    while [ "$TRIES" -lt 3 ]; do
+        TRIES=$((TRIES + 1))
+        wait "$JOB"
+        STATUS=$?
+        [ "$STATUS" = "$CODE" ] || break # else: the trap's once more (bash), or really the job's
+    done
+    if [ "$STATUS" = 127 ] && [ -n "$REAPED" ]; then
+        STATUS=$CODE
+        if [ -n "$WOKEN" ] && [ -n "${BASH_VERSION:-}${KSH_VERSION:-}" ]; then STATUS=-1; fi
+    fi
+    if [ "$STATUS" -lt 0 ]; then STATUS=1 LOST=lost; fi
 }
 
 # A shell says 128+n for a job that a signal ended and for one that said `exit 128+n`.  dash and busybox still know better
@@ -130,7 +143,7 @@ finish() {
     STAGE=''
     read -r _ _ _ _ _ STAGE 2>/dev/null <"$F.run" || STAGE="unset"
     case $STAGE in
-    run) write_record "${ENDING:-exit}" "$STATUS" ;;
+    run) write_record "${ENDING:-exit}" "$STATUS" "$LOST" ;;
     output) write_record output "$STATUS" ;;
     *) # it had not yet named itself, and who has not does not start
         if [ -n "$ENDING" ]; then write_record never - cancelled; else write_record never - space; fi
@@ -265,7 +278,7 @@ write_notice() { # Slurm's closing line, where the job's stderr goes
 
 # write_record HOW STATUS [WHY]: one line, twice, in place, by builtins: it needs no space, no process and no rename.
 write_record() {
-    [ "$2" = - ] || [ "$2" -le 128 ] || [ -n "$ENDING" ] || [ "$1" != exit ] || set -- signal "$2"
+    [ "$2" = - ] || [ "$2" -le 128 ] || [ -n "$ENDING" ] || [ "$1" != exit ] || set -- signal "$2" "${3:-}"
     [ -n "${ENDED:-}" ] || { now && ENDED=$UPTIME; }
     SYSTEM=- USER_CPU=- RECORD=''
     [ -e "$F.exit" ] || return 0

@@ -82,17 +82,33 @@ class Node:
         return runner
 
     def kill_all(self) -> None:
-        """End what tests left: whoever was started below this spool, by its own files or cookie."""
+        """End what tests left: whoever was started below this spool, by its own files or cookie, until nobody is found."""
         ids = {f.name.split(".")[0] for f in self.spool.glob("a/*")}
+        for _ in range(50):
+            if not [pid for pid in self._left(ids) if self._kill(pid)]:
+                break
+            time.sleep(0.01)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    def _left(self, ids: set[str]) -> list[int]:
+        found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 environ = (process / "environ").read_bytes()
-                ours = os.readlink(process / "cwd").startswith(str(self.spool)) and int(process.name) != os.getpid()
-                if ours or any(f"SSHQ_ATTEMPT={i}".encode() in environ for i in ids):
-                    os.kill(int(process.name), signal.SIGKILL)
+                inside = os.readlink(process / "cwd").startswith(str(self.spool))
             except OSError:
                 continue
-        shutil.rmtree(self.base, ignore_errors=True)
+            if inside or any(f"SSHQ_ATTEMPT={i}".encode() in environ for i in ids):
+                found.append(int(process.name))
+        return [pid for pid in found if pid != os.getpid() and is_alive(pid)]
+
+    @staticmethod
+    def _kill(pid: int) -> bool:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            return False
+        return True
 
 
 class Runner:

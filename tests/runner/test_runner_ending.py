@@ -276,19 +276,28 @@ def test_a_supervisor_told_to_terminate_stays_and_says_so(runner):
 
 
 def test_signals_storming_a_supervisor_do_not_change_what_it_records(runner):
-    if os.path.basename(runner.node.shell[0]) not in ("dash", "busybox"):
-        pytest.skip("optional: bash, ksh and zsh lose or never get a status under thousands of signals a second")
-    for _ in range(6):
+    for _ in range(4):
         call = begin(runner, b"echo ready; i=0; while [ $i -lt 8 ]; do sleep 0.01; i=$((i+1)); done; exit 3\n", limit_s=600)
         supervisor = supervisor_of(runner, call)
-        while is_alive(supervisor) and not any(isinstance(r, p.Ended) for r in runner.replies):
-            try:
-                os.kill(supervisor, signal.SIGUSR2)  # a false alarm: no deadline has passed
-            except ProcessLookupError:
+        for _ in range(300):
+            if not is_alive(supervisor):
                 break
-            runner.pump(0)
+            os.kill(supervisor, signal.SIGUSR2)  # a false alarm: no deadline has passed
+            runner.pump(0.001)
         record = runner.wait_end(call.id)
-        assert (record.how, record.code) == ("exit", 3)
+        # bash and ksh may lose a status under such fire: it is said, and never a success.  None of them may hang.
+        lost = (record.code, record.reason) == (1, "lost") and os.path.basename(runner.node.shell[0]) in ("bash", "ksh93")
+        assert record.how == "exit" and (record.code == 3 or lost)
+
+
+def test_many_cancels_without_grace_all_come_to_an_end(runner):
+    """TERM, the tick of the deadline and the job's end fall together here, many times on a busy machine."""
+    calls = [runner.launch(b"exec sleep 300\n") for _ in range(20)]
+    for call in calls:
+        runner.wait_start(call.id)
+    runner.send(*(p.encode_kill(id=c.id, seq=c.seq, mode="cancel", grace_s=0) for c in calls))
+    for call in calls:
+        assert runner.wait_end(call.id).how == "cancel"
 
 
 def test_a_sweep_ends_what_an_ended_attempt_left_and_spares_the_living(runner, tmp_path):
