@@ -37,8 +37,12 @@ s_claim() { # CPUS: sets s_step and s_file
 s_has_room() { # CPUS: beside what the live steps with lower numbers hold; those with higher ones wait for us
     s_held=0 s_other=0
     while [ "$s_other" -lt "$s_step" ]; do
-        s_pid='' s_state='' s_begun='' s_cpus_held=
-        read -r _ s_pid s_begun s_cpus_held s_state 2>/dev/null <"$s_steps/$s_other"
+        s_pid='' s_state='' s_begun='' s_cpus_held='' s_looks=0
+        # Made, but not yet written: its srun is between the two, or died there.
+        until read -r _ s_pid s_begun s_cpus_held s_state 2>/dev/null <"$s_steps/$s_other" || [ ! -e "$s_steps/$s_other" ] || [ "$s_looks" -gt 100 ]; do
+            s_looks=$((s_looks + 1))
+            sleep 0.01 2>/dev/null || s_looks=101
+        done
         case $s_state in
         wait | run)
             # A step within a step has its CPUs.
@@ -279,10 +283,11 @@ s_launch() { # COMMAND...
         s_start_task "$s_rank" "$@"
         s_rank=$((s_rank + 1))
     done
+    # By rename: who reads it meanwhile sees a step that waits or one with all its tasks.
     {
         printf '1 %s %s %s run\n' "$$" "$s_mine" "$s_need"
         for s_one in $s_live; do printf 't %s %s\n' "${s_one%:*}" "${s_one#*:}"; done
-    } >|"$s_file"
+    } >|"$s_steps/f.$s_step" && mv -f "$s_steps/f.$s_step" "$s_file"
 }
 
 s_reap() { # PID START: sets s_code

@@ -168,6 +168,19 @@ def test_chdir_and_export(shared, tmp_path):
         assert run(shared, tmp_path, f'srun --export="{export}" {show}', MINE="a b", OTHER="o")[1] == f"{expected}\n", export
 
 
+def test_a_step_whose_file_is_just_being_written_holds_its_cpus(shared, tmp_path):
+    script = """
+        mkdir "$SSHQ_DIR.steps" && : >"$SSHQ_DIR.steps/0"
+        srun -n1 sh -c 'echo second >>log' & srun=$!
+        until [ -e "$SSHQ_DIR.steps/1" ]; do :; done
+        read -r stat </proc/$$/stat; set -- ${stat##*) }; shift 19
+        sleep 0.3; echo first >>log; printf '1 %s %s 1 run\\n' $$ $1 >"$SSHQ_DIR.steps/0"
+        sleep 0.5; echo over >>log; printf '1 1 1 1 done 0\\n' >"$SSHQ_DIR.steps/0"
+        wait $srun"""
+    assert run(shared, tmp_path, script, cpus=1)[0] == 0
+    assert (tmp_path / "log").read_text().split() == ["first", "over", "second"]
+
+
 def test_steps_share_the_jobs_cpus(shared, tmp_path):
     script = 'for i in 1 2 3; do srun -n1 sh -c "echo in >>log; sleep 0.4; echo out >>log" & done; wait'
     code, _, err = run(shared, tmp_path, script, cpus=1)
