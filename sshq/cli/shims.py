@@ -17,10 +17,12 @@ MARK = "# Written by sshq shims"
 
 # -I: neither PYTHON* variables nor a file of the working directory can get in between (a `json.py` there would).
 # -S: site-packages are not searched: Slurm's verbs need only the standard library, and start in a third less time.
+# Where SSHQ_HOME was set when they were written, they speak to that sshq unless another is named: a job's environment, say,
+# has no SSHQ_ variable of its submitter's.
 _SHIM = """\
 #!/bin/sh
 {mark}
-exec {python} -I -S -c {program} "$@"
+{home}exec {python} -I -S -c {program} "$@"
 """
 _PROGRAM = "import sys; sys.path.insert(0, {root!r}); from sshq.cli.main import run_shim; run_shim({verb!r})"
 
@@ -51,7 +53,9 @@ def run(argv: Sequence[str]) -> int:
 def format_shim(verb: str) -> str:
     """Return the text of one shim."""
     program = _PROGRAM.format(root=find_package_root(), verb=verb)
-    return _SHIM.format(mark=MARK, python=shlex.quote(sys.executable), program=shlex.quote(program))
+    instance = os.environ.get("SSHQ_HOME")
+    home = f'[ -n "${{SSHQ_HOME:-}}" ] || export SSHQ_HOME={shlex.quote(os.path.abspath(instance))}\n' if instance else ""
+    return _SHIM.format(mark=MARK, home=home, python=shlex.quote(sys.executable), program=shlex.quote(program))
 
 
 def _write_shim(path: str, verb: str, *, force: bool) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sshq.controller.views import is_cancelling
 from sshq.core.events import Selected
 from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import Job
@@ -47,8 +48,9 @@ class JobFilter:
 
 
 def _state_matches(job: Job, states: tuple[str, ...]) -> bool:
-    completing = job.state in FINAL and (not job.released or job.output_pending)
-    return job.state.name in states or ("COMPLETING" in states and completing) or "ALL" in states
+    cancelling = is_cancelling(job)
+    completing = cancelling or (job.state in FINAL and (not job.released or job.output_pending))
+    return ("CANCELLED" if cancelling else job.state.name) in states or ("COMPLETING" in states and completing) or "ALL" in states
 
 
 def read_filter(params: Mapping[str, Any]) -> JobFilter:

@@ -15,6 +15,7 @@ from sshq.core.priority import display_priority
 from sshq.slurm.filename import default_output, expand_filename
 
 View = dict[str, object]
+_ALIVE = (State.CONFIGURING, State.RUNNING, State.SUSPENDED)
 NO_SUCH_ARRAY_TASK = 0xFFFFFFFE  # what Slurm prints for %a of a job that is no array task
 
 
@@ -64,7 +65,7 @@ def live_job_view(cluster: Cluster, job: Job) -> View:
             view["array_tasks"] = f"{job.array_tasks}%{spec.array_limit}"
     if job.state in (State.RUNNING, State.CONFIGURING, State.SUSPENDED) and job.nodes:
         node = cluster.nodes.get(job.nodes[0])
-        if spec.time_limit_s is not None and job.start_at is not None:
+        if spec.time_limit_s is not None and job.start_at is not None and not is_cancelling(job):
             view["end_at"] = job.start_at + spec.time_limit_s
         if len(spec.partitions) > 1 and node is not None:
             view["partition"] = next((p for p in spec.partitions if p in node.config.partitions), spec.partitions[0])
@@ -74,6 +75,15 @@ def live_job_view(cluster: Cluster, job: Job) -> View:
     return view
 
 
+def is_cancelling(job: Job) -> bool:
+    """Whether a cancel was asked for and the job's processes are still ending.
+
+    Shown as Slurm shows it, CANCELLED and completing: who cancels a job that ignores TERM need not wait for the KILL to
+    learn that it is cancelled.  For the core it runs until there is evidence.
+    """
+    return job.cancel_uid is not None and job.state in _ALIVE and not job.requeue_asked
+
+
 def job_view(job: Job, reason: str) -> View:
     """The view of a job without the live queue: history."""
     spec = job.spec
@@ -81,6 +91,7 @@ def job_view(job: Job, reason: str) -> View:
     # Slurm reads an error file only where one was asked for; else both streams share the output file.
     std_out = expand_output(spec, job, spec.std_out, node)
     std_err = expand_output(spec, job, spec.std_err, node) if spec.std_err else std_out
+    cancelling = is_cancelling(job)
     view: View = {
         "job_id": job.job_id,
         "array_job_id": job.array_job_id,
@@ -88,8 +99,8 @@ def job_view(job: Job, reason: str) -> View:
         "array_tasks": job.array_tasks,
         "array_task_count": 0,
         "partition": ",".join(spec.partitions),
-        "state": job.state.name,
-        "completing": job.state in FINAL and (not job.released or job.output_pending),
+        "state": "CANCELLED" if cancelling else job.state.name,
+        "completing": cancelling or (job.state in FINAL and (not job.released or job.output_pending)),
         "reason": reason,
         "priority": 0,
         "held": job.held,
@@ -114,7 +125,7 @@ def job_view(job: Job, reason: str) -> View:
         "survivors": list(job.survivors),
         "batch_flag": True,
         "oversubscribe": "NO" if spec.exclusive else "OK",
-        "cancelled_by": job.cancel_uid if job.state is State.CANCELLED else None,
+        "cancelled_by": job.cancel_uid if cancelling or job.state is State.CANCELLED else None,
         "slot": job.slots[0] if job.slots else None,
     }
     return view | _spec_view(spec)

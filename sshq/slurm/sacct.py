@@ -48,9 +48,14 @@ class SacctOptions:
         self.columns: tuple[tuple[str, int], ...] = ()
         self.nodes: frozenset[str] | None = None
 
+    def text(self, field: str) -> str | None:
+        """Return a comma list, None if it was not given: unlike other options, these add up (`-j 12 -j 13`)."""
+        given = [one.value or "" for one in self.parsed.given if one.option.field == field and one.source.startswith("-")]
+        return ",".join(given) if given else self.parsed.value(field)
+
     def words(self, field: str) -> list[str] | None:
         """Return the items of a comma list, None if it was not given."""
-        value = self.parsed.value(field)
+        value = self.text(field)
         return None if value is None else [word for word in value.split(",") if word]
 
     @property
@@ -84,12 +89,12 @@ def read_sacct_options(
     options = SacctOptions(parsed, environ)
     if options.wants or options.helpformat:
         return options
-    options.columns = read_columns(_choose_fields(parsed))
+    options.columns = read_columns(_choose_fields(options))
     units = parsed.value("units")
     if units is not None and units.upper() not in tuple("KMGTP"):
         raise OptionError(f"Invalid units: {units}", detail=("K, M, G, T or P.",))
-    options.refs = _read_refs(parsed.value("jobs") or "")
-    states = parsed.value("states")
+    options.refs = _read_refs(options.text("jobs") or "")
+    states = options.text("states")
     if states is not None:
         try:
             options.states = read_states(states)
@@ -97,11 +102,12 @@ def read_sacct_options(
             raise ExactError((f"sacct: fatal: unrecognized job state value '{error}'",)) from None
     _read_window(options, now)
     _read_users(options, me, lookup_uid)
-    if parsed.value("nodes") is not None:
+    nodes = options.text("nodes")
+    if nodes is not None:
         from sshq.core.hostlist import expand_hostlist
 
         try:
-            options.nodes = frozenset(expand_hostlist(parsed.value("nodes") or ""))
+            options.nodes = frozenset(expand_hostlist(nodes))
         except ValueError as error:
             raise OptionError(f"Invalid node list: {error}") from None
     return options
@@ -178,10 +184,11 @@ def _choose_delimiter(parsed: Parsed) -> str | None:
     return None
 
 
-def _choose_fields(parsed: Parsed) -> str:
+def _choose_fields(options: SacctOptions) -> str:
+    parsed = options.parsed
     chosen = parsed.last("format")
     if chosen is not None and (chosen.source.startswith("-") or not (parsed.has("brief") or parsed.has("long"))):
-        return chosen.value or ""
+        return options.text("format") or ""
     if parsed.has("brief"):
         return BRIEF_FIELDS
     return LONG_FIELDS if parsed.has("long") else DEFAULT_FIELDS

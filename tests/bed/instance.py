@@ -163,8 +163,10 @@ class Instance:
 
     def state(self, job: int | str) -> str:
         """The word of sacct for a job or array task; "" where it shows nothing."""
-        lines = self.run("sacct", "-n", "-P", "-X", "-o", "state", "-j", str(job)).stdout.split("\n")
-        return lines[0].strip()
+        lines = self.run("sacct", "-n", "-P", "-X", "-o", "state,end", "-j", str(job)).stdout.split("\n")
+        state, _, end = lines[0].strip().partition("|")
+        # CANCELLED is shown from the scancel on, as Slurm does; here it is a state once the processes are gone.
+        return "COMPLETING" if state.startswith("CANCELLED") and end == "Unknown" else state
 
     def until_state(self, job: int | str, *states: str, timeout_s: float = 30) -> str:
         """Wait until the state begins with one of these words ("CANCELLED by 0" begins with CANCELLED)."""

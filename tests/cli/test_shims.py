@@ -62,3 +62,11 @@ def test_a_directory_that_cannot_be_made_is_named(place, sshq):
     done = sshq("shims", "file/bin")
     assert (done.returncode, done.stdout) == (1, "")
     assert "file/bin: Not a directory" in done.stderr
+
+
+def test_they_speak_to_the_sshq_they_were_made_for_unless_another_is_named(place, controller, shims):
+    controller.answers["jobs"] = [make_job()]
+    del place.env["SSHQ_HOME"]  # as in a job, which gets no SSHQ_ variable of its submitter
+    assert call(place, f"{shims}/squeue", "-h", "-o", "%i").stdout == "1\n"
+    elsewhere = call(place, f"{shims}/squeue", "-h", SSHQ_HOME="/nonexistent")
+    assert (elsewhere.returncode, elsewhere.stdout) == (1, "")

@@ -142,7 +142,7 @@ def test_cancel_of_a_job_on_a_host_that_is_away_is_kept_and_carried_out(instance
     host.cut()
     instance.wait_for(lambda: instance.out("sinfo", "-h", "-N", "-o", "%T").strip().endswith("*"), 15, "flagged")
     instance.run("scancel", str(job))
-    assert instance.state(job) == "RUNNING"
+    assert instance.state(job) == "COMPLETING"
     host.heal()
     instance.until_state(job, "CANCELLED", timeout_s=20)
     assert both_rows(instance, job) == ["CANCELLED by 0|0:0", "CANCELLED|0:15"]

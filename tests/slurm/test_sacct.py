@@ -144,3 +144,11 @@ def test_every_getter_has_its_field():
 @pytest.mark.parametrize(("kib", "units", "text"), [(204800, "", "200M"), (204800, "K", "204800K"), (204800, "G", "0.20G")])
 def test_amounts_come_in_the_unit_asked_for(kib, units, text):
     assert scale_memory(kib, units) == text
+
+
+def test_lists_given_twice_add_up_and_the_command_line_replaces_the_variable():
+    argv = ["-j", "12", "--jobs=13_4", "-o", "JobID", "-o", "State%5", "-s", "F", "-s", "CD"]
+    options = read_sacct_options(argv, {"SACCT_FORMAT": "User"}, now=NOW, me="root")
+    assert options.filter["refs"] == [[12, None], [13, [4]]]
+    assert [name for name, _ in options.columns] == ["JobID", "State"]
+    assert options.states == {"FAILED", "COMPLETED"}
