@@ -16,6 +16,10 @@ VERBS = (
     "schedloglevel", "setdebug", "show", "shutdown", "suspend", "takeover", "token", "top", "uhold", "update", "verbose",
     "version", "wait_job", "write",
 )  # fmt: skip
+SUPPORTED = (
+    "exit", "help", "hold", "ping", "quit", "reconfigure", "release", "requeue", "requeuehold", "resume", "show", "suspend",
+    "uhold", "update", "version", "write",
+)  # fmt: skip
 ENTITIES = (
     "aliases", "assoc_mgr", "bbstat", "burstbuffer", "config", "daemons", "dwstat", "federation", "hostlist",
     "hostlistsorted", "hostnames", "jobs", "licenses", "nodes", "partitions", "reservations", "slurmd", "steps", "topology",
