@@ -109,7 +109,9 @@ class NodeError(SshqError):
 
 
 class UnreachableHostError(NodeError):
-    """No TCP or SSH connection: off, cut, refused, name unknown, time-out."""
+    """No TCP or SSH connection: off, cut, refused, name unknown, time-out.  `unheard`: the try has cost the host nothing."""
+
+    unheard = False
 
 
 class LoginError(NodeError):

@@ -5,6 +5,7 @@ may be skipped: a skip is a failure, except a reason that begins with "optional:
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import bed as beds
 
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # whoever started us in the background had them ignored
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 REQUIRED_TIERS = set(filter(None, os.environ.get("SSHQ_REQUIRE_TIERS", "").replace(",", " ").split()))
 KEEP = os.environ.get("SSHQ_KEEP_LOGS", "")
 PHASES = pytest.StashKey[dict[str, pytest.CollectReport]]()

@@ -166,7 +166,9 @@ def main() -> None:
     text = measure(arguments.jobs, arguments.rounds)
     sys.stdout.write(text)
     if arguments.write:
-        arguments.write.write_text(f"# Results of contrib/bench/run.py, {time.strftime('%Y-%m-%d')}\n\n{text}")
+        old = arguments.write.read_text() if arguments.write.exists() else ""
+        _, heading, others = old.partition("\n## ")  # chaos and soak write there too
+        arguments.write.write_text(f"# Results of contrib/bench/run.py, {time.strftime('%Y-%m-%d')}\n\n{text}{heading}{others}")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ The queue
   status        how it is
   doctor        why a host cannot be used, and what to do
   inventory     check the inventory, show hosts and partitions
-  hosts         trust HOST…: record host keys; retry [HOST…]: connect now
+  hosts         trust HOST…: record host keys; retry [HOST…]: connect now; remove HOST --purge
   config        settings and where they come from
   purge         take ended jobs out of the queue
   restore       put a backup in the place of a lost store
+  rebuild       make a lost store anew from what the hosts hold
   shims         write sbatch, squeue, … into a directory for PATH
 
 Jobs, as with Slurm

@@ -22,7 +22,7 @@ TRUST_S = 180.0
 @own_command("hosts")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def _list(as_json: bool) -> int:
-    """List hosts as the controller sees them.  `sshq hosts trust …` and `sshq hosts retry …` act on them."""
+    """List hosts as the controller sees them.  `sshq hosts trust …`, `retry …`, `accept …` and `remove …` act on them."""
     with connect(os.environ) as client:
         found = client.call("hosts")
     print_json_or(as_json, found, lambda: print_hosts(found))
@@ -84,15 +84,40 @@ def _retry(names: tuple[str, ...], as_json: bool) -> int:
     return 1 if unknown else 0
 
 
-_COMMANDS = {"trust": _trust, "retry": _retry}
+@own_command("hosts accept")
+@click.argument("names", nargs=-1, required=True, metavar="HOST…")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def _accept(names: tuple[str, ...], as_json: bool) -> int:
+    """Say of hosts shown as IDENTITY CHANGED that the machine which answers now is the host.
+
+    Until then the jobs that the other machine had are kept as they are: it may be back tomorrow, under this address or
+    another.  Accepted, they end as NODE_FAIL, for nobody can ask that machine any more.
+    """
+    with connect(os.environ) as client:
+        reply = client.call("hosts_accept", {"names": _expand(names)})
+    results = read_items(reply.get("results"))
+    refused = [one for one in results if one.get("outcome") != "accepted"]
+    if as_json:
+        print_json(reply)
+    else:
+        print_lines(f"{read_text(one, 'name')}: {read_text(one, 'message')}" for one in results if one not in refused)
+    print_messages(f"sshq: error: {read_text(one, 'name')}: {read_text(one, 'message')}" for one in refused)
+    return 1 if refused else 0
+
+
+_COMMANDS = {"trust": _trust, "retry": _retry, "accept": _accept}
 
 
 def run(argv: Sequence[str]) -> int:
     """Run `sshq hosts …`."""
     if argv and argv[0] in _COMMANDS:
         return run_command(_COMMANDS[argv[0]], f"hosts {argv[0]}", argv[1:])
+    if argv and argv[0] == "remove":
+        from sshq.cli.removing import run as remove
+
+        return remove(argv[1:])
     if argv and not argv[0].startswith("-"):
-        raise UsageMistakeError(f"no such command: hosts {argv[0]}", hint="sshq hosts trust HOST…, sshq hosts retry [HOST…]")
+        raise UsageMistakeError(f"no such command: hosts {argv[0]}", hint="sshq hosts trust, retry, accept, remove")
     return run_command(_list, "hosts", argv)
 
 

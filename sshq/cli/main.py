@@ -7,14 +7,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from sshq.cli.terminal import guard_streams
 from sshq.errors import SshqError
 
 Command = Callable[[Sequence[str]], int]
 
 SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun")
 OWN_VERBS = (
-    "up", "down", "status", "shims", "logs", "wait", "why", "doctor", "inventory", "hosts", "purge", "restore", "config",
-    "version", "help",
+    "up", "down", "status", "shims", "logs", "wait", "why", "doctor", "inventory", "hosts", "purge", "restore", "rebuild",
+    "config", "version", "help",
 )  # fmt: skip
 BUG = 70
 INTERRUPTED = 130
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Names of files and jobs need not be UTF-8, or the terminal may not be: show them somehow, but never fail.
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")  # type: ignore[union-attr]
         sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        guard_streams()
         code = _find_command(verb)(words[1:])
         sys.stdout.flush()
     except SshqError as error:

@@ -56,7 +56,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     """Print rows in columns as wide as they need."""
     from tabulate import tabulate
 
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    from sshq.slurm.layout import keep_on_line
+
+    cells = [["" if cell is None else keep_on_line(str(cell)) for cell in row] for row in rows]
     sys.stdout.write(tabulate(cells, headers=list(header), tablefmt="plain", disable_numparse=True) + "\n")
 
 

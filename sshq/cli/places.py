@@ -55,6 +55,22 @@ def find_places(
     )
 
 
+def find_configured_places(
+    environ: Mapping[str, str], *,
+    state: str | None = None, socket: str | None = None, config: str | None = None, inventory: str | None = None,
+) -> Places:  # fmt: skip
+    """Return the same, where the configuration file may move state and socket, too."""
+    places = find_places(environ, state=state, socket=socket, config=config, inventory=inventory)
+    if places.config is None:
+        return places
+    from sshq.inventory.config import load_config
+
+    settings = load_config(places.config)
+    return find_places(
+        environ, state=state or settings.state_dir, socket=socket or settings.socket, config=config, inventory=inventory
+    )
+
+
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment a controller starts with: no variable of a job's or of another instance."""
     return {

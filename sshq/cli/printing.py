@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Iterable, Mapping
 
+from sshq.cli.terminal import show_controls_in_json
+
 
 def print_lines(lines: Iterable[str]) -> None:
     """Write lines to stdout, in pieces, so that a long listing begins at once and costs few writes."""
@@ -28,7 +30,7 @@ def print_json(document: Mapping[str, object] | list[object]) -> None:
     """Write one JSON document to stdout."""
     import json
 
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(show_controls_in_json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
 
 
 def print_warnings(program: str, warnings: Iterable[str]) -> None:

@@ -123,7 +123,8 @@ def _write(words: Sequence[str], _parsed: Parsed) -> int:
     script = read_text(ask_controller("scontrol", "script", {"ref": [ref.job_id, task]}), "script")
     name = words[2] if len(words) == 3 else f"slurm-{words[1]}.sh"
     if name == "-":
-        sys.stdout.write(script if script.endswith("\n") else script + "\n")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(script if script.endswith("\n") else script + "\n"))  # as it is
         return 0
     try:
         file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)

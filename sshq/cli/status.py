@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from sshq.cli.asking import read_items
 from sshq.cli.own import format_duration, own_command, print_json_or, run_command
 from sshq.cli.printing import print_lines
 from sshq.wire.client import connect
+
+ORPHANS_SHOWN = 5
 
 
 @own_command("status")
@@ -38,6 +41,11 @@ def _describe(status: Mapping[str, object]) -> list[str]:
         f"hosts       {_count(status.get('hosts'))}",
         f"jobs        {_count(status.get('jobs'))}",
     ]
+    orphans = read_items(status.get("orphans"))
+    if orphans:
+        shown = ", ".join(f"job {one.get('job_id')} on {one.get('host')}" for one in orphans[:ORPHANS_SHOWN])
+        more = f" and {len(orphans) - ORPHANS_SHOWN} more" if len(orphans) > ORPHANS_SHOWN else ""
+        lines.append(f"orphans     found on hosts, unknown to this store, left alone: {shown}{more}")
     if facts.get("error"):
         head, *rest = str(facts["error"]).splitlines()
         lines += [f"            not in force, an older reading is: {head}", *(f"            {line}" for line in rest)]

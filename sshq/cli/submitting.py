@@ -57,6 +57,7 @@ def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":
         "directory": _describe_directory(str(submission.description["work_dir"])),
     }
     ends_at: float | None = None
+    lost: LostReplyError | None = None
     while True:
         try:
             return _submit_once(params, program)
@@ -65,8 +66,13 @@ def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":
         except UnreachableError as error:
             # Before anything was sent: say so at once.  After: the job may exist, so find out.
             if isinstance(error, LostReplyError) and ends_at is None:
-                ends_at = time.monotonic() + PATIENCE_S
-            if ends_at is None or time.monotonic() > ends_at:
+                ends_at, lost = time.monotonic() + PATIENCE_S, error
+            if lost is not None and ends_at is not None and time.monotonic() > ends_at:
+                # Whoever submits again without looking may run it twice.
+                lost.detail = (lost.detail[0], "The job may have been accepted all the same: look before submitting it again.")
+                lost.hint = "sshq up; squeue --me"
+                raise NoAnswerError(lost, UNREACHABLE_PREFIX[program]) from None
+            if ends_at is None:
                 if isinstance(error, NoAnswerError):
                     raise
                 raise NoAnswerError(error, UNREACHABLE_PREFIX[program]) from None

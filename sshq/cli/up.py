@@ -8,7 +8,7 @@ import click
 
 from sshq.cli.hosttable import print_hosts
 from sshq.cli.own import own_command, print_json_or, run_command
-from sshq.cli.places import Places, clean_environment, find_places
+from sshq.cli.places import Places, clean_environment, find_configured_places
 from sshq.cli.starting import await_answer, exec_daemon, start_daemon
 from sshq.errors import ControllerError, SshqError, UnreachableError
 from sshq.wire.client import SYSTEM_SOCKET, Client, own_socket
@@ -33,7 +33,7 @@ def _command(
 
     Returns when it answers; it goes on in the background.  Jobs that were left running are adopted.
     """
-    places = _find_places(state=state, socket=socket, config=config, inventory=inventory)
+    places = find_configured_places(os.environ, state=state, socket=socket, config=config, inventory=inventory)
     _refuse_second(places)
     _prepare(places)
     if foreground:
@@ -49,19 +49,6 @@ def _command(
 def run(argv: Sequence[str]) -> int:
     """Run `sshq up`."""
     return run_command(_command, "up", argv)
-
-
-def _find_places(*, state: str | None, socket: str | None, config: str | None, inventory: str | None) -> Places:
-    """The configuration file may move state and socket, too."""
-    places = find_places(os.environ, state=state, socket=socket, config=config, inventory=inventory)
-    if places.config is None:
-        return places
-    from sshq.inventory.config import load_config
-
-    settings = load_config(places.config)
-    return find_places(
-        os.environ, state=state or settings.state_dir, socket=socket or settings.socket, config=config, inventory=inventory
-    )
 
 
 def _refuse_second(places: Places) -> None:
@@ -91,6 +78,8 @@ def _prepare(places: Places) -> None:
             mode = os.stat(directory).st_mode
         except OSError as error:
             raise ControllerError(f"{directory}: {error.strerror}", hint="sshq up --state DIR") from None
+        if not os.access(directory, os.W_OK):
+            raise ControllerError(f"{directory} cannot be written to", hint="sshq up --state DIR")
         if mode & 0o022 and not mode & 0o1000:
             raise ControllerError(f"{directory} can be written to by others", hint=f"chmod go-w {directory}")
 

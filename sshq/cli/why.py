@@ -9,6 +9,7 @@ import click
 from sshq.cli.asking import read_items, read_number, read_text
 from sshq.cli.own import own_command, print_json_or, read_job_ref, run_command
 from sshq.cli.printing import print_lines
+from sshq.slurm.layout import keep_on_line
 from sshq.wire.client import connect
 
 
@@ -20,7 +21,7 @@ def _command(job: str, as_json: bool) -> int:
     ref = read_job_ref(job)
     with connect(os.environ) as client:
         reply = client.call("why", {"ref": ref})
-    print_json_or(as_json, reply, lambda: print_lines(_describe(job, reply)))
+    print_json_or(as_json, reply, lambda: print_lines(map(keep_on_line, _describe(job, reply))))
     return 0
 
 

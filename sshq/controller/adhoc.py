@@ -1,7 +1,8 @@
 """Asking hosts without a controller: `python -m sshq.controller.adhoc VERB JSON` prints one JSON document and ends.
 
 The commands start it, since they may not touch hosts themselves.  It reads what a controller would read (inventory,
-configuration, the known_hosts file in its state directory), takes no lock, opens no store and starts no job.
+configuration, the known_hosts file in its state directory) and starts no job; only `rebuild` takes its lock, to make a store
+where there is none.
 """
 
 import argparse
@@ -14,12 +15,14 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from sshq.controller.doctor import ScratchRunner, examine_hosts
 from sshq.controller.doctor_checks import clean_text
 from sshq.controller.fleet import inventory_event
 from sshq.controller.hosts import target_of
+from sshq.controller.rebuilding import Rebuilder
 from sshq.controller.replies import node_facts
 from sshq.controller.trust import Trust, choose_hosts
 from sshq.controller.views import node_view, partition_view
@@ -69,7 +72,10 @@ class Probe:
 class AdHoc:
     """One question to the hosts of one inventory."""
 
-    def __init__(self, inventory: Inventory, transports: Transports, local_base: str | None) -> None:
+    def __init__(
+        self, inventory: Inventory, transports: Transports, *, local_base: str | None, state: str, on_network: bool = False
+    ) -> None:
+        self.state, self.on_network = state, on_network
         self.inventory = inventory
         self.transports = transports
         self.local_base = local_base
@@ -127,6 +133,15 @@ class AdHoc:
                 return trust.record(keys)
             case other:
                 raise RefusedError(f"trust: no such operation: {other}", code="bad_request")
+
+    async def rebuild(self, params: Object) -> Object:
+        """Make a lost store anew from the hosts' spools; the one verb that takes the lock, and writes once it is told to."""
+        wanted = params.get("store")
+        return await Rebuilder(
+            inventory=self.inventory, transport=self.transports.transport, local_base=self.local_base, directory=Path(self.state),
+            wanted=str(wanted) if wanted else None, apply=params.get("apply") is True, adding=params.get("add") is True,
+            force=params.get("force") is True, on_network=self.on_network,
+        ).run()  # fmt: skip
 
     def _inventory(self) -> Object:
         return {"path": self.inventory.path, "error": None, "loaded_at": time.time()}
@@ -224,6 +239,7 @@ def _read_names(params: Object) -> list[str] | None:
 
 VERBS: Final[dict[str, Callable[[AdHoc, Object], Awaitable[Object]]]] = {
     "info": AdHoc.info, "doctor": AdHoc.doctor, "trust": AdHoc.trust, "inventory-probe": AdHoc.inventory_probe,
+    "rebuild": AdHoc.rebuild,
 }  # fmt: skip
 # `info` has ten seconds in all; a doctor has patience.
 DEADLINES: Final = {
@@ -258,7 +274,10 @@ async def answer(arguments: argparse.Namespace) -> Object:
     )
     local_base = config.spool_base or (f"{arguments.home}/spool-base" if arguments.home else None)
     try:
-        return await VERBS[arguments.verb](AdHoc(inventory, transports, local_base), params)
+        adhoc = AdHoc(
+            inventory, transports, local_base=local_base, state=arguments.state, on_network=config.state_on_network
+        )  # fmt: skip
+        return await VERBS[arguments.verb](adhoc, params)
     finally:
         await transports.close()
 

@@ -6,6 +6,7 @@ socket: who can connect gets true answers.  Order at the end: socket, links, mai
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import pwd
@@ -16,19 +17,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sshq.controller.auditfile import AuditFile
-from sshq.controller.crash import crash_hook
+from sshq.controller.crash import VARIABLE, crash_hook
 from sshq.controller.fleet import Fleet
 from sshq.controller.history import HistoryDesk
 from sshq.controller.hostdesk import HostDesk
-from sshq.controller.hosts import Surroundings
 from sshq.controller.jobdesk import JobDesk
+from sshq.controller.joining import Surroundings
 from sshq.controller.lock import take_lock
 from sshq.controller.logdesk import LogDesk
 from sshq.controller.logfile import start_logging
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
 from sshq.controller.outputs import OutputBringer
+from sshq.controller.preload import load_all
 from sshq.controller.proving import DirectoryKeeper
+from sshq.controller.purging import RemovalDesk
 from sshq.controller.service import Service
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import DirectoryProver
@@ -61,12 +64,16 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 class Controller:
     """Builds the parts, runs them, takes them down."""
 
-    def __init__(self, arguments: argparse.Namespace, config: Config, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, config: Config, clock: Callable[[], float] = time.time,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:  # fmt: skip
         self.arguments = arguments
         self.config = config
         self.clock = clock
+        self.random = random
         self.state_dir = Path(arguments.state)
-        self.crash = crash_hook(os.environ.get("SSHQ_CRASH", ""), self.state_dir)
+        self.crash = crash_hook(os.environ.get(VARIABLE, ""), self.state_dir)
         self.stopping = asyncio.Event()
         self.exit_code = 0
         self.store = StoreThread()
@@ -78,17 +85,14 @@ class Controller:
             loop.add_signal_handler(number, self.stop, f"signal {signal.Signals(number).name}")
         inventory = await asyncio.to_thread(load_found, self.arguments.inventory)
         cluster = await self._open_store()
+        self.store.on_fatal = self._die
         self.materials = Materials(self.state_dir, self.store)
         self.materials.sweep(frozenset(cluster.environments))
-        transports = Transports(
-            known_hosts=str(self.state_dir / "known_hosts"),
-            deadlines=Deadlines(connect_s=float(self.config.connect_timeout_s)),
-            keepalive_s=float(self.config.keepalive_interval_s),
-            keepalive_count=self.config.keepalive_count,
-        )
+        transports = self._make_transports()
         mailbox = Mailbox(
-            cluster, commit=self.store.commit, carry_out=self._carry_out, clock=self.clock, crash=self.crash, on_fatal=self._die
-        )
+            cluster, commit=self.store.commit, carry_out=self._carry_out, clock=self.clock, random=self.random, crash=self.crash,
+            on_fatal=self._die,
+        )  # fmt: skip
         around = Surroundings(
             mailbox=mailbox,
             clock=self.clock,
@@ -99,9 +103,11 @@ class Controller:
             transport=transports.transport,
             material=self.materials.fetch,
             crash=self.crash,
+            find_settled=self.store.find_settled,
+            confirm_epoch=self.store.confirm_epoch,
         )
         self.fleet = Fleet(path=self.arguments.inventory, inventory=inventory, around=around, clock=self.clock, crash=self.crash)
-        self.outputs = OutputBringer(mailbox=mailbox, fleet=self.fleet, clock=self.clock)
+        self.outputs = OutputBringer(mailbox=mailbox, fleet=self.fleet, clock=self.clock, crash=self.crash)
         self.audit = AuditFile(self.state_dir / "audit.jsonl", enabled=self.config.audit, clock=self.clock)
         await self._serve(mailbox, transports)
         if self.exit_code == 0:
@@ -111,8 +117,10 @@ class Controller:
 
     async def _open_store(self) -> Cluster:
         """Open the store, take a new epoch, and build the cluster from it."""
-        store = await self.store.open(lambda: Store.open(self.state_dir, create=True, crash=self.crash))
+        on_network = self.config.state_on_network
+        store = await self.store.open(lambda: Store.open(self.state_dir, create=True, crash=self.crash, on_network=on_network))
         epoch = await self.store.run(lambda s: s.begin_epoch())
+        self.crash("epoch.taken")
         loaded = await self.store.run(lambda s: s.load())
         cluster = Cluster(store_id=store.store_id, epoch=epoch, next_job_id=loaded.next_job_id, next_order=loaded.max_order + 1)
         cluster.jobs_max = self.config.jobs_max
@@ -121,7 +129,7 @@ class Controller:
             rows = cluster.hold_after_restore(self.clock())
             await self.store.commit(rows, cluster.next_job_id)
             await self.store.run(lambda s: s.end_restore())
-            log.warning("the store is a restored backup: %d pending jobs are held until released", len(rows))
+            log.warning("the store is a restored backup: %d pending jobs are held until released", len(cluster.doubted))
         log.info("store opened epoch=%d jobs=%d open_launches=%d", epoch, len(loaded.jobs), len(loaded.launches))
         return cluster
 
@@ -129,12 +137,7 @@ class Controller:
         """Start the parts in order, wait for the word to stop, take them down in the reverse order."""
         prover = DirectoryProver(mailbox, self.fleet.links, self.clock)
         self.keeper = DirectoryKeeper(prover)
-        server = Server(
-            self.arguments.socket,
-            self._build_service(mailbox, prover).dispatch,
-            mode=0o666 if self.config.others_may_list else 0o600,
-            on_bug=_log_bug,
-        )
+        server = self._make_server(self._build_service(mailbox, prover))
         mailing = asyncio.create_task(mailbox.run(), name="mailbox")
         await self.fleet.start()
         upkeep = Upkeep(
@@ -160,6 +163,23 @@ class Controller:
         await asyncio.gather(mailing, return_exceptions=True)
         await transports.close()
 
+    # The three seams of tests/sim: other hosts, another door for clients, another way to die.
+
+    def _make_transports(self) -> Transports:
+        return Transports(
+            known_hosts=str(self.state_dir / "known_hosts"),
+            deadlines=Deadlines(connect_s=float(self.config.connect_timeout_s)),
+            keepalive_s=float(self.config.keepalive_interval_s),
+            keepalive_count=self.config.keepalive_count,
+        )
+
+    def _make_server(self, service: Service) -> Server:
+        mode = 0o666 if self.config.others_may_list else 0o600
+        return Server(self.arguments.socket, service.dispatch, mode=mode, on_bug=_log_bug)
+
+    def _end_process(self) -> None:
+        os._exit(self.exit_code)
+
     def _build_service(self, mailbox: Mailbox, prover: DirectoryProver) -> Service:
         submit = SubmitDesk(
             mailbox=mailbox,
@@ -184,25 +204,35 @@ class Controller:
             submit=submit,
             jobs=JobDesk(mailbox=mailbox, store=self.store, clock=self.clock),
             hosts=hosts,
+            removal=RemovalDesk(
+                mailbox=mailbox, fleet=self.fleet, clock=self.clock, store_id=mailbox.cluster.store_id, user_name=_user_name
+            ),
             history=HistoryDesk(self.store),
             logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
             others_may_list=self.config.others_may_list,
             shut_down=lambda: self.stop("sshq down"),
+            waiting_for=lambda: self.store.full,
         )
 
     def stop(self, why: str) -> None:
         """Begin an orderly end; jobs run on."""
         log.info("stopping: %s", why)
+        self.store.give_up()
         self.stopping.set()
 
     def _die(self, error: BaseException) -> None:
         """The mailbox cannot go on: what is stored is the truth, the next start reads it."""
-        log.critical("the controller cannot go on: %s", error, exc_info=error)
+        known = isinstance(error, SshqError)
         self.exit_code = error.exit_code if isinstance(error, SshqError) else 70
-        for handler in logging.getLogger().handlers:
-            handler.flush()
+        with contextlib.suppress(OSError):  # the disk of the log may be the one that failed
+            log.critical("the controller cannot go on: %s", error, exc_info=None if known and self.exit_code == 1 else error)
+            if isinstance(error, SshqError):
+                sys.stderr.write(error.render("sshq"))
+            sys.stderr.flush()
+            for handler in logging.getLogger().handlers:
+                handler.flush()
         # No orderly way out: memory may already be ahead of the store, and nothing of it may be told to anybody.
-        os._exit(self.exit_code)
+        self._end_process()
 
     def _carry_out(self, effects: list[Effect]) -> None:
         """Hand out the orders of a stored batch."""
@@ -241,6 +271,7 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o077)
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     try:
+        load_all()
         config = load_config(arguments.config)
         os.makedirs(arguments.state, mode=0o700, exist_ok=True)
         with take_lock(Path(arguments.state) / "lock"):
@@ -262,6 +293,10 @@ def main(argv: list[str] | None = None) -> int:
     except SshqError as error:
         sys.stderr.write(error.render("sshq"))
         return error.exit_code
+    except OSError as error:  # its traceback is in the log, if there is one
+        where = arguments.state
+        sys.stderr.write(f"sshq: error: {error.filename or where}: {error.strerror}\n    hint: df -h {where}\n")
+        return 1
 
 
 if __name__ == "__main__":

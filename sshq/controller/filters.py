@@ -25,11 +25,15 @@ class JobFilter:
     names: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    qos: tuple[str, ...] = ()
 
     @property
     def narrows(self) -> bool:
         """Whether more than ids is asked."""
-        return bool(self.users or self.uids or self.states or self.partitions or self.names or self.nodes or self.kinds)
+        return any(
+            (self.users, self.uids, self.states, self.partitions, self.names, self.nodes, self.kinds, self.accounts, self.qos)
+        )
 
     def matches(self, job: Job, *, finished: bool) -> bool:
         """Match all but the ids.  Without `finished`, jobs that are over (and have released all) do not match."""
@@ -44,6 +48,8 @@ class JobFilter:
             and (not self.names or spec.name in self.names)
             and (not self.nodes or bool(set(job.nodes) & set(self.nodes)))
             and (not self.kinds or spec.kind in self.kinds)
+            and (not self.accounts or spec.account in self.accounts)
+            and (not self.qos or spec.qos in self.qos)
         )
 
 
@@ -71,6 +77,8 @@ def read_filter(params: Mapping[str, Any]) -> JobFilter:
         names=_texts(given, "names"),
         nodes=_texts(given, "nodes"),
         kinds=_texts(given, "kinds"),
+        accounts=_texts(given, "accounts"),
+        qos=_texts(given, "qos"),
     )
 
 
@@ -89,7 +97,7 @@ def _refs(value: object) -> tuple[Selected, ...] | None:
         if tasks is not None and not (isinstance(tasks, list) and all(isinstance(t, int) for t in tasks)):
             raise RefusedError("Invalid job id specified", code="bad_request")
         refs.append(Selected(job_id=one[0], tasks=tuple(tasks) if tasks is not None else None))
-    return tuple(refs)
+    return tuple(dict.fromkeys(refs))  # the same one a thousand times is one
 
 
 def _texts(given: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -11,7 +11,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sshq.controller.hosts import HostLink, Surroundings
+from sshq.controller.hosts import HostLink, target_of
+from sshq.controller.joining import Surroundings
+from sshq.controller.placing import OTHER_SPOOL, is_elsewhere, recall_place
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Effect
 from sshq.core.events import InventoryLoaded, NodeLost
@@ -20,10 +22,9 @@ from sshq.errors import InventoryError
 from sshq.inventory.diff import diff_inventories
 from sshq.inventory.load import load_found, stat_signature
 from sshq.inventory.model import Host, Inventory
+from sshq.transport.base import Transport
 
 log = logging.getLogger("sshq.fleet")
-
-OTHER_SPOOL = frozenset({"account", "spool", "connection"})  # changes after which a host is another set of launches
 
 
 class Fleet:
@@ -52,9 +53,30 @@ class Fleet:
         self._signature = stat_signature(inventory.watched)
 
     async def start(self) -> None:
-        await self._around.mailbox.submit(inventory_event(self.inventory, self._clock()))
+        then = await self._recall_places()
+        self._moving.update(name for name in then if name in self.inventory.hosts)
+        await self._around.mailbox.submit(self._event())
         for host in self.inventory.hosts.values():
-            self._start_link(host)
+            self._start_link(then.get(host.name, host))
+        for name in sorted(set(then) - set(self.inventory.hosts)):
+            log.info("host=%s is not in the inventory any more; its jobs end first", name)
+            self._start_link(then[name])
+            self._leaving.add(name)
+
+    async def _recall_places(self) -> dict[str, Host]:
+        """Hosts with jobs that the inventory has not, or elsewhere: it was edited while no controller was up."""
+        busy: dict[str, str] = await self._around.mailbox.ask(
+            lambda c: {n.name: n.record.place for n in c.nodes.values() if _is_busy(n.name, c)}
+        )
+        found = {}
+        for name, place in sorted(busy.items()):
+            now = self.inventory.hosts.get(name)
+            then = recall_place(place, name, now)
+            if then is not None and (now is None or is_elsewhere(then, now)):
+                found[name] = then
+                if now is not None:
+                    log.info("host=%s its jobs end before the change takes effect", name)
+        return found
 
     def _start_link(self, host: Host) -> None:
         link = HostLink(host, self._around)
@@ -86,7 +108,27 @@ class Fleet:
         link = self.links.get(name)
         if link is not None:
             link.retry.set()
+            if name not in self._tasks:  # it was let go
+                self._start_link(link.host)
         return link is not None
+
+    def find_stranger(self, name: str) -> str | None:
+        """Return the spool of the machine that answers in the place of this host, and is not it."""
+        link = self.links.get(name)
+        return link.stranger if link is not None else None
+
+    @property
+    def local_base(self) -> str | None:
+        return self._around.local_base
+
+    async def let_go(self, name: str) -> Transport:
+        """End the link of a host that is to be cleared, until it is edited or retried; return the way there."""
+        host = self.links[name].host
+        await self._stop_link(name)
+        link = self.links[name] = HostLink(host, self._around)
+        link.state, link.note = "removed", "taken off; take it out of the inventory, or: sshq hosts retry " + name
+        await self._around.mailbox.submit(NodeLost(now=self._clock(), name=name, note=link.note))
+        return self._around.transport(target_of(host))
 
     def counters(self) -> dict[str, object]:
         return {name: {"state": link.state, "note": link.note, **link.counters()} for name, link in self.links.items()}
@@ -141,7 +183,7 @@ class Fleet:
         self.inventory, self.loaded_at = new, self._clock()
         for change in diff.changed:
             busy: bool = await self._around.mailbox.ask(partial(_is_busy, change.name))
-            if busy and OTHER_SPOOL.intersection(change.keys):
+            if busy and not set(OTHER_SPOOL).isdisjoint(change.keys):
                 # Another account or spool does not know the jobs that run: the old link ends them first.
                 self._moving.add(change.name)
                 log.info("host=%s its jobs end before the change takes effect", change.name)
@@ -161,7 +203,7 @@ class Fleet:
         self._leaving.update(diff.removed)
         await self._let_leave()
         for link in self.links.values():
-            if link.state == "twin":
+            if link.state in ("twin", "identity"):
                 link.retry.set()
         return lines
 

@@ -10,7 +10,7 @@ from sshq.controller.fleet import Fleet
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.views import node_view, partition_view
 from sshq.core.cluster import Cluster
-from sshq.core.events import NodeUpdated
+from sshq.core.events import NodeAccepted, NodeUpdated
 from sshq.core.hostlist import expand_hostlist
 from sshq.errors import RefusedError, SshqError
 from sshq.wire.protocol import PROTOCOL
@@ -73,6 +73,22 @@ class HostDesk:
             results.append({"name": name, "outcome": "retrying" if known else "unknown"})
         return {"results": results}
 
+    async def accept(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Take somebody's word that the machine which answers now is the host: jobs of the other one are given up."""
+        results = []
+        for name in _expand([str(n) for n in params.get("names") or ()]):
+            spool_id = self._fleet.find_stranger(name)
+            if spool_id is None:
+                known = name in self._fleet.links
+                why = "its identity has not changed" if known else "no such host in the inventory"
+                results.append({"name": name, "outcome": "refused" if known else "unknown", "message": why})
+                continue
+            await self._mailbox.submit(NodeAccepted(now=self._clock(), name=name, spool_id=spool_id, uid=peer.uid))
+            self._fleet.retry(name)
+            message = "accepted; jobs of the machine it was before are given up"
+            results.append({"name": name, "outcome": "accepted", "message": message})
+        return {"results": results}
+
     async def update_node(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Carry out scontrol update nodename=…: drain, resume, down; who and when is kept."""
         names, state = params.get("names"), params.get("state")
@@ -81,21 +97,20 @@ class HostDesk:
         user = self._user_name(peer.uid)
         reason = params.get("reason")
         results = []
-        for text in names:
-            for name in expand_hostlist(str(text)):
-                event = NodeUpdated(
-                    now=self._clock(),
-                    name=name,
-                    state=state.lower(),
-                    reason=str(reason) if reason else None,
-                    uid=peer.uid,
-                    user=user,
-                )
-                try:
-                    await self._mailbox.submit(event)
-                    results.append({"name": name, "outcome": "done", "message": ""})
-                except SshqError as error:
-                    results.append({"name": name, "outcome": "refused", "message": error.message})
+        for name in _expand(names):
+            event = NodeUpdated(
+                now=self._clock(),
+                name=name,
+                state=state.lower(),
+                reason=str(reason) if reason else None,
+                uid=peer.uid,
+                user=user,
+            )
+            try:
+                await self._mailbox.submit(event)
+                results.append({"name": name, "outcome": "done", "message": ""})
+            except SshqError as error:
+                results.append({"name": name, "outcome": "refused", "message": error.message})
         return {"results": results}
 
     async def update_partition(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
@@ -113,7 +128,7 @@ class HostDesk:
         return {"hosts": await self._fleet.doctor([str(n) for n in names] if isinstance(names, list) else None)}
 
     async def status(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
-        jobs = await self._mailbox.ask(lambda c: Counter(j.state.name for j in c.jobs.values()))
+        jobs, orphans = await self._mailbox.ask(lambda c: (Counter(j.state.name for j in c.jobs.values()), dict(c.orphans)))
         return {
             "pid": os.getpid(),
             "uid": os.getuid(),
@@ -123,6 +138,7 @@ class HostDesk:
             "inventory": self._inventory(),
             "hosts": dict(Counter(link.state for link in self._fleet.links.values())),
             "jobs": dict(jobs),
+            "orphans": [{"launch": launch, "host": host, "job_id": job} for launch, (host, job) in sorted(orphans.items())],
             "state_dir": self._state_dir,
             "socket": self._socket,
             "epoch": self._epoch,
@@ -142,6 +158,14 @@ class HostDesk:
             "error": self._fleet.inventory_error,
             "loaded_at": self._fleet.loaded_at,
         }
+
+
+def _expand(names: list[str]) -> list[str]:
+    """Return the nodes that lists of them mean, all taken together as one list."""
+    try:
+        return expand_hostlist(",".join(names))
+    except ValueError as error:
+        raise RefusedError("Invalid node name specified", code="bad_request", detail=(str(error)[:200],)) from None
 
 
 def _info(cluster: Cluster) -> dict[str, list[dict[str, object]]]:

@@ -10,60 +10,32 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
-from sshq.controller.launching import Material, build_call
-from sshq.controller.mailbox import Mailbox
-from sshq.controller.replies import encode_facts, end_record, node_entry, node_facts
+from sshq.controller.joining import Surroundings, ask_settled, enter, greet
+from sshq.controller.launching import build_call
+from sshq.controller.patience import BUG_PAUSE_S, Patience, StrangerError, TwinError
+from sshq.controller.replies import end_record, node_entry
 from sshq.controller.session import Session
 from sshq.core import events as ev
-from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, StartLaunch
-from sshq.core.hostlife import find_twin, recently_ended
+from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, StartLaunch, SweepLaunches
+from sshq.core.hostlife import ended_on
 from sshq.core.model import SEQ_PER_GENERATION
-from sshq.errors import AgentError, HostKeyError, LoginError, NodeError, NoReplyError, RunnerError, UnreachableHostError
-from sshq.inventory.config import Config
-from sshq.inventory.facts import parse_facts
+from sshq.errors import NodeError, UnreachableHostError
 from sshq.inventory.model import Host
 from sshq.runner import protocol as rp
-from sshq.transport.base import MAX_CHANNELS, Channel, ChannelRefusedError, Connection, Target, Transport
+from sshq.transport.base import MAX_CHANNELS, Channel, ChannelRefusedError, Connection, Target
 from sshq.transport.credentials import sign_login_files
 
 log = logging.getLogger("sshq.host")
 
 
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 60.0
-LOGIN_FAILURES_MAX = 3  # sshd's PerSourcePenalties would ban the head, and with it its users
-AGENT_LOOK_S = 30.0
-TWIN_REST_S = 600.0  # each look ends the runner of the name that holds the machine; an edit of the inventory ends the rest
-HELLO_S = 30.0
 READERS_MAX = 8  # connections beside the first one
 IDS_MAX = 500  # of one call
 ACK_DELAY_S = 0.05  # acknowledgements are gathered: each call costs the node an rm
 STOP, CONT, KILL = 19, 18, 9
-
-
-@dataclass(slots=True, kw_only=True)
-class Surroundings:
-    """What every link shares."""
-
-    mailbox: Mailbox
-    clock: Callable[[], float]
-    config: Config
-    store_id: str
-    epoch: int
-    local_base: str | None
-    transport: Callable[[Target], Transport]
-    material: Callable[[StartLaunch], Awaitable[Material]]
-    crash: Callable[[str], None]
-
-
-class TwinError(RunnerError):
-    """Another name of the inventory already is this machine."""
-
-    def __init__(self, twin: str, *, host: str) -> None:
-        super().__init__(f"the same machine as {twin} (same spool): one of the two names must go", host=host)
+NEWS = (rp.Started, rp.Ended, rp.Refused, rp.Known, rp.FenceResult, rp.KillResult)
 
 
 class HostLink:
@@ -79,8 +51,12 @@ class HostLink:
         self._post = around.mailbox.post
         self._acks: AckLaunches | None = None
         self._ack_ids: list[str] = []
-        self._login_failures = 0
+        self._patience = Patience()
         self._login_files: object = None  # as they were before the last refused login
+        self.stranger: str | None = None  # the spool of a machine that answered and is not the one that is meant
+        self._was_ready = False
+        self._unswept: list[str] = []  # ended launches that may have left processes behind, newest first
+        self._survived: set[str] = set()  # those of which something could not be killed at the last look
         self._readers: list[Connection] = []  # more connections, only where MaxSessions forbids more channels on one
 
     @property
@@ -91,47 +67,25 @@ class HostLink:
 
     async def run(self) -> None:
         """Connect, serve, reconnect, until cancelled."""
-        backoff = BACKOFF_FIRST_S
         while True:
             self.retry.clear()
-            pause = backoff
+            pause_s = 0.1
             try:
                 await self._serve_once()
-                backoff = BACKOFF_FIRST_S
-                pause = 0.1
             except NodeError as error:
-                if self.state == "ready":  # it was there until now, however long it took to get there
-                    backoff = BACKOFF_FIRST_S
-                pause, backoff = self._note_failure(error, backoff)
+                if self.state == "ready":
+                    self._patience.start_over()
+                self.stranger = error.spool_id if isinstance(error, StrangerError) else None
+                rest = self._patience.judge(error, self._around.clock())
+                self._lost(rest.state, rest.note)
+                pause_s = rest.pause_s
             except Exception:  # a bug in one link must not take the others along; it is logged whole
                 log.exception("host=%s link failed", self.name)
                 self._lost("unreachable", "internal error, see the controller's log")
+                pause_s = BUG_PAUSE_S
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if pause < 0 else pause * random.uniform(0.8, 1.2)):  # noqa: S311
+                async with asyncio.timeout(pause_s * random.uniform(0.8, 1.2)):  # noqa: S311
                     await self.retry.wait()
-
-    def _note_failure(self, error: NodeError, backoff: float) -> tuple[float, float]:
-        """Return (pause, next back-off); a negative pause rests until `retry` is set."""
-        text = error.message
-        grown = min(BACKOFF_MAX_S, backoff * 2)
-        if isinstance(error, LoginError):
-            self._login_failures += 1
-            if self._login_failures >= LOGIN_FAILURES_MAX:
-                self._lost("auth_failed", f"{text}; rests until inventory or key changes, or: sshq hosts retry {self.name}")
-                return -1.0, BACKOFF_FIRST_S
-            self._lost("auth_failed", text)
-            return backoff, grown
-        if isinstance(error, AgentError):
-            self._lost("agent", text)
-            return AGENT_LOOK_S, backoff
-        if isinstance(error, HostKeyError):
-            self._lost("host_key", f"{text}; {error.hint}" if error.hint else text)
-            return (5.0 if error.kind == "unknown" else BACKOFF_MAX_S), backoff
-        if isinstance(error, TwinError):
-            self._lost("twin", text)
-            return TWIN_REST_S, BACKOFF_FIRST_S
-        self._lost({NoReplyError: "no_reply", RunnerError: "unusable"}.get(type(error), "unreachable"), text)
-        return backoff, grown
 
     async def look_at_keys(self) -> None:
         """Where it rests after refused logins: try once more when a key file has changed."""
@@ -148,96 +102,50 @@ class HostLink:
 
     async def _serve_once(self) -> None:
         self.state = "connecting"
-        if self._login_failures >= LOGIN_FAILURES_MAX - 1:
+        if self._patience.next_login_is_the_last:
             self._login_files = await asyncio.to_thread(sign_login_files, target_of(self.host))
         connection = await self._around.transport(target_of(self.host)).connect()  # bounds its own handshakes
-        self._login_failures, self._login_files = 0, None
+        self._patience.note_login()
+        self._login_files = None
         session: Session | None = None
         try:
             channel = await connection.open()
-            nonce = secrets.token_hex(8)
-            session = Session(self.name, connection, channel, nonce)
+            session = Session(self.name, connection, channel, secrets.token_hex(8))
             reading = asyncio.create_task(session.read(self._take))
             try:
-                await self._start(session, nonce)
+                await self._start(session)
                 await self._sweep_until_lost(session, reading)
             finally:
                 reading.cancel()
                 self.session = None
+                for ids in session.sweeps.values():  # unanswered
+                    self._unswept.extend(ids)
         finally:
             await connection.close()
             await self._close_readers(list(self._readers))
 
-    async def _start(self, session: Session, nonce: str) -> None:
+    async def _start(self, session: Session) -> None:
         """Hello, generation, probe, first listing; then the node is the scheduler's."""
         self.state = "probing"
-        base = self.host.spool or (self._around.local_base if self.host.connection == "local" else None)
-        session.channel.write(
-            rp.encode_bootstrap(
-                nonce=nonce, store_id=self._around.store_id, base=base, force_spool=self.host.spool_forced, nice=self.host.nice
-            )
-        )
-        hello = await self._await_hello(session)
-        # Asked before the generation is taken: that would close the other name's launches on the node.
-        twin = await self._around.mailbox.ask(
-            lambda c: find_twin(c, self.name, hello.spool_id, displaced=hello.took_over)
-        )
-        if twin is not None:
-            raise TwinError(twin, host=self.name)
-        record_generation, open_seqs = await self._around.mailbox.ask(
-            lambda c: (
-                c.nodes[self.name].record.generation if self.name in c.nodes else 0,
-                tuple(sorted(c.launches[i].seq for i in c.node_launches.get(self.name, ()))),
-            )
-        )
-        generation = max(hello.gen, record_generation) + 1
-        reserved = await session.call(
-            lambda tag: rp.encode_reserve(
-                tag=tag, old_gen=hello.gen, new_gen=generation, high=generation * SEQ_PER_GENERATION, open_seqs=open_seqs
-            ),
-            rp.Reserved,
-        )
-        if not reserved.ok:
-            raise RunnerError("another controller of this store took the node at the same moment", host=self.name)
-        session.generation = generation
-        facts_reply = await session.call(lambda tag: rp.encode_probe(tag=tag), rp.FactsReply)
-        listing = await session.call(lambda tag: rp.encode_list(nonce=tag), rp.Listing)
-        facts = parse_facts(facts_reply.facts)
+        hello = await greet(self.host, self._around, session)
+        connected, load = await enter(self.host, self._around, session, hello)
         # Before the event: what its batch orders (fences, kills, acknowledgements, launches) is carried out with its commit,
         # ahead of this coroutine.
         session.ready, self.session = True, session
-        refused_for = await self._around.mailbox.submit(
-            ev.NodeConnected(
-                now=self._around.clock(), name=self.name, generation=generation, boot=hello.boot, spool_id=hello.spool_id,
-                machine_id=facts.machine, uid=hello.uid, facts=node_facts(facts), facts_json=encode_facts(node_facts(facts)),
-                entries=tuple(node_entry(e) for e in listing.entries),
-            )
-        )  # fmt: skip
+        refused_for = await self._around.mailbox.submit(connected)
         if refused_for is not None:
             raise TwinError(str(refused_for), host=self.name)
-        self._post(ev.LoadReported(name=self.name, load=facts.load1, memory_free_mib=facts.memory_free_mib))
-        session.ended.extend(await self._around.mailbox.ask(partial(recently_ended, name=self.name, now=self._around.clock())))
+        self._post(load)
+        session.heard = True
+        for reply in session.early:
+            self._take(session, reply)
+        session.early.clear()
+        if not self._was_ready:
+            self._was_ready = True
+            self._unswept = await self._around.mailbox.ask(partial(ended_on, name=self.name))
         self.state, self.note = "ready", ""
-        log.info("host=%s ready generation=%d cpus=%s spool=%s", self.name, generation, facts.cpus, hello.spool)
-
-    async def _await_hello(self, session: Session) -> rp.Hello:
-        try:
-            async with asyncio.timeout(HELLO_S):
-                await session.hello_came.wait()
-        except TimeoutError:
-            raise NoReplyError(f"{self.name}: connected, but /bin/sh did not answer within {HELLO_S:.0f} s",
-                               host=self.name, hint=f"sshq doctor {self.name}") from None  # fmt: skip
-        if session.unusable is not None:
-            raise RunnerError(f"{self.name}: {session.unusable}", host=self.name, hint=f"sshq doctor {self.name}")
-        if session.hello is None:
-            noise = session.parser.noise[-200:].decode("utf-8", "replace").strip()
-            said = f"; it said {noise!r}" if noise else ""
-            error = bytes(session.channel.stderr)[-200:].decode("utf-8", "replace").strip()
-            said += f"; on stderr {error!r}" if error else ""
-            raise NoReplyError(
-                f"{self.name}: no POSIX shell answered{said}", host=self.name, hint=f"sshq doctor {self.name}"
-            )
-        return session.hello
+        self.stranger = None
+        log.info("host=%s ready generation=%d cpus=%s spool=%s", self.name, session.generation, connected.facts.cpus, hello.spool)
 
     async def _sweep_until_lost(self, session: Session, reading: "asyncio.Task[None]") -> None:
         """The slow heartbeat: a listing and the load, which also proves that the runner lives."""
@@ -249,27 +157,46 @@ class HostLink:
                 reason = lost.result() if lost.done() and not lost.cancelled() else None
                 raise reason or UnreachableHostError(f"{self.name}: the runner's channel was closed", host=self.name)
             await self.list_now(session)
+            if session.worn:
+                self._lost("connecting", "takes a new generation")
+                return
             await self._close_readers([c for c in self._readers if c.channels_free == MAX_CHANNELS])
 
     async def list_now(self, session: Session) -> None:
         sent = frozenset(session.sent)
         listing = await session.call(lambda tag: rp.encode_list(nonce=tag), rp.Listing)
         load = await session.call(lambda tag: rp.encode_load(tag=tag), rp.Load)
+        entries = tuple(node_entry(e) for e in listing.entries)
+        settled = await ask_settled(self._around, entries)
         self._post(
             ev.NodeListed(
-                now=self._around.clock(), name=self.name, generation=session.generation,
-                entries=tuple(node_entry(e) for e in listing.entries), sent=sent,
+                now=self._around.clock(), name=self.name, generation=session.generation, entries=entries, sent=sent,
+                settled=settled,
             )
         )  # fmt: skip
-        self._post(ev.LoadReported(name=self.name, load=load.load1, memory_free_mib=load.free_mib))
+        self._post(ev.LoadReported(name=self.name, load=load.load1, memory_free_mib=load.free_mib, room=load.room))
         session.sent -= sent - {e.id for e in listing.entries}
-        if session.ended:  # what an ended job left behind goes, many jobs at once: it is one look at all processes
-            part, session.ended = session.ended[:IDS_MAX], session.ended[IDS_MAX:]
-            session.write(rp.encode_sweep(tag=secrets.token_hex(4), ids=part))
+        if self._unswept:  # what an ended job left behind goes, many jobs at once: it is one look at all processes
+            part, self._unswept = self._unswept[:IDS_MAX], self._unswept[IDS_MAX:]
+            self._sweep(session, part)
+
+    def _sweep(self, session: Session, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), IDS_MAX):
+            part = tuple(ids[start : start + IDS_MAX])
+            tag = secrets.token_hex(4)
+            session.sweeps[tag] = part
+            session.write(rp.encode_sweep(tag=tag, ids=part))
 
     # ---- news ------------------------------------------------------------------------------------------------
 
     def _take(self, session: Session, reply: rp.Reply) -> None:
+        if not session.heard:
+            # Before the first listing a word may be about what a later launch has overtaken: the listing knows better.
+            if isinstance(reply, rp.Listing):
+                session.early.clear()
+            elif isinstance(reply, NEWS):
+                session.early.append(reply)
+                return
         now = self._around.clock()
         match reply:
             case rp.Started():
@@ -300,23 +227,15 @@ class HostLink:
             case rp.Upcall():
                 log.info("host=%s launch=%s upcall %r", self.name, reply.id, reply.words)
             case rp.Swept():
-                if reply.killed:
-                    log.info("host=%s swept %d processes of ended jobs", self.name, reply.killed)
+                self._take_sweep(session, reply, now)
             case rp.Malformed():
                 log.warning("host=%s malformed line (%s): %r", self.name, reply.why, reply.line[:200])
             case _:
                 session.answer(getattr(reply, "tag", ""), reply)
 
     def _take_entry(self, session: Session, entry: rp.Entry) -> None:
-        self._post(
-            ev.NodeListed(
-                now=self._around.clock(),
-                name=self.name,
-                generation=session.generation,
-                entries=(node_entry(entry),),
-                sent=frozenset(),
-            )
-        )
+        now, entries = self._around.clock(), (node_entry(entry),)
+        self._post(ev.NodeListed(now=now, name=self.name, generation=session.generation, entries=entries, sent=frozenset()))
 
     def _take_fence(self, session: Session, reply: rp.FenceResult, now: float) -> None:
         if reply.result == "lost" and reply.entry is not None:
@@ -333,7 +252,20 @@ class HostLink:
         elif reply.result in ("gone", "killed"):
             if reply.survivors:
                 log.warning("host=%s launch=%s survived the kill: %s", self.name, reply.id, " ".join(reply.survivors))
+                self._post(ev.LaunchesSwept(now=now, name=self.name, launch_ids=(reply.id,), survivors=reply.survivors))
             asyncio.ensure_future(self._list_after_kill(session))  # noqa: RUF006
+
+    def _take_sweep(self, session: Session, reply: rp.Swept, now: float) -> None:
+        """What lives at one look may only be slow to die; at two it is told."""
+        ids = session.sweeps.pop(reply.tag, ())
+        if reply.killed:
+            log.info("host=%s swept %d processes of ended jobs", self.name, reply.killed)
+        if reply.survivors and not self._survived.intersection(ids):
+            self._survived.update(ids)
+            self._unswept.extend(ids)
+            return
+        self._survived.difference_update(ids)
+        self._post(ev.LaunchesSwept(now=now, name=self.name, launch_ids=ids, survivors=reply.survivors))
 
     async def _list_after_kill(self, session: Session) -> None:
         with contextlib.suppress(NodeError, asyncio.CancelledError):
@@ -363,16 +295,24 @@ class HostLink:
             return
         match effect:
             case StartLaunch():
-                if effect.launch.seq // SEQ_PER_GENERATION == session.generation:
+                generation, number = divmod(effect.launch.seq, SEQ_PER_GENERATION)
+                if generation == session.generation:
+                    session.worn = number > SEQ_PER_GENERATION // 2
                     self._around.crash("hosts.before_send")
                     task = asyncio.ensure_future(self._send_launch(session, effect))
                     task.add_done_callback(_log_failure)
             case FenceLaunch():
+                self._around.crash("hosts.before_fence")
                 session.write(rp.encode_fence(id=effect.launch_id, seq=effect.seq))
+                self._around.crash("hosts.after_fence")
             case KillLaunch():
+                self._around.crash("hosts.before_kill")
                 session.write(_encode_kill(effect, self._around.config.kill_wait_s))
+                self._around.crash("hosts.after_kill")
             case AckLaunches():
                 self._gather_ack(session, effect)
+            case SweepLaunches():
+                self._sweep(session, effect.launch_ids)
             case _:
                 log.error("host=%s cannot carry out %r", self.name, effect)
 
@@ -382,13 +322,9 @@ class HostLink:
             if session is not self.session or session.hello is None:
                 return
             call = build_call(
-                effect.launch,
-                effect.job,
-                host=self.host,
-                hello=session.hello,
-                material=material,
+                effect.launch, effect.job, host=self.host, hello=session.hello, material=material,
                 grace_s=self._around.config.kill_wait_s,
-            )
+            )  # fmt: skip
             parts = rp.encode_launch(call)
         except Exception as error:
             # Nothing of it was written, so it never starts: said like a refusal, or the job would wait for ever.
@@ -396,7 +332,9 @@ class HostLink:
             self._post(ev.LaunchRefused(now=self._around.clock(), launch_id=effect.launch.id, why=why))
             raise
         session.sent.add(effect.launch.id)
-        for part in parts:
+        for number, part in enumerate(parts):
+            if number:
+                self._around.crash("hosts.mid_send")
             session.write(part)
         self._around.crash("hosts.after_send")
 
@@ -413,10 +351,11 @@ class HostLink:
             return  # the next first listing shows them again
         session.sent.difference_update(ids)
         self._around.crash("hosts.before_ack")
-        session.ended.extend(ids)
+        self._unswept.extend(ids)
         for start in range(0, len(ids), IDS_MAX):
             part = ids[start : start + IDS_MAX]
             session.write(rp.encode_ack(tag=secrets.token_hex(4), high=acks.high, open_seqs=acks.open_seqs, ids=part))
+        self._around.crash("hosts.after_ack")
 
     # ---- reading files of the host ---------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 from sshq.controller.filters import JobFilter, read_filter
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.storethread import StoreThread
+from sshq.controller.submission import clean_name
 from sshq.controller.views import View, live_job_view, pending_reason
 from sshq.core.cluster import Cluster
 from sshq.core.control import Answer
@@ -49,11 +50,12 @@ class JobDesk:
             count += len(items)
             await stream.items(items)
         refs = [r.job_id for r in wanted.refs or ()]
-        return {"count": count, "unknown_ids": unknown, "known_ids": [r for r in refs if r not in unknown]}
+        lost = set(unknown)
+        return {"count": count, "unknown_ids": unknown, "known_ids": [r for r in refs if r not in lost]}
 
     async def wait(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
         """Stream each job as soon as it is over and its output is home; an array is all of its tasks."""
-        ids = [i for i in params.get("ids") or () if isinstance(i, int)]
+        ids = list(dict.fromkeys(i for i in params.get("ids") or () if isinstance(i, int)))
         changed = asyncio.Event()
         listener = _Listener(changed)
         self._mailbox.listeners.append(listener)
@@ -67,7 +69,8 @@ class JobDesk:
                     await stream.items(views)
                 if not left:
                     return {"unknown_ids": unknown}
-                await changed.wait()
+                if len(views) < CHUNK:
+                    await changed.wait()
         finally:
             self._mailbox.listeners.remove(listener)
 
@@ -95,6 +98,8 @@ class JobDesk:
         signal = params.get("signal")
         if signal is not None and (not isinstance(signal, int) or not 0 < signal < 65):
             raise RefusedError("Invalid signal", code="bad_request")
+        if not wanted.refs and not wanted.narrows:  # of a list, nothing given means all; of a cancel it must not
+            raise RefusedError("No job identification provided", code="bad_request")
         targets = await self._mailbox.ask(lambda c: _cancel_targets(c, wanted))
         event = JobsControlled(
             now=self._clock(), verb="cancel", uid=peer.uid, admin=_is_admin(peer), targets=targets, signal=signal,
@@ -123,6 +128,8 @@ class JobDesk:
             raise RefusedError("the changes are missing", code="bad_request")
         changes = dict(changes)
         held = changes.pop("hold", changes.pop("held", None))
+        if "name" in changes:
+            changes["name"] = clean_name(changes["name"])
         if "partition" in changes:
             given = changes.pop("partition")
             changes["partitions"] = given if isinstance(given, list) else str(given).split(",")
@@ -262,6 +269,8 @@ def _finished_views(cluster: Cluster, ids: list[int], told: set[int]) -> tuple[l
                 left = True
             elif job.job_id not in told:
                 views.append(live_job_view(cluster, job))
+        if len(views) >= CHUNK:  # the rest when others have had their turn
+            return views, unknown, True
     return views, unknown, left
 
 
@@ -284,15 +293,19 @@ def _explain(cluster: Cluster, job: Job, now: float) -> Mapping[str, object]:
                     "detail": _next_end(cluster, node.jobs, now) if rejection is None else rejection.detail,
                 }
             )
-        steps = [r.step for n in cluster.nodes.values() if (r := judge(request, n, cluster.directories)) is not None]
+        judged = [judge(request, node, cluster.directories) for node in cluster.nodes.values()]
+        steps = [rejection.step for rejection in judged if rejection is not None]
         sentence = _SENTENCES.get(reason.split(",")[0].split(":")[0], "see the hosts below")
         if reason == "Resources" and max(steps, default=Step.BUSY) is Step.DIRECTORY:
             sentence = "no host that may be used shares its directory; sbatch --anywhere lifts this"
+        elif request.num_nodes > 1:
+            there = sum(r.step is not Step.NOT_ASKED for r in judged if r) + judged.count(None)
+            sentence = f"{request.num_nodes} hosts asked, {there} in its partitions, {judged.count(None)} could take a part now"
         summary = f"{reason}: {sentence}"
     elif job.state in FINAL:
         how = f" {job.exit_code or 0}:{job.exit_signal or 0}" if job.exit_code is not None or job.exit_signal else ""
         tries = f", attempt {job.attempt}" if job.attempt > 1 else ""
-        summary = f"it is over: {job.state.name}{how}{tries}" + (f", {job.note}" if job.note else "")
+        summary = f"it is over: {job.state.name}{how}{tries}" + (f", {view['note']}" if view["note"] else "")
     else:
         summary = f"it is {job.state.name} on {','.join(job.nodes)}" + (f", {view['note']}" if view.get("note") else "")
     return {"job": view, "summary": summary, "nodes": nodes, "expected_start_at": None}

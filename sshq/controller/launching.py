@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sshq.controller.describing import describe_launch
 from sshq.controller.views import expand_output, job_view
 from sshq.core.model import Job, Launch
 from sshq.inventory.model import Host
@@ -34,14 +35,14 @@ def build_call(launch: Launch, job: Job, *, host: Host, hello: Hello, material: 
         "cluster": CLUSTER_NAME,
         "slot": launch.slot,
         "node": launch.node,
-        "nodes": [launch.node],
+        "nodes": list(job.nodes) if job.other_slots else [launch.node],
         "attempt": launch.attempt,
         "export": spec.export,
         "array_task_min": spec.array_min,
         "array_task_max": spec.array_max,
         "array_task_step": spec.array_step,
         "array_task_count": spec.array_count,
-        "cpus_per_node": [job.cpus],
+        "cpus_per_node": [share.cpus for share in job.shares()] if job.other_slots else [job.cpus],
         "submit_dir": spec.submit_dir,
         "partition": spec.partitions[0] if spec.partitions else "",
     }
@@ -82,4 +83,5 @@ def build_call(launch: Launch, job: Job, *, host: Host, hello: Hello, material: 
         args=payload.args,
         environ=environ,
         warn_signal=spec.signal,
+        about=describe_launch(launch, job),
     )

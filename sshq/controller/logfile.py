@@ -23,6 +23,7 @@ def start_logging(path: Path, config: Config, *, foreground: bool) -> None:
     """Log to `path`, and with `foreground` to stderr as well."""
     root = logging.getLogger()
     root.setLevel(config.log_level.upper())
+    logging.raiseExceptions = False  # a full disk is no reason for a traceback a line
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     os.close(fd)
     formatter = EscapingFormatter("%(asctime)s.%(msecs)03d %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")

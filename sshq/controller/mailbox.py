@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
+from sshq.controller.crash import crash_at_steps, go_on
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Effect
 from sshq.core.events import Event, Planned, TimePassed
@@ -36,7 +37,7 @@ class Mailbox:
 
     def __init__(
         self, cluster: Cluster, *, commit: Commit, carry_out: Callable[[list[Effect]], None], clock: Callable[[], float],
-        random: Callable[[int], bytes] = os.urandom, crash: Callable[[str], None] = lambda _: None,
+        random: Callable[[int], bytes] = os.urandom, crash: Callable[[str], None] = go_on,
         on_fatal: Callable[[BaseException], None],
     ) -> None:  # fmt: skip
         self.cluster = cluster
@@ -117,8 +118,10 @@ class Mailbox:
             self._schedule(rows, effects)
         if rows:
             self._crash("mailbox.before_commit")
+            crash_at_steps(self._crash, rows, "before_commit")
             await self._commit(rows, self.cluster.next_job_id)
             self._crash("mailbox.after_commit")
+            crash_at_steps(self._crash, rows, "after_commit")
         self.batches += 1
         if effects:
             self._carry_out(effects)
@@ -140,7 +143,7 @@ class Mailbox:
     ) -> tuple[object, BaseException | None]:
         try:
             if callable(item):
-                return item(self.cluster), None
+                return self._answer(item)
             self.events_applied += 1
             changes = self.cluster.apply(item)
         except SshqError as error:
@@ -150,6 +153,13 @@ class Mailbox:
         rows.extend(changes.rows)
         effects.extend(changes.effects)
         return changes.result, None
+
+    def _answer(self, question: Callable[[Cluster], object]) -> tuple[object, BaseException | None]:
+        """Who only asks changes nothing: a question that fails is the asker's trouble, not the end of the controller."""
+        try:
+            return question(self.cluster), None
+        except Exception as error:
+            return None, error
 
     def _schedule(self, rows: list[Row], effects: list[Effect]) -> None:
         now = self._clock()

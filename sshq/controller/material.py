@@ -1,6 +1,7 @@
 """Scripts and environments, from the store and the state directory, with a small cache in front."""
 
 import asyncio
+import logging
 from collections import Counter, OrderedDict
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from sshq.controller.launching import Material
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import decode_environ, digest_of
 from sshq.core.effects import StartLaunch
+from sshq.errors import StoreError
 from sshq.store.environ import Environments
 
+log = logging.getLogger("sshq.material")
 CACHE_BYTES_MAX = 32 * 1024 * 1024
 
 
@@ -62,7 +65,7 @@ class Materials:
         digest = digest_of(data)
         self._pins[digest] += 1
         if digest not in self._kept:
-            digest = await asyncio.to_thread(self._environments.put, data)
+            digest = await asyncio.to_thread(self._store.guard, lambda: self._environments.put(data))
             self._kept.add(digest)
         self._environs.put(digest, data)
         return digest
@@ -78,7 +81,10 @@ class Materials:
             return
         self._kept.discard(digest)
         self._environs.drop(digest)
-        self._environments.remove(digest)
+        try:
+            self._environments.remove(digest)
+        except StoreError as error:  # no reason to stop for: the sweep of the next start finds it
+            log.warning("%s", error.message)
 
     def sweep(self, needed: frozenset[str]) -> int:
         """Remove files no live job needs: left by a crash between file and commit, or by a restore."""
@@ -93,6 +99,8 @@ class Materials:
         script = self._scripts.get(spec.script)
         if script is None:
             script = await self._store.run(lambda s: s.script(spec.script))
+            if digest_of(script) != spec.script:
+                raise StoreError(f"the script of job {effect.job.job_id} is damaged in the store")
             self._scripts.put(spec.script, script)
         environ = self._environs.get(spec.environ)
         if environ is None:

@@ -32,6 +32,7 @@ def end_record(record: ExitRecord) -> EndRecord:
         end_wall_at=float(record.end_at),
         cpu_time_s=record.cpu_s,
         survivors=record.survivors,
+        oom=record.oom,
     )
 
 

@@ -1,4 +1,4 @@
-"""What clients may ask: one short method a request, after the question whether this peer may ask it.
+"""What clients may ask: one short method a request, after two questions: may this peer ask it, and is it well formed.
 
 Identity is the kernel's word (SO_PEERCRED).  In this release jobs run as the controller's account, so only that uid and
 root submit, cancel and read output; others may list where the configuration says so.
@@ -14,8 +14,10 @@ from sshq.controller.history import HistoryDesk
 from sshq.controller.hostdesk import HostDesk
 from sshq.controller.jobdesk import JobDesk
 from sshq.controller.logdesk import LogDesk
+from sshq.controller.purging import RemovalDesk
+from sshq.controller.requests import check_request
 from sshq.controller.submitdesk import SubmitDesk
-from sshq.errors import RefusedError
+from sshq.errors import RefusedError, SshqError
 from sshq.wire.server import Peer, StreamOut
 
 log = logging.getLogger("sshq.service")
@@ -26,14 +28,18 @@ Handler = Callable[[Peer, Mapping[str, Any], StreamOut], Awaitable[Mapping[str, 
 READING = frozenset({"jobs", "info", "status", "hosts", "history", "why", "wait", "ping", "stats"})
 
 
+STORED_ALREADY = frozenset({"ping", "down", "history", "script", "logs", "controller_log"})  # answered without the queue
+
+
 class Service:
     """Routes a request to its desk."""
 
     def __init__(
-        self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, history: HistoryDesk, logs: LogDesk,
-        others_may_list: bool, shut_down: Callable[[], None],
+        self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, removal: RemovalDesk, history: HistoryDesk, logs: LogDesk,
+        others_may_list: bool, shut_down: Callable[[], None], waiting_for: Callable[[], SshqError | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._others_may_list = others_may_list
+        self._waiting_for = waiting_for  # why nothing can be stored at the moment
         self._shut_down = shut_down
         self._handlers: dict[str, Handler] = {
             "ping": self._ping,
@@ -55,6 +61,8 @@ class Service:
             "info": hosts.info,
             "hosts": hosts.hosts,
             "hosts_retry": hosts.retry,
+            "hosts_accept": hosts.accept,
+            "hosts_remove": removal.remove,
             "update_node": hosts.update_node,
             "update_partition": hosts.update_partition,
             "reload": hosts.reload,
@@ -74,10 +82,12 @@ class Service:
                 detail=(f"this controller belongs to uid {os.getuid()}; you are uid {peer.uid}",),
                 hint="others_may_list: true in config.yaml opens listing" if method in READING else None,
             )  # fmt: skip
-        handler = self._handlers.get(method)
-        if handler is None:
-            raise RefusedError(f"no such request: {method}", code="bad_request")
-        return await handler(peer, params, stream)
+        check_request(method, params)
+        full = self._waiting_for()
+        if full is not None and method not in STORED_ALREADY:
+            detail = ("Running jobs go on; everything here waits until there is room.",)
+            raise RefusedError(full.message, code="not_now", detail=detail, hint=full.hint)
+        return await self._handlers[method](peer, params, stream)
 
     async def _ping(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         from sshq import __version__

@@ -30,7 +30,6 @@ from sshq.wire.server import Peer
 
 PROOF_S = 3.0  # a host that does not answer in time is taken as one that does not share the directory, for now
 NEGATIVE_KEPT_S = 60.0  # something may be mounted later
-NAME = re.compile(r"[^\x00-\x1f\x7f/]{1,1024}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +106,12 @@ def _identity(peer: Peer) -> dict[str, Any]:
 
 
 def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    name = (_text(given, "name") or "sbatch").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     requeue = given.get("requeue")
     signal = given.get("signal")
     limit = _int(given, "time_limit_s")
     partition = given.get("partition")
     return {
-        "name": name if NAME.fullmatch(name) else NAME_UNSAFE.sub("?", name)[:1024],
+        "name": clean_name(_text(given, "name") or "sbatch"),
         "args": tuple(str(a) for a in given.get("args") or ()),
         "command": _text(given, "command") or "(null)",
         "work_dir": _path(given, "work_dir"),
@@ -128,6 +126,7 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "partitions": tuple(str(p) for p in partition) if isinstance(partition, list) else (),
         "time_limit_s": limit if limit is not None else config.default_time_s,
         "num_nodes": _count(given, "num_nodes"),
+        "nodes_given": given.get("nodes_given") is True,
         "num_tasks": _count(given, "num_tasks"),
         "ntasks_given": given.get("ntasks_given") is True,
         "ntasks_per_node": _int(given, "ntasks_per_node"),
@@ -156,6 +155,11 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
 
 
 NAME_UNSAFE = re.compile(r"[\x00-\x1f\x7f/]")
+
+
+def clean_name(name: str) -> str:
+    """Return a job's name as it is kept: no control characters, no slash (it becomes part of file names), whole UTF-8."""
+    return NAME_UNSAFE.sub("?", name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
 
 def _bad(text: str) -> RefusedError:

@@ -95,6 +95,7 @@ class SubmitDesk:
             raise RefusedError("Batch job submission failed: no space is left for the state of the controller", code="not_now",
                                hint="free space on the head node; running jobs go on and are settled")  # fmt: skip
         environ = await self._materials.keep_environ(encode_environ(incoming.environ))
+        self._crash("submit.environ_kept")
         try:
             return await self._store_job(token, incoming, replace(spec, environ=environ), notes)
         finally:

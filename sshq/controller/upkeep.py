@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +9,12 @@ from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
 from sshq.controller.storethread import StoreThread
 from sshq.core.events import PurgeAsked
+from sshq.errors import SshqError
 from sshq.inventory.config import Config
+from sshq.store.backups import is_due, name_backup, prune_backups
 
 log = logging.getLogger("sshq.upkeep")
+FIRST_S = 1.0  # soon: a controller that is restarted again and again must do its chores too
 PERIOD_S = 30.0
 SWEEP_S = 3600.0
 FORGET_AT_ONCE = 1000
@@ -36,12 +38,14 @@ class Upkeep:
         self._materials = materials
         self._config = config
         self._clock = clock
-        self._backups = state_dir / "backups"
+        self._state_dir = state_dir
 
     async def run(self) -> None:
-        swept_at = backed_up_at = self._clock()
+        swept_at = tried_at = float("-inf")
+        pause = FIRST_S
         while True:
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(pause)
+            pause = PERIOD_S
             try:
                 now = self._clock()
                 await self._mailbox.submit(
@@ -51,9 +55,11 @@ class Upkeep:
                     swept_at = now
                     await self._sweep(now)
                 interval = self._config.backup_interval_s
-                if interval and now - backed_up_at >= interval:
-                    backed_up_at = now
+                if interval and not 0 <= now - tried_at < interval and is_due(self._state_dir, now, interval):
+                    tried_at = now  # one that fails, on a full disk say, is not tried all the time
                     await self._back_up()
+            except SshqError as error:
+                log.warning("%s", error.message)
             except Exception:
                 log.exception("upkeep failed")
 
@@ -68,8 +74,8 @@ class Upkeep:
         self._materials.sweep(needed)
 
     async def _back_up(self) -> None:
-        path = self._backups / time.strftime("sshq-%Y%m%dT%H%M%S.db", time.localtime(self._clock()))
-        await self._store.run(lambda s: s.backup(path))
-        for old in sorted(self._backups.glob("sshq-*.db"))[: -self._config.backup_keep]:
-            old.unlink()
+        path = name_backup(self._state_dir, self._clock())
+        finish = await self._store.run(lambda s: s.begin_backup(path))
+        await asyncio.to_thread(finish)  # commits go on while the copy is checked
+        prune_backups(self._state_dir, self._config.backup_keep)
         log.info("backup written to %s", path)

@@ -120,7 +120,7 @@ def job_view(job: Job, reason: str) -> View:
         "licenses": None,
         "cpu_time_s": job.cpu_time_s,
         "max_rss_kib": job.max_rss_kib,
-        "note": job.note,
+        "note": _note_of(job),
         "private_dir": job.private_dir,
         "survivors": list(job.survivors),
         "batch_flag": True,
@@ -129,6 +129,15 @@ def job_view(job: Job, reason: str) -> View:
         "slot": job.slots[0] if job.slots else None,
     }
     return view | _spec_view(spec)
+
+
+def _note_of(job: Job) -> str | None:
+    """What is to be said of a job, processes that no signal could end before all else."""
+    if not job.survivors:
+        return job.note
+    where = job.nodes[0] if job.nodes else "its host"
+    survived = f"still alive on {where}, where they could not be killed: {' '.join(job.survivors)}"
+    return f"{survived}; {job.note}" if job.note else survived
 
 
 def _spec_view(spec: JobSpec) -> View:
@@ -201,12 +210,14 @@ def history_view(job: Job, accounting: Iterable[Accounting]) -> View:
 def node_view(cluster: Cluster, node: Node) -> View:
     facts = node.facts
     record = node.record
+    drained = bool(record.drain_reason and not record.down_asserted)  # down has its reason in the same place
+    ailing = node.note or node.trouble or node.reclaiming or None
     return {
         "name": node.name,
         "state": node.state_name(),
-        "drain": node.removed or bool(record.drain_reason and not record.down_asserted),  # down has its reason in the same place
+        "drain": node.removed or bool(node.trouble) or drained,
         "unreachable": not node.connected,
-        "reason": record.drain_reason or ("removed from the inventory" if node.removed else (node.note or None)),
+        "reason": record.drain_reason or ("removed from the inventory" if node.removed else ailing),
         "reason_user": record.drain_by or None,
         "reason_uid": record.drain_uid if record.drain_reason else None,
         "reason_at": record.drain_at or (node.since_at if node.note else None),

@@ -84,7 +84,25 @@ def resolve(cluster: Cluster, spec: JobSpec) -> JobSpec:
         )
     _check_features(cluster, spec)
     _check_dependency(cluster, spec)
+    spec = _count_nodes(cluster, spec)
     _check_size(cluster, spec)
+    return spec
+
+
+def _count_nodes(cluster: Cluster, spec: JobSpec) -> JobSpec:
+    """Tasks that no node holds alone are spread over as few nodes as do, unless --nodes says how many."""
+    if spec.num_nodes > 1 or spec.nodes_given or spec.num_tasks == 1:
+        return replace(spec, num_tasks=max(spec.num_tasks, spec.num_nodes))
+    wanted = set(spec.partitions)
+    nodes = [n for n in cluster.nodes.values() if wanted & set(n.config.partitions) and n.name not in spec.exc_nodes]
+    if not nodes or any(not n.known for n in nodes):
+        return spec
+    rooms = sorted((min(n.slots, n.cpus // spec.cpus_per_task) for n in nodes), reverse=True)
+    held = 0
+    for count, room in enumerate(rooms, 1):
+        held += room
+        if held >= spec.num_tasks:
+            return replace(spec, num_nodes=count)
     return spec
 
 
@@ -156,8 +174,9 @@ def launch_planned(cluster: Cluster, event: Planned) -> int:
     done = 0
     for counter, start in enumerate(event.starts):
         node = cluster.nodes.get(start.node)
-        if node is not None and node.usable and start.job_id in cluster.pending:
-            _launch(cluster, start, node, event, counter)
+        others = [cluster.nodes.get(name) for name, _ in start.gang[1:]]
+        if start.job_id in cluster.pending and all(one is not None and one.usable for one in (node, *others)):
+            _launch(cluster, start, cluster.nodes[start.node], event, counter)
             done += 1
     return done
 
@@ -181,13 +200,17 @@ def _launch(cluster: Cluster, start: Start, node: Node, event: Planned, counter:
         private_dir=private,
     )
     node.next_n += 1
+    parts = start.gang or ((node.name, job.spec.num_tasks),)
+    slots = [tuple(cluster.nodes[name].lowest_free_slots(tasks)) for name, tasks in parts]
     job = replace(
         cluster.move(job, Trigger.ALLOCATED),
         reason="None",
         attempt=job.attempt + 1,
         launch_id=launch.id,
-        nodes=(node.name,),
-        slots=tuple(node.lowest_free_slots(job.spec.num_tasks)),
+        nodes=tuple(name for name, _ in parts),
+        slots=slots[0],
+        other_slots=tuple(slots[1:]),
+        lost_node=None,
         released=False,
         start_at=event.now,
         end_at=None,
@@ -218,5 +241,7 @@ def split_task(cluster: Cluster, record: Job, task: int) -> Job:
     job_id = cluster.new_job_id()
     job = replace(record, job_id=job_id, array_task_id=task, array_tasks=None)
     cluster.array_members[record.job_id].add(job_id)
+    if record.job_id in cluster.doubted:
+        cluster.doubted.add(job_id)
     cluster.count_environment(job, 1)
     return cluster.put_job(job)

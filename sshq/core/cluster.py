@@ -34,10 +34,10 @@ from sshq.core.nodes import Node
 from sshq.core.pending import PendingQueue
 from sshq.core.placement import Directories, Request, request_of
 from sshq.core.priority import queue_key
+from sshq.core.restored import find_unheard, hold_after_restore
 from sshq.core.timers import Timers
 
 TIER_STEP = 1 << 40  # above every priority: a partition of a higher tier goes first
-RESTORE_GAP = 10_000
 
 
 class Cluster:
@@ -61,7 +61,8 @@ class Cluster:
         self.dependents = Dependents()
         self.node_launches: dict[str, set[str]] = {}
         self.orphans: dict[str, tuple[str, int]] = {}  # launch id -> node, job id: found on a node, unknown here
-        self.foreign_jobs: set[int] = set()  # ids seen on nodes that this store had not given out yet (it was restored)
+        self.doubted: set[int] = set()  # restored jobs that may run on a node not heard of since (see `restored`)
+        self.forgotten: dict[str, NodeRecord] = {}  # of nodes that left: they may come back
         self.outputs_away: set[int] = set()  # jobs whose output was still on its way when an earlier controller ended
         self.environments: Counter[str] = Counter()
         self.schedule_wanted = True
@@ -73,7 +74,7 @@ class Cluster:
         self._register()
 
     def _register(self) -> None:
-        from sshq.core import admission, control, hostlife, passing, reconcile, settle
+        from sshq.core import admission, control, hostlife, leftovers, passing, reconcile, settle
 
         self._appliers = {
             ev.Submitted: admission.submit,
@@ -86,10 +87,12 @@ class Cluster:
             ev.LaunchEnded: settle.note_end,
             ev.LaunchRefused: settle.note_refusal,
             ev.FenceAnswered: settle.note_fence,
+            ev.LaunchesSwept: leftovers.note_swept,
             ev.OutputReturned: settle.note_output,
             ev.DirectoryProved: hostlife.note_directory,
             ev.JobsControlled: control.control,
             ev.NodeUpdated: hostlife.update,
+            ev.NodeAccepted: hostlife.accept,
             ev.InventoryLoaded: hostlife.load_inventory,
             ev.TimePassed: passing.pass_time,
             ev.PurgeAsked: passing.purge,
@@ -135,6 +138,17 @@ class Cluster:
         node.record = record
         self._rows.append(record)
 
+    def forget_node(self, name: str) -> None:
+        """A node that left the inventory and holds nothing more; what is known of it is kept, should it come back."""
+        node = self.nodes.pop(name, None)
+        if node is not None:
+            self.forgotten[name] = node.record
+
+    def take_rows(self) -> list[Row]:
+        """Return what changed before the first event, to be stored at once; nothing of it is an order."""
+        rows, self._rows, self._effects = self._rows, [], []
+        return rows
+
     # ---- loading ---------------------------------------------------------------------------------------------
 
     def restore(self, jobs: list[Job], launches: list[Launch], records: list[NodeRecord], now: float) -> None:
@@ -158,6 +172,8 @@ class Cluster:
                 self.array_sets[job.job_id] = parse_indices(job.array_tasks or "")
             if job.output_pending:
                 self.outputs_away.add(job.job_id)
+            if job.restored_epoch and job.state not in FINAL:
+                self.doubted.add(job.job_id)
             if job.array_job_id is not None:
                 self.array_members.setdefault(job.array_job_id, set()).add(job.job_id)
             if not job.released:
@@ -169,16 +185,8 @@ class Cluster:
                 self.requeue_index(job_id, now)
 
     def hold_after_restore(self, now: float) -> list[Row]:
-        """Hold what a restored backup says is pending, for it may have run since; returns the changed rows."""
-        gap = range(self.next_job_id, self.next_job_id + RESTORE_GAP)  # given out after the backup was made, perhaps
-        self.foreign_jobs.update(gap)
-        self.next_job_id = gap.stop
-        for job in list(self.jobs.values()):
-            if job.state not in FINAL and job.held is None:
-                self.put_job(replace(job, held="user", note="held: the store was restored from a backup"))
-                self.requeue_index(job.job_id, now)
-        rows, self._rows, self._effects = self._rows, [], []
-        return rows
+        """What `restored` does, at the start."""
+        return hold_after_restore(self, now)
 
     def count_environment(self, job: Job, delta: int) -> None:
         """Keep count of who may still need an environment file: jobs until they are purged, for a final one may be requeued."""
@@ -191,34 +199,37 @@ class Cluster:
     # ---- room on nodes ---------------------------------------------------------------------------------------
 
     def take_room(self, job: Job) -> None:
-        """Enter the job's allocation into its node's account."""
-        node = self.nodes.get(job.nodes[0]) if job.nodes else None
-        if node is None:
-            return
-        node.jobs.add(job.job_id)
-        node.slots_taken.update(job.slots)
-        node.cpus_taken += job.cpus
-        node.memory_taken_mib += job.memory_on_node_mib()
-        node.exclusive = node.exclusive or job.spec.exclusive
-        if job.array_job_id is not None:
-            self.array_active[job.array_job_id] += 1
+        """Enter the job's allocation into its nodes' accounts."""
+        for share in job.shares():
+            node = self.nodes.get(share.node)
+            if node is None:
+                continue
+            node.jobs.add(job.job_id)
+            node.slots_taken.update(share.slots)
+            node.cpus_taken += share.cpus
+            node.memory_taken_mib += share.memory_mib
+            node.exclusive = node.exclusive or job.spec.exclusive
+            if job.array_job_id is not None and share.node == job.nodes[0]:
+                self.array_active[job.array_job_id] += 1
 
     def release_room(self, job: Job, now: float) -> Job:
         """Give the allocation back; returns the job marked released."""
-        node = self.nodes.get(job.nodes[0]) if job.nodes else None
-        if node is not None and job.job_id in node.jobs:
+        for share in job.shares():
+            node = self.nodes.get(share.node)
+            if node is None or job.job_id not in node.jobs:
+                continue
             node.jobs.discard(job.job_id)
-            node.slots_taken.difference_update(job.slots)
-            node.cpus_taken -= job.cpus
-            node.memory_taken_mib -= job.memory_on_node_mib()
+            node.slots_taken.difference_update(share.slots)
+            node.cpus_taken -= share.cpus
+            node.memory_taken_mib -= share.memory_mib
             node.exclusive = node.exclusive and not job.spec.exclusive
             node.last_busy_at = now
-            if job.array_job_id is not None:
+            if job.array_job_id is not None and share.node == job.nodes[0]:
                 self.array_active[job.array_job_id] -= 1
                 if self.array_active[job.array_job_id] <= 0:
                     del self.array_active[job.array_job_id]
             if node.removed and not node.jobs and not node.connected and not self.node_launches.get(node.name):
-                self.nodes.pop(node.name, None)
+                self.forget_node(node.name)
         self.schedule_wanted = True
         return replace(job, released=True)
 
@@ -269,6 +280,8 @@ class Cluster:
         if job.spec.begin_at is not None and job.spec.begin_at > now:
             self.wake_at(job.spec.begin_at, job.job_id)
             return "BeginTime"
+        if job.job_id in self.doubted and find_unheard(self, job):
+            return "ReqNodeNotAvail"
         return ""
 
     def dependency_facts(self, term: dep.Term, job: Job) -> dep.JobFacts:
@@ -361,7 +374,11 @@ class Cluster:
             return "PartitionDown"
         if not self.open_partitions(request):
             return "PartitionTimeLimit"
-        return "PartitionConfig" if request.num_nodes > 1 else ""
+        if request.num_nodes > 1:
+            allowed = self.open_partitions(request)
+            if request.num_nodes > sum(not allowed.isdisjoint(n.config.partitions) for n in self.nodes.values()):
+                return "PartitionConfig"
+        return ""
 
     def open_partitions(self, request: Request) -> frozenset[str]:
         """Of the partitions asked for, those that are up and allow so long a job."""
@@ -381,5 +398,6 @@ class Cluster:
 
 
 _WAITING_REASONS = frozenset(
-    {"JobHeldUser", "JobHeldAdmin", "Dependency", "DependencyNeverSatisfied", "BeginTime", "launch failed requeued held"}
-)
+    {"JobHeldUser", "JobHeldAdmin", "Dependency", "DependencyNeverSatisfied", "BeginTime", "launch failed requeued held",
+     "ReqNodeNotAvail"}
+)  # fmt: skip

@@ -14,6 +14,7 @@ from sshq.core.effects import Audit
 from sshq.core.events import JobsControlled, Selected
 from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import Job
+from sshq.core.restored import find_unheard
 from sshq.errors import RefusedError
 
 SIGTERM, SIGKILL, SIGCONT, SIGSTOP = 15, 9, 18, 19
@@ -104,6 +105,11 @@ def _cancel(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str
     if job.state is State.PENDING:
         if event.signal is not None and event.signal != SIGKILL:
             return "refused", "Job is pending execution"
+        unheard = find_unheard(cluster, job)
+        if unheard:
+            cluster.put_job(replace(job, cancel_uid=event.uid))
+            nodes = cluster.fold(unheard)
+            return "cancelled", f"the cancel is kept until {nodes} can be asked: by the restored backup it may run there"
         cluster.finish(replace(job, cancel_uid=event.uid, exit_code=0, reason="None"), Trigger.CANCELLED, event.now)
         return "cancelled", ""
     job = cluster.put_job(replace(job, cancel_uid=event.uid if job.cancel_uid is None else job.cancel_uid, requeue_asked=False))
@@ -175,7 +181,7 @@ def _suspend(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, st
     if node is None or not node.connected:
         return "refused", f"{job.nodes[0]} cannot be reached now, so nothing can be stopped there"
     cluster.kill(job.launch_id, SIGSTOP, cancel=False, whole=True)
-    cluster.put_job(cluster.move(job, Trigger.STOPPED))
+    cluster.put_job(replace(cluster.move(job, Trigger.STOPPED), suspensions=job.suspensions + 1))
     return "done", ""
 
 

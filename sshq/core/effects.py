@@ -47,6 +47,14 @@ class AckLaunches:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SweepLaunches:
+    """Kill whatever still carries the cookie of these dead launches, and say by `LaunchesSwept` that nothing is left."""
+
+    node: str
+    launch_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BringOutput:
     """Copy a private directory's output to the submit directory, as the submitter; then say so by `OutputReturned`."""
 
@@ -81,7 +89,10 @@ class Audit:
     detail: str = ""
 
 
-Effect = StartLaunch | FenceLaunch | KillLaunch | AckLaunches | BringOutput | ProveDirectories | DropEnvironment | Audit
+Effect = (
+    StartLaunch | FenceLaunch | KillLaunch | AckLaunches | SweepLaunches | BringOutput | ProveDirectories | DropEnvironment
+    | Audit
+)  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -21,7 +21,8 @@ class Start:
     """One decision of a scheduling pass: this job (or the next task of this array record) on this node."""
 
     job_id: int
-    node: str
+    node: str  # where the script runs
+    gang: tuple[tuple[str, int], ...] = ()  # of a job on several nodes: each with its tasks, the script's first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ class EndRecord:
     end_wall_at: float | None = None
     cpu_time_s: float | None = None
     survivors: tuple[str, ...] = ()
+    oom: bool = False  # the kernel killed it for want of memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,8 @@ class NodeConnected:
     facts: NodeFacts
     facts_json: str
     entries: tuple[NodeEntry, ...] = ()
+    settled: frozenset[str] | None = None  # of `entries` those that the store has as settled; None: it was not asked
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,7 @@ class NodeListed:
     generation: int
     entries: tuple[NodeEntry, ...]
     sent: frozenset[str]
+    settled: frozenset[str] | None = None  # as in NodeConnected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +109,7 @@ class LoadReported:
     name: str
     load: float | None
     memory_free_mib: int | None
+    room: str = ""  # in the spool: ok, no-space, no-files, read-only; "" if that was not asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +141,16 @@ class FenceAnswered:
     launch_id: str
     won: bool
     forgotten: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchesSwept:
+    """A node was searched for processes of these launches; what could not be killed is named."""
+
+    now: float
+    name: str
+    launch_ids: tuple[str, ...]
+    survivors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +205,16 @@ class NodeUpdated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAccepted:
+    """An administrator says that the machine with this spool, a stranger so far, is the node from now on."""
+
+    now: float
+    name: str
+    spool_id: str
+    uid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryLoaded:
     now: float
     nodes: tuple[NodeConfig, ...]
@@ -212,6 +238,6 @@ class PurgeAsked:
 
 Event = (
     Submitted | Planned | NodeConnected | NodeListed | NodeLost | LoadReported | LaunchStarted | LaunchEnded
-    | LaunchRefused | FenceAnswered | OutputReturned | DirectoryProved | JobsControlled | NodeUpdated
-    | InventoryLoaded | TimePassed | PurgeAsked
+    | LaunchRefused | FenceAnswered | LaunchesSwept | OutputReturned | DirectoryProved | JobsControlled | NodeUpdated
+    | NodeAccepted | InventoryLoaded | TimePassed | PurgeAsked
 )  # fmt: skip

@@ -8,15 +8,27 @@ from dataclasses import replace
 
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Audit, BringOutput, ProveDirectories
-from sshq.core.events import DirectoryProved, InventoryLoaded, LoadReported, NodeConnected, NodeLost, NodeUpdated
+from sshq.core.events import (
+    DirectoryProved,
+    InventoryLoaded,
+    LoadReported,
+    NodeAccepted,
+    NodeConnected,
+    NodeLost,
+    NodeUpdated,
+)
+from sshq.core.identity import find_twin
+from sshq.core.leftovers import absolve_after_reboot, condemn
 from sshq.core.lifecycle import FINAL
-from sshq.core.model import NodeRecord, Outcome
+from sshq.core.model import NodeFacts, NodeRecord, Outcome
 from sshq.core.nodes import Node
 from sshq.core.reconcile import take_first_listing
-from sshq.core.settle import settle
+from sshq.core.restored import end_doubts
+from sshq.core.settle import note_room, settle
 from sshq.errors import RefusedError
 
 SWEEP_BACK_S = 900.0
+SIGTERM = 15
 
 
 def load_inventory(cluster: Cluster, event: InventoryLoaded) -> None:
@@ -25,7 +37,8 @@ def load_inventory(cluster: Cluster, event: InventoryLoaded) -> None:
     for name, config in wanted.items():
         node = cluster.nodes.get(name)
         if node is None:
-            cluster.nodes[name] = Node(config=config, record=NodeRecord(name=name), since_at=event.now)
+            record = cluster.forgotten.pop(name, None) or NodeRecord(name=name)
+            cluster.nodes[name] = Node(config=config, record=record, facts=NodeFacts.parse(record.facts), since_at=event.now)
         else:
             if node.removed and not node.connected:
                 node.note = "not connected yet"
@@ -35,7 +48,7 @@ def load_inventory(cluster: Cluster, event: InventoryLoaded) -> None:
         node.removed = True
         node.config = replace(node.config, partitions=()) if not node.jobs else node.config
         if not node.jobs and not cluster.node_launches.get(name):
-            del cluster.nodes[name]
+            cluster.forget_node(name)
     tiers = {p.name: p.priority_tier for p in cluster.partitions.values()}
     cluster.partitions = {p.name: p for p in event.partitions}
     if any(p.priority_tier != tiers.get(p.name, 1) for p in event.partitions):
@@ -43,6 +56,7 @@ def load_inventory(cluster: Cluster, event: InventoryLoaded) -> None:
             cluster.requeue_index(job_id, event.now)
     cluster.default_partition = next((p.name for p in event.partitions if p.default), None)
     cluster.schedule_wanted = True
+    end_doubts(cluster, event.now)
 
 
 def connect(cluster: Cluster, event: NodeConnected) -> str | None:
@@ -53,17 +67,21 @@ def connect(cluster: Cluster, event: NodeConnected) -> str | None:
     twin = find_twin(cluster, event.name, event.spool_id, displaced=False)
     if twin is not None:
         return twin
+    if node.record.boot and node.record.boot != event.boot:
+        _end_gangs(cluster, node, f"{event.name} rebooted")
     node.facts = event.facts
     node.connected, node.note, node.since_at = True, "", event.now
     node.next_n = 1
+    absolve_after_reboot(cluster, node, event.boot)
     cluster.put_node_record(
         node,
         replace(
             node.record, generation=event.generation, boot=event.boot, spool_id=event.spool_id, machine_id=event.machine_id,
-            account_uid=event.uid, facts=event.facts_json,
+            account_uid=event.uid, facts=event.facts_json, heard_epoch=cluster.epoch, accepted_spool="", place=event.place,
         ),
     )  # fmt: skip
-    take_first_listing(cluster, event.name, event.entries, event.now)
+    take_first_listing(cluster, event)
+    end_doubts(cluster, event.now)
     cluster.directories.forget_node(event.name)
     paths = unproved_directories(cluster, event.name)
     if paths:
@@ -73,33 +91,19 @@ def connect(cluster: Cluster, event: NodeConnected) -> str | None:
     return None
 
 
-def recently_ended(cluster: Cluster, *, name: str, now: float) -> list[str]:
-    """Return the launches of a node that ended not long ago: the connection that was to sweep after them may be gone."""
-    return [
-        job.launch_id for job in cluster.jobs.values()
-        if job.launch_id and job.nodes[:1] == (name,) and job.state in FINAL and (job.end_at or 0.0) > now - SWEEP_BACK_S
-    ]  # fmt: skip
+def _end_gangs(cluster: Cluster, node: Node, why: str) -> None:
+    """A node is gone whose jobs run their scripts elsewhere: they end with it, once their scripts are proved to have ended."""
+    for job_id in sorted(node.jobs):
+        job = cluster.jobs[job_id]
+        if job.nodes[0] != node.name and job.lost_node is None and job.state not in FINAL:
+            cluster.put_job(replace(job, lost_node=node.name, note=why))
+            cluster.kill(job.launch_id, SIGTERM)
 
 
-def find_twin(cluster: Cluster, name: str, spool_id: str, *, displaced: bool) -> str | None:
-    """Return the node that already is the machine with this spool; `displaced`: our runner has just ended another's.
-
-    Of two names the one with launches there has it, then the one that had it before, then the first, so that they do not
-    end each other's runner for ever.
-    """
-
-    def rank(node: Node) -> tuple[bool, bool, str]:
-        launches = any(cluster.launches[i].spool_id == spool_id for i in cluster.node_launches.get(node.name, ()))
-        return not launches, node.record.spool_id != spool_id, node.name
-
-    me = cluster.nodes.get(name)
-    for other in sorted(cluster.nodes.values(), key=rank):
-        if other.name == name or other.record.spool_id != spool_id:
-            continue
-        holds = other.connected or displaced or not rank(other)[0]
-        if holds and (me is None or other.removed or rank(other) < rank(me)):
-            return other.name
-    return None
+def ended_on(cluster: Cluster, name: str) -> list[str]:
+    """Return the launches of ended jobs on a node, newest first: whoever was to sweep after them may be gone."""
+    ended = [j for j in cluster.jobs.values() if j.launch_id and j.nodes[:1] == (name,) and j.state in FINAL]
+    return [str(job.launch_id) for job in sorted(ended, key=lambda j: -(j.end_at or 0.0))]
 
 
 def _bring_outputs(cluster: Cluster, name: str) -> None:
@@ -124,14 +128,18 @@ def lose(cluster: Cluster, event: NodeLost) -> None:
     node.connected = False
     node.note = event.note
     node.load = node.memory_free_mib = None
+    if node.record.down_asserted:  # it was said of a node that still answered; now it no longer does
+        _assert_death(cluster, node, node.record.drain_by, event.now)
     if node.removed and not node.jobs and not cluster.node_launches.get(event.name):
-        del cluster.nodes[event.name]
+        cluster.forget_node(event.name)
 
 
 def report_load(cluster: Cluster, event: LoadReported) -> None:
     node = cluster.nodes.get(event.name)
     if node is not None:
         node.load, node.memory_free_mib = event.load, event.memory_free_mib
+        if event.room:
+            note_room(cluster, node, event.room)
 
 
 def note_directory(cluster: Cluster, event: DirectoryProved) -> None:
@@ -159,13 +167,32 @@ def update(cluster: Cluster, event: NodeUpdated) -> str:
     else:
         raise RefusedError("Invalid node state specified", code="bad_request")
     cluster.put_node_record(node, record)
-    if state == "down" and not node.connected:
-        for launch_id in sorted(cluster.node_launches.get(event.name, ())):
-            launch = cluster.launches[launch_id]
-            settle(cluster, launch, Outcome.ASSERTED, event.now, why=f"{event.user} declared {event.name} down")
+    if state == "down":
+        if not node.connected:
+            _assert_death(cluster, node, event.user, event.now)
+        end_doubts(cluster, event.now)
     cluster.emit(Audit(verb=f"node {state}", uid=event.uid, target=event.name, result="done", detail=event.reason or ""))
     cluster.schedule_wanted = True
     return "done"
+
+
+def _assert_death(cluster: Cluster, node: Node, user: str, now: float) -> None:
+    """Settle what is open on a node by somebody's word; should it live after all, it is killed before anything starts there."""
+    launch_ids = sorted(cluster.node_launches.get(node.name, ()))
+    condemn(cluster, node, launch_ids)
+    for launch_id in launch_ids:
+        settle(cluster, cluster.launches[launch_id], Outcome.ASSERTED, now, why=f"{user} declared {node.name} down")
+    _end_gangs(cluster, node, f"{user} declared {node.name} down")
+
+
+def accept(cluster: Cluster, event: NodeAccepted) -> None:
+    """Take somebody's word that a stranger is the node from now on: what is open there ends as its spool tells."""
+    node = cluster.nodes.get(event.name)
+    if node is None:
+        raise RefusedError("Invalid node name specified", code="bad_request")
+    cluster.put_node_record(node, replace(node.record, accepted_spool=event.spool_id))
+    detail = f"another machine, spool {event.spool_id}"
+    cluster.emit(Audit(verb="node accept", uid=event.uid, target=event.name, result="done", detail=detail))
 
 
 def unproved_directories(cluster: Cluster, node: str) -> list[str]:

@@ -41,6 +41,7 @@ class JobSpec:
     partitions: tuple[str, ...] = ()
     time_limit_s: int | None = None  # None: no limit
     num_nodes: int = 1
+    nodes_given: bool = False  # else tasks that no node holds alone are spread over as few as do
     num_tasks: int = 1
     ntasks_given: bool = False
     ntasks_per_node: int | None = None
@@ -73,6 +74,10 @@ class JobSpec:
     array_step: int = 1
     array_count: int = 0
 
+    def memory_for_mib(self, cpus: int) -> int:
+        """Return the memory in MiB that so many CPUs on one node come with; 0 where none was asked."""
+        return self.memory_mib if self.memory_mib is not None else (self.memory_per_cpu_mib or 0) * cpus
+
 
 class Outcome(Enum):
     """How one launch ended, as evidence told it."""
@@ -83,6 +88,16 @@ class Outcome(Enum):
     LOST = "lost"  # supervisor and job are gone without a record: it may have run
     SPOOL_LOST = "spool_lost"  # the spool is not the one it was launched into
     ASSERTED = "asserted"  # an administrator said the node is dead (audited)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What a job holds on one of its nodes."""
+
+    node: str
+    slots: tuple[int, ...]  # as many as it has tasks there
+    cpus: int
+    memory_mib: int  # 0 where none was asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +121,9 @@ class Job:
     attempt: int = 0  # number of the newest launch; 0 before the first
     launch_id: str | None = None  # the newest launch
     nodes: tuple[str, ...] = ()
-    slots: tuple[int, ...] = ()  # of its node; the first is SSHQ_SLOT
+    slots: tuple[int, ...] = ()  # of its first node, where the script runs; the first is SSHQ_SLOT
+    other_slots: tuple[tuple[int, ...], ...] = ()  # of its other nodes, one entry a node
+    lost_node: str | None = None  # one of its other nodes is gone: it is being ended, as NODE_FAIL
     released: bool = True  # False while it holds an allocation
     restarts: int = 0  # requeues and retries that have happened
     failures: int = 0  # attempts that ended FAILED and were retried
@@ -124,6 +141,8 @@ class Job:
     private_dir: bool = False
     note: str | None = None
     survivors: tuple[str, ...] = ()
+    suspensions: int = 0  # by request: only jobs with any are told again, at a reconnect, to stop or to go on
+    restored_epoch: int = 0  # of the controller that found it in a restored backup: it may have been launched since that was made
 
     @property
     def is_array_record(self) -> bool:
@@ -133,11 +152,16 @@ class Job:
     def cpus(self) -> int:
         return self.spec.num_tasks * self.spec.cpus_per_task
 
-    def memory_on_node_mib(self) -> int:
-        """Memory it takes on its node in MiB; 0 where none was asked."""
-        if self.spec.memory_mib is not None:
-            return self.spec.memory_mib
-        return (self.spec.memory_per_cpu_mib or 0) * self.cpus
+    def shares(self) -> tuple[Share, ...]:
+        """Return what it holds, or last held, on each of its nodes; the script's node is the first."""
+        if not self.other_slots:
+            memory_mib = self.spec.memory_for_mib(self.cpus)
+            return tuple(Share(node=node, slots=self.slots, cpus=self.cpus, memory_mib=memory_mib) for node in self.nodes)
+        shares = []
+        for node, slots in zip(self.nodes, (self.slots, *self.other_slots), strict=True):
+            cpus = len(slots) * self.spec.cpus_per_task
+            shares.append(Share(node=node, slots=slots, cpus=cpus, memory_mib=self.spec.memory_for_mib(cpus)))
+        return tuple(shares)
 
 
 class LaunchState(Enum):
@@ -209,6 +233,10 @@ class NodeRecord:
     drain_at: float | None = None
     down_asserted: bool = False
     facts: str = ""  # JSON of the last probe, so that an unreachable node still has a size
+    heard_epoch: int = 0  # of the controller that listed it last
+    condemned: tuple[str, ...] = ()  # launches declared dead whose processes have not been proved gone; slots wait for it
+    accepted_spool: str = ""  # an administrator's word that the machine with this spool now is this node
+    place: str = ""  # how its open launches are reached (the controller's JSON), should the inventory change meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ class Node:
     since_at: float = 0.0
     load: float | None = None
     memory_free_mib: int | None = None
+    trouble: str = ""  # why it takes no launch although it answers; ends by itself, with a report that all is well
     last_busy_at: float | None = None
     next_n: int = 1
     slots_taken: set[int] = field(default_factory=set)
@@ -64,8 +65,16 @@ class Node:
         return self.facts is not None
 
     @property
+    def reclaiming(self) -> str:
+        """Why it takes nothing yet: what was declared dead there has not been proved gone."""
+        count = len(self.record.condemned)
+        return f"{count} {'launch' if count == 1 else 'launches'} declared dead, not yet proved gone" if count else ""
+
+    @property
     def usable(self) -> bool:
         ready = self.connected and not self.removed and not self.record.drain_reason and not self.record.down_asserted
+        ready = ready and not self.trouble
+        ready = ready and not self.reclaiming
         return ready and self.next_n < SEQ_PER_GENERATION  # beyond that, launch numbers would run into the next generation
 
     @property

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sshq.core.events import PurgeAsked, TimePassed
 from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import Job, Purged
+from sshq.core.restored import find_unheard
 
 if TYPE_CHECKING:
     from sshq.core.cluster import Cluster
@@ -18,7 +19,7 @@ def pass_time(cluster: "Cluster", event: TimePassed) -> None:
         if job is None or job.state is not State.PENDING:
             continue
         deadline = job.spec.deadline_at
-        if deadline is not None and deadline <= event.now:
+        if deadline is not None and deadline <= event.now and not find_unheard(cluster, job):
             cluster.finish(replace(job, reason="DeadLine"), Trigger.DEADLINE_PASSED, event.now)
         else:
             cluster.requeue_index(job_id, event.now)

@@ -6,6 +6,8 @@ lightest weight is taken first, then the fullest, ties by name, so that large ho
 depends on input order.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -36,12 +38,20 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What one job takes on one node; equal requests are scheduled as one group."""
+    """What one job takes; equal requests are scheduled as one group.
+
+    `slots`, `cpus` and `memory_mib` are what one node must have free: all of it for a job on one node, the least that
+    a node of a job on several must take.
+    """
 
     partitions: tuple[str, ...]
     slots: int
     cpus: int
     memory_mib: int
+    tasks: int
+    cpus_per_task: int
+    memory_per_cpu_mib: int
+    tasks_per_node: int  # the most of one node
     req_nodes: tuple[str, ...]
     exc_nodes: tuple[str, ...]
     features: str | None
@@ -50,15 +60,28 @@ class Request:
     num_nodes: int
     time_limit_s: int | None
 
+    def memory_mib_for(self, cpus: int) -> int:
+        """Return the memory in MiB that so many CPUs on one node come with."""
+        return self.memory_per_cpu_mib * cpus if self.memory_per_cpu_mib else self.memory_mib
+
 
 def request_of(job: Job) -> Request:
     """Return what `job` asks of a node."""
     spec = job.spec
+    several = spec.num_nodes > 1
+    slots = 1 if several else spec.num_tasks
+    cpus = slots * spec.cpus_per_task
+    tasks = max(spec.num_tasks, spec.num_nodes)
     return Request(
         partitions=spec.partitions,
-        slots=spec.num_tasks,
-        cpus=job.cpus,
-        memory_mib=job.memory_on_node_mib(),
+        slots=slots,
+        cpus=cpus,
+        memory_mib=spec.memory_for_mib(cpus),
+        tasks=tasks,
+        cpus_per_task=spec.cpus_per_task,
+        memory_per_cpu_mib=0 if spec.memory_mib is not None else spec.memory_per_cpu_mib or 0,
+        # Slurm: beside --ntasks, --ntasks-per-node is the most a node gets.
+        tasks_per_node=max(spec.ntasks_per_node, -(-tasks // spec.num_nodes)) if several and spec.ntasks_per_node else tasks,
         req_nodes=spec.req_nodes,
         exc_nodes=spec.exc_nodes,
         features=spec.features,
@@ -67,6 +90,44 @@ def request_of(job: Job) -> Request:
         num_nodes=spec.num_nodes,
         time_limit_s=spec.time_limit_s,
     )
+
+
+def spread(request: Request, rooms: Sequence[tuple[Node, int]]) -> list[tuple[Node, int]]:
+    """Return the nodes of a job on several, with its tasks on each; nothing if the rooms do not do.
+
+    Nodes asked for by name are all taken; of the others the lightest, then by name, unless only larger ones hold the
+    tasks.  As Slurm: the nodes stand in the order of their names, the first is filled as far as the others still get one
+    task each, then the next.
+
+    Args:
+        request: of a job on several nodes.
+        rooms: nodes that fit, each with how many tasks it has room for.
+    """
+    rooms = [(node, min(room, request.tasks_per_node)) for node, room in rooms]
+    named = [one for one in rooms if one[0].name in request.req_nodes]
+    if len(named) < len(request.req_nodes) or len(rooms) < request.num_nodes:
+        return []
+    others = [one for one in rooms if one[0].name not in request.req_nodes]
+    wanted = request.num_nodes - len(named)
+    others.sort(key=lambda one: (one[0].config.weight, split_name(one[0].name)))
+    chosen = [*named, *others[:wanted]]
+    if sum(room for _, room in chosen) < request.tasks:
+        others.sort(key=lambda one: -one[1])  # stable: lightest and by name among equals
+        chosen = [*named, *others[:wanted]]
+    if sum(room for _, room in chosen) < request.tasks:
+        return []
+    chosen.sort(key=lambda one: split_name(one[0].name))
+    left, parts = request.tasks, []
+    for i, (node, room) in enumerate(chosen):
+        tasks = min(room, left - (len(chosen) - i - 1))
+        parts.append((node, tasks))
+        left -= tasks
+    return parts
+
+
+def split_name(name: str) -> tuple[str | int, ...]:
+    """Return a key that sorts node10 behind node9."""
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
 
 
 class Directories:
@@ -107,7 +168,7 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
 
     if not set(request.partitions) & set(node.config.partitions):
         return no(Step.NOT_ASKED, f"not in partition {','.join(request.partitions)}")
-    if request.req_nodes and node.name not in request.req_nodes:
+    if request.req_nodes and node.name not in request.req_nodes and request.num_nodes <= len(request.req_nodes):
         return no(Step.NOT_ASKED, f"not among --nodelist={','.join(request.req_nodes)}")
     if node.name in request.exc_nodes:
         return no(Step.NOT_ASKED, "excluded by --exclude")
@@ -126,8 +187,12 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
         return no(Step.UNAVAILABLE, f"down: {node.record.drain_reason or 'no reason given'}")
     if node.record.drain_reason:
         return no(Step.UNAVAILABLE, f"drained: {node.record.drain_reason}")
+    if node.trouble and node.connected:
+        return no(Step.UNAVAILABLE, f"drained: {node.trouble}")
     if not node.connected:
         return no(Step.UNAVAILABLE, f"unreachable: {node.note}")
+    if node.reclaiming:
+        return no(Step.UNAVAILABLE, node.reclaiming)
     if request.directory is not None:
         answer = directories.answer(request.directory, node.name)
         if answer is None:

@@ -7,23 +7,24 @@
 | open, `go` by the supervisor, anything alive  | RUNNING |
 | open, `go`, all dead, no record               | LOST (it may have run) |
 | open, `go` is a directory                     | NEVER_STARTED |
-| open, another boot, no record                 | REBOOTED |
+| open, another boot, no record                 | REBOOTED, `go` or not |
 | open, another spool, no trace                 | SPOOL_LOST |
 | closed, directory there                       | acknowledge again |
 | unknown, `go` by the supervisor               | adopted where its job is known, else kept as an orphan; never killed |
+| declared dead by an administrator             | killed, and proved gone before slots open (`leftovers`) |
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sshq.core.cluster import Cluster
 from sshq.core.effects import FenceLaunch
-from sshq.core.events import LaunchEnded, LaunchStarted, NodeEntry, NodeListed
-from sshq.core.lifecycle import State, Trigger
+from sshq.core.events import LaunchEnded, LaunchStarted, NodeConnected, NodeEntry, NodeListed
+from sshq.core.leftovers import condemn, pursue_condemned
+from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import SEQ_PER_GENERATION, Job, Launch, LaunchState, Outcome
 from sshq.core.settle import note_end, note_start, settle
 
-SIGTERM = 15
+SIGTERM, SIGCONT, SIGSTOP = 15, 18, 19
 
 
 def take_listing(cluster: Cluster, event: NodeListed) -> None:
@@ -32,21 +33,35 @@ def take_listing(cluster: Cluster, event: NodeListed) -> None:
     if node is None or not node.connected or node.record.generation != event.generation:
         return
     entries = {e.launch_id: e for e in event.entries}
+    _adopt_unknown(cluster, event)
     for launch in _open_on(cluster, event.name):
         # A call of an older generation is refused by the node: silence about it is complete, whatever was sent here.
         closed = launch.seq < event.generation * SEQ_PER_GENERATION
         if launch.id in entries or launch.id in event.sent or closed:
             judge_launch(cluster, launch, entries.get(launch.id), event.now)
-    _known_and_unknown(cluster, event.name, event.entries, event.now)
+    if event.settled is not None:
+        _acknowledge_closed(cluster, event)
+        pursue_condemned(cluster, node, entries)
 
 
-def take_first_listing(cluster: Cluster, name: str, entries: Iterable[NodeEntry], now: float) -> None:
+def take_first_listing(cluster: Cluster, event: NodeConnected) -> None:
     """The listing of a new connection: calls sent before it are closed by its generation, so silence is fenced."""
-    entries = tuple(entries)
-    by_id: Mapping[str, NodeEntry] = {e.launch_id: e for e in entries}
-    for launch in _open_on(cluster, name):
-        judge_launch(cluster, launch, by_id.get(launch.id), now)
-    _known_and_unknown(cluster, name, entries, now)
+    entries = {e.launch_id: e for e in event.entries}
+    _adopt_unknown(cluster, event)
+    for launch in _open_on(cluster, event.name):
+        judge_launch(cluster, launch, entries.get(launch.id), event.now)
+        _repeat_suspension(cluster, cluster.launches.get(launch.id))
+    _acknowledge_closed(cluster, event)
+    pursue_condemned(cluster, cluster.nodes[event.name], entries)
+
+
+def _repeat_suspension(cluster: Cluster, launch: Launch | None) -> None:
+    """A suspend or resume may have met a dead connection: STOP and CONT bear repeating.  What is being ended must not stop."""
+    job = cluster.jobs.get(launch.job_id) if launch is not None and launch.state is LaunchState.RUNNING else None
+    if launch is None or job is None or job.launch_id != launch.id or not job.suspensions:
+        return
+    if job.cancel_uid is None and not job.requeue_asked and job.lost_node is None:
+        cluster.kill(launch.id, SIGSTOP if job.state is State.SUSPENDED else SIGCONT, cancel=False, whole=True)
 
 
 def _open_on(cluster: Cluster, name: str) -> list[Launch]:
@@ -61,79 +76,94 @@ def judge_launch(cluster: Cluster, launch: Launch, entry: NodeEntry | None, now:
     elif entry is not None and entry.go == "dir":
         settle(cluster, launch, Outcome.NEVER_STARTED, now, why="fenced")
     elif entry is None and node.record.spool_id != launch.spool_id:
+        if node.record.boot == launch.boot:  # its processes may live: they go before anything starts here, itself once more too
+            condemn(cluster, node, (launch.id,))
         settle(cluster, launch, Outcome.SPOOL_LOST, now, why=f"the spool on {launch.node} is not the one it was sent to")
     elif node.record.boot != launch.boot:
-        started = launch.state is LaunchState.RUNNING or (entry is not None and entry.go)
-        outcome = Outcome.REBOOTED if started else Outcome.NEVER_STARTED
-        settle(cluster, launch, outcome, now, why=f"{launch.node} was rebooted")
+        # Whether it had started cannot be told: a power cut may have taken an arbiter that was not on the disk yet.
+        settle(cluster, launch, Outcome.REBOOTED, now, why=f"{launch.node} was rebooted")
     elif entry is None or not entry.go:
         cluster.put_launch(replace(launch, fencing=True))
         cluster.emit(FenceLaunch(node=launch.node, launch_id=launch.id, seq=launch.seq))
     elif entry.supervisor_alive or entry.job_alive:
         note_start(cluster, LaunchStarted(now=now, launch_id=launch.id, pid=entry.pid))
         job = cluster.jobs.get(launch.job_id)
-        if job is not None and (job.cancel_uid is not None or job.requeue_asked) and job.launch_id == launch.id:
+        asked = job is not None and (job.cancel_uid is not None or job.requeue_asked or job.lost_node is not None)
+        if job is not None and asked and job.launch_id == launch.id:
             cluster.kill(launch.id, SIGTERM)
     else:
         settle(cluster, launch, Outcome.LOST, now, why=f"supervisor and job on {launch.node} are gone without a record")
 
 
-def _known_and_unknown(cluster: Cluster, name: str, entries: Iterable[NodeEntry], now: float) -> None:
-    """Directories of closed launches are acknowledged again; launches nobody here knows are kept and shown."""
-    again = []
-    before = cluster.next_job_id
-    for entry in sorted(entries, key=lambda e: -e.attempt):  # only the newest launch moves its job
-        if entry.launch_id in cluster.launches:
-            continue
-        if _adopt(cluster, name, entry, now):
-            continue
-        if entry.job_id >= before:
-            # The store was restored and counts from before this job: never give its number out again.
-            cluster.next_job_id = max(cluster.next_job_id, entry.job_id + 1)
-            cluster.foreign_jobs.add(entry.job_id)
-        if _is_closed(cluster, entry):
-            if not _holds_output(cluster.jobs.get(entry.job_id), entry):
-                again.append(entry.launch_id)
-            cluster.orphans.pop(entry.launch_id, None)
-        else:
-            cluster.orphans[entry.launch_id] = (name, entry.job_id)
-    if again:
-        cluster.acknowledge(name, tuple(again))
+def _adopt_unknown(cluster: Cluster, event: NodeListed | NodeConnected) -> None:
+    """Before anything is judged, launches are taken in that a restored store has not heard of; the newest moves its job."""
+    for entry in sorted(event.entries, key=lambda e: -e.attempt):
+        if entry.launch_id not in cluster.launches:
+            _adopt(cluster, event.name, entry, event.now)
 
 
-def _adopt(cluster: Cluster, name: str, entry: NodeEntry, now: float) -> bool:
-    """A restored store has not heard of a launch of a job that it holds pending: take it in, and judge it as any other."""
+def _adopt(cluster: Cluster, name: str, entry: NodeEntry, now: float) -> None:
+    """A later attempt than the store knows, which had been started: whatever the job seems to be, this is its launch.
+
+    Waiting in the backup, it was launched since.  Launched in the backup, that launch had been settled, and will be again,
+    without moving the job.  Ended since the restore, it was by the evidence of such an older launch on another node.
+    """
     job = cluster.jobs.get(entry.job_id)
-    if job is None or job.state is not State.PENDING or job.is_array_record or entry.go != "file" or entry.attempt <= job.attempt:
-        return False
+    if job is None or job.is_array_record or entry.go != "file" or entry.attempt <= job.attempt:
+        return
+    if job.state is not State.PENDING and not job.restored_epoch:
+        return
     node = cluster.nodes[name]
+    if not job.released:
+        job = cluster.release_room(job, now)
     slots = tuple(node.lowest_free_slots(job.spec.num_tasks))
     launch = Launch(
         id=entry.launch_id, job_id=job.job_id, attempt=entry.attempt, node=name, seq=entry.seq, epoch=cluster.epoch,
         boot=node.record.boot, spool_id=node.record.spool_id, slot=slots[0] if slots else 0, decided_at=now,
     )  # fmt: skip
-    cluster.pending.remove(job.job_id)
-    cluster.dependents.unwatch(job)
+    if job.state in FINAL:
+        job = cluster.move(job, Trigger.REQUEUED)
+    elif job.state is State.PENDING:
+        cluster.pending.remove(job.job_id)
+        cluster.dependents.unwatch(job)
+    else:
+        job = replace(job, state=State.PENDING)
     job = replace(
         cluster.move(job, Trigger.ALLOCATED), reason="None", attempt=entry.attempt, launch_id=launch.id, nodes=(name,),
-        slots=slots, released=False, start_at=now, note=f"found on {name}, adopted",
+        slots=slots, other_slots=(), lost_node=None, released=False, start_at=now, end_at=None, exit_code=None,
+        exit_signal=None, output_pending=False,
+        note=f"found on {name}, adopted",
     )  # fmt: skip
     cluster.take_room(job)
     cluster.put_job(job)
     cluster.put_launch(launch)
     cluster.orphans.pop(launch.id, None)
-    judge_launch(cluster, launch, entry, now)
-    return True
 
 
-def _is_closed(cluster: Cluster, entry: NodeEntry) -> bool:
+def _acknowledge_closed(cluster: Cluster, event: NodeListed | NodeConnected) -> None:
+    """Files of closed launches are to be removed; launches nobody here knows are kept and shown."""
+    again = []
+    node = cluster.nodes[event.name]
+    for entry in event.entries:
+        if entry.launch_id in cluster.launches or entry.launch_id in node.record.condemned:
+            continue
+        cluster.next_job_id = max(cluster.next_job_id, entry.job_id + 1)  # restored: never give its number out again
+        if _is_closed(cluster, entry, event.settled or frozenset()):
+            if not _holds_output(cluster.jobs.get(entry.job_id), entry):
+                again.append(entry.launch_id)
+            cluster.orphans.pop(entry.launch_id, None)
+        else:
+            cluster.orphans[entry.launch_id] = (event.name, entry.job_id)
+    if again:
+        cluster.acknowledge(event.name, tuple(again))
+
+
+def _is_closed(cluster: Cluster, entry: NodeEntry, settled: frozenset[str]) -> bool:
     """Whether a launch that is not open here was settled here.  What still runs is never taken for settled."""
     if entry.supervisor_alive or entry.job_alive:
         return False
     job = cluster.jobs.get(entry.job_id)
-    if job is None:  # purged from the live queue, so it was settled long ago; or of a later time than this store
-        return entry.job_id not in cluster.foreign_jobs
-    return entry.attempt <= job.attempt
+    return entry.launch_id in settled or (job is not None and entry.attempt <= job.attempt)
 
 
 def _holds_output(job: Job | None, entry: NodeEntry) -> bool:

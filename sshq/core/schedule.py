@@ -16,7 +16,7 @@ from sshq.core.cluster import Cluster
 from sshq.core.events import Start
 from sshq.core.model import Job
 from sshq.core.nodes import Node
-from sshq.core.placement import Request, Step, judge
+from sshq.core.placement import Request, Step, judge, spread
 
 STARTS_MAX = 512  # a pass; the rest comes in the next, so that no single transaction grows without bound
 
@@ -69,16 +69,36 @@ class _Pass:
             and request.memory_mib <= node.memory_mib - node.memory_taken_mib - room.memory_mib
         )
 
-    def take(self, job: Job, request: Request, node: Node) -> None:
+    def take(self, job: Job, request: Request, parts: list[tuple[Node, int]]) -> None:
+        """Give a job its nodes, each with the number of its tasks there."""
         if job.array_job_id is not None:
             self.array_started[job.array_job_id] += 1
-        room = self.given.setdefault(node.name, _Room())
-        room.slots += request.slots
-        room.cpus += request.cpus
-        room.memory_mib += request.memory_mib
-        room.exclusive = room.exclusive or request.exclusive
-        if node.free_slots - room.slots <= 0:
-            self.free.remove(node)
+        for node, tasks in parts:
+            room = self.given.setdefault(node.name, _Room())
+            cpus = tasks * request.cpus_per_task
+            room.slots += tasks
+            room.cpus += cpus
+            room.memory_mib += request.memory_mib_for(cpus)
+            room.exclusive = room.exclusive or request.exclusive
+            if node.free_slots - room.slots <= 0:
+                self.free.remove(node)
+
+    def place(self, request: Request) -> list[tuple[Node, int]]:
+        """Return where a request goes now, nodes with tasks, or nothing."""
+        if request.num_nodes == 1:
+            node = self.node_for(request)
+            return [] if node is None else [(node, request.tasks)]
+        return spread(request, [(n, self.capacity(request, n)) for n in self.free if self.fits(request, n)])
+
+    def capacity(self, request: Request, node: Node) -> int:
+        """Return how many tasks of a request a node has room for."""
+        room = self.given.get(node.name) or _Room()
+        free_cpus = node.cpus - node.cpus_taken - room.cpus
+        most = min(node.free_slots - room.slots, free_cpus // request.cpus_per_task)
+        if request.memory_per_cpu_mib:
+            free_mib = node.memory_mib - node.memory_taken_mib - room.memory_mib
+            most = min(most, free_mib // (request.memory_per_cpu_mib * request.cpus_per_task))
+        return most
 
     def node_for(self, request: Request) -> Node | None:
         fitting = [n for n in self.free if self.fits(request, n)]
@@ -94,8 +114,8 @@ class _Pass:
         self.cluster.pending.blocked[request] = reason
         if reason == "Resources" and request.partitions not in self.reserved_partitions:
             open_nodes = [n for n in candidates if n.name not in self.reserved]
-            node = max(open_nodes, key=lambda n: (n.free_slots, n.name), default=None)
-            if node is not None:
+            open_nodes.sort(key=lambda n: (n.free_slots, n.name), reverse=True)
+            for node in open_nodes[: request.num_nodes]:
                 self.reserved[node.name] = request
                 self.reserved_partitions.add(request.partitions)
 
@@ -125,7 +145,7 @@ def why_blocked(cluster: Cluster, request: Request) -> tuple[str, list[Node]]:
         step = max(step, rejection.step)
         if rejection.step is Step.UNAVAILABLE:
             down.append(node.name)
-    if step is Step.BUSY:
+    if len(busy) >= request.num_nodes:
         return "Resources", busy
     if down:
         return f"ReqNodeNotAvail, UnavailableNodes:{cluster.fold(down)}", []
@@ -163,12 +183,13 @@ def schedule(cluster: Cluster, now: float) -> Plan:
         while tasks_left and len(starts) < STARTS_MAX:
             if not run.array_may_start(job):
                 break
-            node = run.node_for(request)
-            if node is None:
+            parts = run.place(request)
+            if not parts:
                 blocked = True
                 break
-            run.take(job, request, node)
-            starts.append(Start(job_id=job.job_id, node=node.name))
+            run.take(job, request, parts)
+            gang = tuple((node.name, tasks) for node, tasks in parts) if len(parts) > 1 else ()
+            starts.append(Start(job_id=job.job_id, node=parts[0][0].name, gang=gang))
             tasks_left -= 1
         if blocked:
             run.block(request)

@@ -11,12 +11,32 @@ from dataclasses import replace
 from sshq.core.cluster import Cluster
 from sshq.core.effects import BringOutput
 from sshq.core.events import EndRecord, FenceAnswered, LaunchEnded, LaunchRefused, LaunchStarted, OutputReturned
+from sshq.core.leftovers import drain_unkillable, note_condemned_end
 from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import Accounting, Job, Launch, LaunchState, Outcome
+from sshq.core.nodes import Node
+from sshq.core.restored import find_unheard
 
 REFUSALS_MAX = 3  # node refusals in a row until the job is held, as Slurm holds after launch failures
 HELD_AFTER_REFUSALS = "launch failed requeued held"
 SIGKILL = 9
+# What a node says when it cannot take a launch though it answers: words of its runner, and what people are told.
+TROUBLES = {
+    "no-space": "no space left for launches in the spool",
+    "no-files": "no file can be made in the spool: out of inodes, or a quota",
+    "read-only": "the spool is on a file system that is read-only now", "space": "no space left for launches in the spool",
+    "spawner": "cannot start processes", "fork": "cannot start processes", "spool": "the spool was removed",
+}  # fmt: skip
+
+
+def note_room(cluster: Cluster, node: Node | None, word: str) -> None:
+    """Take a node out of use while it cannot take launches, and back when it says that it can."""
+    if node is None or (word not in TROUBLES and word != "ok"):
+        return
+    trouble = TROUBLES.get(word, "")
+    if trouble != node.trouble:
+        node.trouble = trouble
+        cluster.schedule_wanted = True
 
 
 def note_start(cluster: Cluster, event: LaunchStarted) -> None:
@@ -34,11 +54,12 @@ def note_end(cluster: Cluster, event: LaunchEnded) -> bool:
     """An intact record: returns whether it was news."""
     launch = cluster.launches.get(event.launch_id)
     if launch is None:
+        note_condemned_end(cluster, event.launch_id, event.record.survivors, event.now)
         return False
     if event.record.how == "never":
-        settle(
-            cluster, launch, Outcome.NEVER_STARTED, event.now, why=event.record.why or "stopped before the start", by_node=False
-        )
+        why = event.record.why or "stopped before the start"
+        note_room(cluster, cluster.nodes.get(launch.node), why)
+        settle(cluster, launch, Outcome.NEVER_STARTED, event.now, why=why, by_node=why in TROUBLES)
         return True
     settle(cluster, launch, Outcome.EXITED, event.now, record=event.record)
     return True
@@ -48,6 +69,8 @@ def note_refusal(cluster: Cluster, event: LaunchRefused) -> None:
     """Nothing of this call runs; of a launch that has started by another call, it says nothing."""
     launch = cluster.launches.get(event.launch_id)
     if launch is not None and launch.state is LaunchState.INTENT:
+        if event.why in TROUBLES:
+            note_room(cluster, cluster.nodes.get(launch.node), event.why)
         settle(cluster, launch, Outcome.NEVER_STARTED, event.now, why=event.why, by_node=not launch.fencing)
 
 
@@ -55,6 +78,7 @@ def note_fence(cluster: Cluster, event: FenceAnswered) -> None:
     """Won: it never starts.  Lost: a listing will tell what became of it.  Forgotten: the node had settled it."""
     launch = cluster.launches.get(event.launch_id)
     if launch is None:
+        note_condemned_end(cluster, event.launch_id, (), event.now)
         return
     if event.forgotten:
         settle(cluster, launch, Outcome.LOST, event.now, why="the node had already settled and forgotten it")
@@ -106,6 +130,8 @@ def settle(
         if record is not None:
             job = replace(job, cpu_time_s=record.cpu_time_s, survivors=record.survivors)
         _move(cluster, job, closed, trigger, now, why=why, by_node=by_node)
+    if record is not None:
+        drain_unkillable(cluster, launch.node, record.survivors, now)
     after = cluster.jobs.get(launch.job_id)
     if after is not None and after.output_pending and after.launch_id == launch.id:
         cluster.emit(BringOutput(node=launch.node, job=after, launch_id=launch.id))
@@ -136,9 +162,13 @@ def _read(record: EndRecord | None, outcome: Outcome, job: Job | None) -> tuple[
         return Trigger.TIME_LIMIT, 0, None if record.code == 0 and not record.signal else record.signal or 0
     clean = record.code == 0 and not record.signal
     if record.cancelled:
+        if job is not None and job.lost_node is not None and job.cancel_uid is None:
+            return Trigger.NODE_LOST, None, None
         return Trigger.CANCELLED, 0, record.signal or 15
     if clean:
         return Trigger.EXITED_ZERO, 0, None
+    if record.oom:
+        return Trigger.MEMORY_EXCEEDED, 0, record.signal
     return Trigger.EXITED_NONZERO, record.code if not record.signal else 0, record.signal
 
 
@@ -148,8 +178,10 @@ _REQUEUABLE = frozenset({Trigger.CANCELLED, Trigger.EXITED_NONZERO, Trigger.NODE
 def _move(cluster: Cluster, job: Job, launch: Launch, trigger: Trigger, now: float, *, why: str, by_node: bool) -> None:
     """Retry, requeue, hold or end: decided here and nowhere else."""
     outcome, wanted = launch.outcome, job.cancel_uid is None
-    again_after_loss = job.spec.requeue == "always" or (outcome is Outcome.REBOOTED and job.spec.requeue == "yes")
-    if outcome is Outcome.NEVER_STARTED and wanted:
+    node_gone = outcome is Outcome.REBOOTED or job.lost_node is not None
+    again_after_loss = job.spec.requeue == "always" or (node_gone and job.spec.requeue == "yes")
+    # Of a restored job an earlier launch may be found that way; a later one may still run elsewhere.
+    if outcome is Outcome.NEVER_STARTED and (wanted or find_unheard(cluster, job)):
         _again_unstarted(cluster, job, launch, now, why=why, by_node=by_node)
     elif job.requeue_asked and outcome is not Outcome.SPOOL_LOST and trigger in _REQUEUABLE:
         _again(cluster, replace(job, cancel_uid=None), trigger, now, held=job.requeue_held)
@@ -174,6 +206,8 @@ def _final_reason(trigger: Trigger, job: Job) -> str:
         return f"RaisedSignal:{job.exit_signal}" if job.exit_signal else "NonZeroExitCode"
     if trigger is Trigger.TIME_LIMIT:
         return "TimeLimit"
+    if trigger is Trigger.MEMORY_EXCEEDED:
+        return "OutOfMemory"
     return "NodeDown" if trigger is Trigger.NODE_LOST else "None"
 
 

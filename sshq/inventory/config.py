@@ -41,6 +41,7 @@ class Config:
 
     state_dir: str | None = None
     socket: str | None = None
+    state_on_network: bool = False
     spool_base: str | None = None
     log_level: str = "info"
     log_size_mib: int = 10
@@ -52,8 +53,8 @@ class Config:
     default_time_s: int | None = None
     default_memory_mib: int | None = None
     kill_wait_s: int = 30  # Slurm's KillWait
-    backup_interval_s: int | None = 6 * HOUR_S
-    backup_keep: int = 4
+    backup_interval_s: int | None = HOUR_S
+    backup_keep: int = 7
     others_may_list: bool = False
     script_bytes_max: int = 4 * MIB  # Slurm's max_script_size
     environment_bytes_max: int = MIB
@@ -89,6 +90,7 @@ def _row(name: str, read: Reader, kind: str, meaning: str) -> ConfigKey:
 
 _ROWS: Final = (
     _row("state_dir", read_local_path, "path", "the controller's database and logs; a local file system"),
+    _row("state_on_network", read_boolean, "boolean", "take the risk of a state directory on a network file system"),
     _row("socket", read_local_path, "path", "where commands find the controller"),
     _row("spool_base", read_local_path, "path", "where jobs' files stand on this machine"),
     _row("log_level", read_choice("debug", "info", "warning", "error"), "word", "the least that is logged"),

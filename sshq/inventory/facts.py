@@ -34,6 +34,7 @@ class Facts:
     signals: str = ""  # how jobs get clean signals: env, perl, python3, none
     spool_fs: str = ""
     spool_free_mib: int | None = None
+    room: str = ""  # in the spool, for a launch: ok, no-space, no-files, read-only
     tmp_mib: int | None = None
     machine: str = ""  # digest of the machine id
     tools: frozenset[str] = frozenset()
@@ -69,6 +70,7 @@ def parse_facts(lines: Iterable[tuple[str, str]]) -> Facts:
         setsid=_text(said.get("setsid")),
         signals=_text(said.get("signals")),
         spool_fs=_text(said.get("spool_fs")),
+        room=_text(said.get("room")),
         spool_free_mib=_count(said.get("spool_free_mib")),
         tmp_mib=_count(said.get("tmp_mib")),
         machine=_text(said.get("machine")),

@@ -14,21 +14,28 @@ from typing import Final
 from sshq.runner.commands import srun_program, strip_comments
 
 PROTOCOL: Final = 1
-PROGRAM_FILES: Final = ("runner.sh", "supervisor.sh", "start.sh", "calls.sh")
+PROGRAM_FILES: Final = ("runner.sh", "supervisor.sh", "job.sh", "start.sh", "calls.sh")
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
 PART_MAX: Final = 12_288
 IDS_MAX: Final = 500  # of one ack or sweep: its command line on the node stays far below any limit
 
+ABOUT: Final = b"# about "  # begins the second line of a request; anywhere else it is data
+
 _ID = re.compile(r"[0-9a-f]{32}")
 _TAG = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _BOOT = re.compile(r"[0-9a-z:-]{1,100}")
 
 # Read-only or magic in one of the shells that may be /bin/sh: assigning these would end it, or change its uid (zsh).
 UNSAFE_NAMES: Final = frozenset(
-    """BASHOPTS BASHPID BASH_VERSINFO EGID ERRNO EUID FUNCNAME GID GROUPS IFS LINENO OLDPWD OPTIND PPID PWD RANDOM SECONDS
-    SHELLOPTS SHLVL TTYIDLE UID USERNAME _""".split()  # noqa: SIM905
+    """BASHOPTS BASHPID BASH_ALIASES BASH_ARGC BASH_ARGV BASH_CMDS BASH_COMMAND BASH_LINENO BASH_SOURCE BASH_SUBSHELL
+    BASH_VERSINFO DIRSTACK EGID EPOCHREALTIME EPOCHSECONDS ERRNO EUID FUNCNAME GID GROUPS HISTCMD IFS KEYBOARD_HACK
+    KSH_VERSION LINENO OLDPWD OPTIND PPID PWD RANDOM SECONDS SHELLOPTS SHLVL SRANDOM TRY_BLOCK_ERROR TRY_BLOCK_INTERRUPT
+    TTYIDLE UID USERNAME ZSH_EVAL_CONTEXT ZSH_SUBSHELL _ histchars signals""".split()  # noqa: SIM905
 )
+# Numbers to one of those shells, which evaluates anything else as arithmetic: an error, and the job would not start.
+NUMBER_NAMES: Final = frozenset("COLUMNS FUNCNEST HISTSIZE JOBMAX LINES MAILCHECK SAVEHIST TMOUT".split())  # noqa: SIM905
 
 _SIGNAL_NAMES: Final = """
     HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU
@@ -73,6 +80,7 @@ class LaunchCall:
     warn_signal: tuple[int, int, bool] | None = None
     mem_limit_mib: int | None = None
     slot: int | None = None
+    about: str = ""  # one line of the caller's own, kept with the request for whoever has to rebuild a lost store
 
 
 @cache
@@ -169,15 +177,24 @@ def encode_probe(*, tag: str) -> bytes:
 
 
 def dropped_names(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the variables a job does not get: no identifiers (exported functions too), magic in some sh, or ours."""
-    return tuple(n for n in environ if not _NAME.fullmatch(n) or n in UNSAFE_NAMES or n.startswith("SSHQ_"))
+    """Return the variables a job does not get: no identifiers (exported functions too), magic in some sh, or ours.
+
+    On all nodes alike, whatever their shell, so that a job does not depend on where it runs.
+    """
+    return tuple(
+        name for name, value in environ.items()
+        if not _NAME.fullmatch(name) or name in UNSAFE_NAMES or name.startswith("SSHQ_")
+        or (name in NUMBER_NAMES and not _NUMBER.fullmatch(value))
+    )  # fmt: skip
 
 
 def _environment(call: LaunchCall) -> bytes:
     dropped = frozenset(dropped_names(call.environ))
     # Locales last: ksh refuses one it does not have, and reads no further.
     names = sorted((n for n in call.environ if n not in dropped), key=lambda n: n.startswith("LC_") or n == "LANG")
-    return b"".join(b"export " + n.encode() + b"=" + quote(call.environ[n]) + b"\n" for n in names)
+    lines = [b"export " + n.encode() + b"=" + quote(call.environ[n]) + b"\n" for n in names]
+    locales = next((i for i, n in enumerate(names) if n.startswith("LC_") or n == "LANG"), len(names))
+    return b"".join([*lines[:locales], b"SSHQ_WHOLE=1\n", *lines[locales:]])  # without that line the file was damaged on the node
 
 
 def _request(call: LaunchCall) -> bytes:
@@ -192,12 +209,14 @@ def _request(call: LaunchCall) -> bytes:
         "job_warn_signal": warn[0], "job_warn_s": warn[1], "job_warn_batch": warn[2], "job_nice": call.nice,
         "job_work": call.work_dir or "", "job_out": call.stdout or "", "job_err": call.stderr or "", "job_in": call.stdin,
         "job_append": int(call.append), "job_umask": f"{call.umask:04o}", "job_own_home": int(call.own_home),
-        "job_slot": "" if call.slot is None else call.slot,
+        "job_slot": "" if call.slot is None else call.slot, "job_has_script": int(bool(call.script)),
     }  # fmt: skip
     head = f"# 1 {call.seq} {call.job_id} {call.attempt} {call.epoch}\n".encode()
+    if call.about:
+        head += ABOUT + call.about.encode() + b"\n"  # a comment: no shell ever looks at it
     body = b"".join(name.encode() + b"=" + quote(str(value)) + b"\n" for name, value in values.items())
     words = b" ".join([*map(quote, call.interpreter), b'"$job_script"', *map(quote, call.args)])
-    return head + body + b'with_command() { "$@" ' + words + b"; }\n"
+    return head + body + b'with_command() { "$@" ' + words + b"; }\njob_whole=1\n"
 
 
 def _check_launch(call: LaunchCall) -> None:
@@ -209,6 +228,8 @@ def _check_launch(call: LaunchCall) -> None:
         raise ValueError("no interpreter")
     if call.work_dir is not None and not call.work_dir.startswith("/"):
         raise ValueError(f"work_dir is not absolute: {call.work_dir!r}")
+    if not (call.about.isascii() and call.about.isprintable()):
+        raise ValueError("what is told about a launch is not one line of printable ASCII")
     if not 0 <= call.umask <= 0o777:
         raise ValueError(f"not a umask: {call.umask:o}")
 

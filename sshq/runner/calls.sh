@@ -18,8 +18,21 @@ call_load() { # TAG END
         if [ "$KEY" = MemAvailable: ]; then FREE=$VALUE && break; fi
     done </proc/meminfo
     now
-    say "O $1 $LOAD1 $FREE $UPTIME"
+    check_room
+    say "O $1 $LOAD1 $FREE $UPTIME $ROOM"
 }
+
+check_room() { # sets ROOM: could a launch be claimed here now?
+    if ! true >|"room.$$"; then
+        ROOM="no-files"
+        [ -w . ] || ROOM="read-only"
+    elif printf '%65535s\n' '' >|"room.$$"; then
+        ROOM="ok"
+    else
+        ROOM="no-space"
+    fi
+    rm -f "room.$$"
+} 2>/dev/null
 
 # call_reserve TAG OLD NEW HIGH "OPEN..." END: a new generation, if the node is where the caller thinks it is.
 call_reserve() {
@@ -63,7 +76,7 @@ call_part() {
 # of this call starts it either.
 call_launch() {
     [ $# -eq 9 ] && [ "$9" = "END-$1" ] && is_id "$1" && is_number "$2" || return 0
-    if [ -e "a/$1.exit" ]; then # said before; a job that has run must never be called refused
+    if [ -e "a/$1.exit" ] || [ -f "a/$1.go" ] || [ -s "a/$1.run" ]; then # said before; what has run is never called refused
         entry "$1"
         say "Q $ENTRY"
         return 0
@@ -78,7 +91,7 @@ call_launch() {
     if is_settled "$2"; then say "N $1 floor" && return 0; fi
     if [ "$3" != "$UID_HERE" ]; then refuse "$1" uid && return 0; fi
     if [ "$4" != "$BOOT" ]; then refuse "$1" boot && return 0; fi
-    [ -e spool_id ] || { say "E - spool it is gone" && return 0; }
+    if [ ! -e spool_id ]; then refuse "$1" spool && return 0; fi # it was removed below us
     eval "SEEN=\${part_$1:-0}; unset part_$1"
     if [ "$5" != "$SEEN" ] && [ "$5" != 0 ]; then
         if [ "$SEEN" = full ]; then abandon "$1" space; else abandon "$1" parts; fi
@@ -119,7 +132,12 @@ take_fence() { # ID SEQ: sets FENCE.  The floor after the arbiter: settled there
     FENCE=failed
     if mkdir "a/$1.go"; then
         FENCE=won
-        if is_settled "$2"; then
+        read_record "$1"
+        if [ -s "a/$1.run" ] || [ "$RECORD" != - ]; then # the file that stood here was lost, and it has run
+            rmdir "a/$1.go"
+            true >"a/$1.go"
+            FENCE=lost
+        elif is_settled "$2"; then
             rmdir "a/$1.go"
             FENCE=forgotten
         fi
@@ -154,6 +172,7 @@ cancel_launch() {
     elif [ "$E_SUP" = 1 ]; then
         printf '1 %s %s\n' "$4" "$5" >|"a/$1.cancel" # if that fails: TERM and the job's own grace
         if kill -s USR1 "$E_BY"; then say "K $1 asked"; else say "K $1 gone"; fi
+        kill -s CONT "$E_BY" # somebody may have stopped it
         knock "$1" "1 $4 $5" </dev/null 8>&- &
     elif [ "$E_ALIVE" = 1 ] && ensure_spawner; then
         say "K $1 killing"
@@ -172,6 +191,7 @@ knock() { # ID REQUEST, to the process in E_BY
         read -r SEEN <"a/$1.seen"
         if [ "$SEEN" = "$2" ] || ! is_ours "$E_BY" "$E_BYSTART" "$BOOT"; then break; fi
         kill -s USR1 "$E_BY"
+        kill -s CONT "$E_BY"
         TRIES=$((TRIES + 1))
     done
 }
@@ -186,8 +206,7 @@ kill_orphan_job() {
     trap : HUP PIPE TERM XFSZ
     ID=$1 F=a/$1 JOB=$2 JOB_START=$3 SENT=$4 ENDING=cancel TERMINATED=0 BEGAN=0.00 ENDED=''
     is_alive "$JOB" "$JOB_START" || exit 0
-    # shellcheck disable=SC1090
-    . "./$F.req"
+    read_request
     read -r _ _ _ _ BEGAN _ <"$F.run"
     write_notice ''
     now
@@ -203,6 +222,12 @@ kill_orphan_job() {
     exit 0
 }
 
+read_request() { # for a job that runs: a damaged request costs the closing line, not the kill
+    job_node=''
+    # shellcheck disable=SC1090
+    if (. "./$F.req") >/dev/null 2>&1; then . "./$F.req"; fi
+}
+
 signal_launch() {
     E_PID='' E_START='' E_BOOT=''
     read -r _ E_PID E_START E_BOOT _ <"a/$1.run"
@@ -215,9 +240,9 @@ signal_launch() {
     suspend) signal_all "$1" "$E_PID" STOP ;;
     resume) signal_all "$1" "$E_PID" CONT ;;
     signal | signal-full)
-        TASKS=''
+        TASKS='' STARTERS=''
         if [ "$3" = signal ] && [ -d "a/$1.steps" ]; then find_steps "$1"; fi
-        if [ -n "$TASKS" ]; then
+        if [ -n "$TASKS$STARTERS" ]; then
             signal_tasks "$4"
             say "K $1 signalled"
             return
@@ -236,8 +261,7 @@ signal_launch() {
 
 signal_and_say() { # ID SIGNAL, of the process in E_PID
     F=a/$1
-    # shellcheck disable=SC1090
-    . "./$F.req"
+    read_request
     write_notice ''
     is_ours "$E_PID" "$E_START" "$E_BOOT" && signal_all "$1" "$E_PID" "$2"
     say "K $1 signalled"
@@ -256,8 +280,9 @@ call_ack() {
     COUNT=$#
     for LAST in "$@"; do
         is_id "$LAST" || continue # the end word
-        set -- "$@" "a/$LAST.exit" "a/$LAST.go" "a/$LAST.req" "a/$LAST.env" "a/$LAST.script" "a/$LAST.sup" \
-            "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.seen" "a/$LAST.out" "a/$LAST.err" "a/$LAST.steps"
+        # What a listing finds goes last: if this is cut short, the rest is listed, and acknowledged again.
+        set -- "$@" "a/$LAST.env" "a/$LAST.script" "a/$LAST.sup" "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.seen" \
+            "a/$LAST.out" "a/$LAST.err" "a/$LAST.steps" "a/$LAST.req" "a/$LAST.go" "a/$LAST.exit"
         if [ -d "a/$LAST.d" ]; then { chmod -R u+rwX "a/$LAST.d" && rm -rf "a/$LAST.d"; } </dev/null 8>&- & fi
     done
     shift "$COUNT"
@@ -272,6 +297,11 @@ call_list() {
     [ -e spool_id ] || { say "E $1 list the spool is gone" && return 0; }
     jobs >/dev/null 2>&1 # reaps what earlier calls left running behind them
     is_alive "$SPAWNER" "$SPAWNER_START" || SPAWNER=''
+    now
+    if [ "${UPTIME%.*}" -ge "${TOUCH_AT:-0}" ]; then
+        TOUCH_AT=$((${UPTIME%.*} + 86400))
+        touch_spool </dev/null >/dev/null 2>&1 8>&- &
+    fi
     COUNT=0
     say "L $1 begin 1"
     for OTHER in a/*.exit a/*.go; do
@@ -284,6 +314,11 @@ call_list() {
         COUNT=$((COUNT + 1))
     done
     say "L $1 end $COUNT"
+}
+
+touch_spool() { # or those who clean /tmp and /var/tmp by age would take the files of a long job
+    touch -c . a ./* a/*
+    find a/*.d -exec touch -a -c {} +
 }
 
 # call_sweep TAG ID... END: what still carries the cookie of an attempt that has ended goes.
@@ -399,6 +434,8 @@ probe() {
     fact setsid "$SETSID"
     fact signals "$SIGNALS"
     fact spool_fs "$FS"
+    check_room
+    fact room "$ROOM"
     fact tmp_mib "$(df -Pk /tmp | awk 'NR == 2 { print int($2 / 1024) }')"
     fact spool_free_mib "$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')"
     fact machine "$(sha256sum </etc/machine-id | cut -c1-32)"

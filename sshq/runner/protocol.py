@@ -173,6 +173,7 @@ def _record(launch_id: str, fields: dict[str, str]) -> ExitRecord:
         terminated=_flag(fields["term"]), start_uptime_s=_real(fields["start"]), end_uptime_s=_real(fields["end"]),
         start_at=_int(fields["began"]), end_at=_int(fields["ended"]), user_s=_cpu_s(fields["user"]),
         system_s=_cpu_s(fields["sys"]), boot=_plain_or_long(fields["boot"]), survivors=_list(fields["left"]),
+        oom=fields.get("oom") == "1",
     )  # fmt: skip
 
 
@@ -451,9 +452,9 @@ def _shared(_: ReplyParser, rest: str) -> Reply:
 
 
 def _load(_: ReplyParser, rest: str) -> Reply:
-    tag, load1, free, uptime = _words(rest, 4)
+    tag, load1, free, uptime, room = _words(rest, 5)
     free_mib = None if free == "-" else _int(free) // 1024
-    return Load(tag=_plain(tag), load1=_real(load1), free_mib=free_mib, uptime_s=_real(uptime))
+    return Load(tag=_plain(tag), load1=_real(load1), free_mib=free_mib, uptime_s=_real(uptime), room=_plain(room))
 
 
 def _pong(_: ReplyParser, rest: str) -> Reply:

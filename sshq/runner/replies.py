@@ -43,6 +43,7 @@ class ExitRecord:
     system_s: float | None = None
     boot: str = ""
     survivors: tuple[str, ...] = ()
+    oom: bool = False  # killed by a KILL that was not ours, and the kernel killed for memory meanwhile
 
     @property
     def cpu_s(self) -> float | None:
@@ -213,6 +214,7 @@ class Load:
     load1: float
     free_mib: int | None
     uptime_s: float
+    room: str = ""  # in the spool, for a launch: ok, no-space, no-files, read-only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

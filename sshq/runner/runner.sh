@@ -1,6 +1,6 @@
 #!/bin/sh
 # The whole of sshq that ever runs on a node: POSIX sh, fed to the stdin of `exec /bin/sh` over one channel.
-# This part is what the others stand on; supervisor.sh, start.sh and calls.sh follow it, as one program.
+# This part is what the others stand on; supervisor.sh, job.sh, start.sh and calls.sh follow it, as one program.
 # shellcheck disable=SC2034,SC2153 # variables shared with the other parts of the program
 #
 # Three kinds of process run this text:
@@ -70,7 +70,14 @@ has_memory() { SIZE=0 && { read -r SIZE _ <"/proc/$1/statm"; } 2>/dev/null && [ 
 
 is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; }
 
-nap() { sleep 0.1 2>/dev/null || sleep 1; } # only while something is being killed
+nap() { # only while something is being killed
+    if [ -z "${FORKLESS:-}" ]; then
+        sleep 0.1 2>/dev/null || sleep 1
+        return
+    fi
+    NAP=0
+    while [ "$NAP" -lt 1000 ]; do NAP=$((NAP + 1)) && now; done
+}
 
 # group_kill SIGNAL PGID: dash wants `--`; busybox complains of it and kills all the same, so it comes second.
 group_kill() { { kill -s "$1" "-$2" || kill -s "$1" -- "-$2"; } 2>/dev/null; }
@@ -150,6 +157,8 @@ entry() {
         [ "$E_SUP$E_ALIVE" != 00 ] || read_record "$1" || :
         [ "$E_SUP$RECORD" != '1!' ] || RECORD=- # it is being written
     fi
+    # Where the arbiter's file was lost, what only its winner writes stands for it: it may have run.
+    [ "$E_GO" != none ] || if [ -s "a/$1.run" ] || [ "$RECORD" != - ]; then E_GO="file"; fi
     ENTRY="$1 $E_SEQ $E_JOB $E_ATTEMPT $E_CLAIM $E_GO $E_SUP $E_ALIVE $E_PID $E_START ${E_SINCE:--} $RECORD"
 }
 
@@ -162,6 +171,7 @@ has_grep() { # does grep see text behind a NUL?  busybox's did not always
 # find_strays ID...: pids in STRAYS whose environment carries the cookie of one of these attempts.
 find_strays() {
     STRAYS=
+    [ -z "${FORKLESS:-}" ] || GREP_OK=0
     [ -n "${GREP_OK:-}" ] || { if has_grep; then GREP_OK=1; else GREP_OK=0; fi; }
     if [ "$GREP_OK" = 1 ]; then
         COUNT=$#
@@ -185,13 +195,30 @@ find_strays() {
     fi
 }
 
+# find_members SESSION: pids in MEMBERS that may be of this session.  To `look` at all is ten times as dear as one grep, and a
+# cancel of many jobs at once does it for each of them.
+find_members() {
+    MEMBERS=
+    if [ "$GREP_OK" = 1 ]; then
+        # shellcheck disable=SC2013 # words: /proc/PID/stat
+        for PROCESS in $(grep -l -E "\) [A-Za-z] -?[0-9]+ -?[0-9]+ $1 " /proc/[0-9]*/stat 2>/dev/null); do
+            PROCESS=${PROCESS#/proc/}
+            MEMBERS="$MEMBERS ${PROCESS%/stat}"
+        done
+    else
+        for PROCESS in /proc/[0-9]*; do MEMBERS="$MEMBERS ${PROCESS#/proc/}"; done
+    fi
+}
+
 # find_left ID SESSION: pids of what lives of a job, its session and who carries its cookie, in LEFT; those outside its
-# process group also in OUTSIDE.
+# process group also in OUTSIDE.  Descendants count, too.
 find_left() {
     find_strays "$1"
+    find_members "$2"
+    [ "${FAMILY_OF:-}" = "$1" ] || FAMILY='' FAMILY_OF=$1
     LEFT='' OUTSIDE=''
-    for PROCESS in /proc/[0-9]*; do
-        look "${PROCESS#/proc/}" && [ "$SESSION" = "$2" ] || continue # whoever's: what sudo runs is named, if not killed
+    for PROCESS in $MEMBERS; do
+        look "$PROCESS" && [ "$SESSION" = "$2" ] || continue # whoever's: what sudo runs is named, if not killed
         LEFT="$LEFT $PID"
         [ "$GROUP" = "$2" ] || OUTSIDE="$OUTSIDE $PID"
     done 2>/dev/null
@@ -199,18 +226,45 @@ find_left() {
         case " $LEFT " in *" $STRAY "*) continue ;; esac
         if look "$STRAY"; then LEFT="$LEFT $STRAY" OUTSIDE="$OUTSIDE $STRAY"; fi
     done
+    find_family
 }
 
-# find_steps ID: the live tasks of a job's running steps in TASKS, the sruns that look after them in SRUNS, and those that
-# still wait in WAITERS.
+# find_family: adds to LEFT and OUTSIDE who descends from LEFT.  Who left the session without its environment is known by its
+# parents while they live; once seen it stays in FAMILY, by its start.
+find_family() {
+    for PROCESS in $FAMILY; do
+        case " $LEFT " in *" ${PROCESS%:*} "*) continue ;; esac
+        if is_alive "${PROCESS%:*}" "${PROCESS#*:}"; then LEFT="$LEFT $PID" OUTSIDE="$OUTSIDE $PID"; fi
+    done
+    GENERATION=$LEFT
+    while [ -n "$GENERATION" ]; do
+        NEXT=''
+        for PROCESS in $GENERATION; do
+            for CHILDREN in "/proc/$PROCESS/task"/*/children; do
+                KIN=''
+                read -r KIN <"$CHILDREN" || : # no newline ends it
+                for CHILD in $KIN; do
+                    case " $LEFT " in *" $CHILD "*) continue ;; esac
+                    look "$CHILD" && [ "$PARENT" = "$PROCESS" ] || continue
+                    LEFT="$LEFT $CHILD" OUTSIDE="$OUTSIDE $CHILD" NEXT="$NEXT $CHILD" FAMILY="$FAMILY $CHILD:$START"
+                done
+            done
+        done
+        GENERATION=$NEXT
+    done
+} 2>/dev/null
+
+# find_steps ID: the live tasks of a job's running steps in TASKS, the sruns that look after them in SRUNS, those of them
+# that are just starting their tasks in STARTERS too, and those that still wait in WAITERS.
 find_steps() {
-    TASKS='' SRUNS='' WAITERS=''
+    TASKS='' SRUNS='' STARTERS='' WAITERS=''
     for STEP in "a/$1.steps"/[0-9]*; do
         [ -e "$STEP" ] || return 0
         while read -r KEY STEP_PID STEP_START _ VALUE _; do
             if ! is_number "$STEP_PID" || ! is_alive "$STEP_PID" "$STEP_START"; then continue; fi
             case $KEY$VALUE in
             1run) SRUNS="$SRUNS $STEP_PID" ;;
+            1start) SRUNS="$SRUNS $STEP_PID" STARTERS="$STARTERS $STEP_PID" ;;
             1wait) WAITERS="$WAITERS $STEP_PID" ;;
             t) TASKS="$TASKS $STEP_PID" ;;
             esac
@@ -218,15 +272,16 @@ find_steps() {
     done 2>/dev/null
 }
 
-signal_tasks() { # SIGNAL: to the tasks that find_steps found, each with its group
+signal_tasks() { # SIGNAL: to the tasks that find_steps found, each with its group; those just started, only their sruns know
     for PROCESS in $TASKS; do group_kill "$1" "$PROCESS" || kill -s "$1" "$PROCESS"; done
+    for PROCESS in $STARTERS; do kill -s "$1" "$PROCESS"; done
 } 2>/dev/null
 
 # signal_steps ID PID SIGNAL: as Slurm, a signal is for the steps, not the script; a job without steps gets it as a whole.
 signal_steps() {
-    TASKS=''
+    TASKS='' STARTERS=''
     [ ! -d "a/$1.steps" ] || find_steps "$1"
-    if [ -n "$TASKS" ]; then signal_tasks "$3"; else signal_all "$@"; fi
+    if [ -n "$TASKS$STARTERS" ]; then signal_tasks "$3"; else signal_all "$@"; fi
 }
 
 spare_steps() { # ID: an srun would pass on what its tasks get anyway
@@ -264,7 +319,7 @@ end_all() {
             [ "$ROUNDS" -gt 1 ] || continue
         fi
         NAPS=$((NAPS + 1))
-        if [ "$NAPS" -lt 20 ]; then nap; else sleep 1; fi
+        if [ "$NAPS" -lt 20 ] || [ -n "${FORKLESS:-}" ]; then nap; else sleep 1; fi
     done
     name_survivors
 }

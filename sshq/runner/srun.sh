@@ -5,7 +5,7 @@
 # shellcheck disable=SC2329 # s_signal: in traps
 #
 # A step is a file SSHQ_DIR.steps/NUMBER, made exclusively, which is how steps get their numbers:
-#   1 PID START CPUS STATE     of this srun; STATE: wait, run or done
+#   1 PID START CPUS STATE     of this srun; STATE: wait, start, run or done
 #   t PID START                a task: leader of a session and group of its own, so that a signal reaches it once
 # A step waits until the CPUs that the live steps before it hold leave room for its own; --overlap holds none.  The
 # runner reads these files: a signal to the job goes to its tasks, not to this srun, which would only pass it on again.
@@ -44,7 +44,7 @@ s_has_room() { # CPUS: beside what the live steps with lower numbers hold; those
             sleep 0.01 2>/dev/null || s_looks=101
         done
         case $s_state in
-        wait | run)
+        wait | start | run)
             # A step within a step has its CPUs.
             if [ "$s_other" != "${SLURM_STEP_ID:-}" ] && s_lives "$s_pid" "$s_begun"; then s_held=$((s_held + s_cpus_held)); fi
             ;;
@@ -73,14 +73,21 @@ s_await_room() { # CPUS
     [ "$s_rounds" -eq 0 ] || s_say "Step created for StepId=$SLURM_JOB_ID.$s_step"
 }
 
-s_write_state() { printf '1 %s %s %s %s\n' "$$" "$s_mine" "$s_need" "$1" >|"$s_file"; } 2>/dev/null
+# s_write_state STATE [TASK...]: by rename, so that nobody reads a step that is neither
+s_write_state() {
+    {
+        printf '1 %s %s %s %s\n' "$$" "$s_mine" "$s_need" "$1"
+        shift
+        for s_one in "$@"; do printf 't %s %s\n' "${s_one%:*}" "${s_one#*:}"; done
+    } >|"$s_steps/f.$s_step" && mv -f "$s_steps/f.$s_step" "$s_file"
+} 2>/dev/null
 
 # ---------------------------------------------------------------- signals
 
 s_signal() { # NAME NUMBER: to this srun alone; what the whole job gets, its tasks get without us
     s_woken=1
-    if [ -z "$s_live" ]; then
-        s_asked=$2
+    if [ -n "$s_starting" ]; then
+        s_asked=$2 s_asked_name=$1
         return
     fi
     case $1 in
@@ -162,7 +169,7 @@ s_run_task() { # RANK COMMAND...: in a process of its own, which becomes the tas
         s_open "$s_err" "$s_rank" stderr
         exec 2>>"$s_path"
     fi
-    exec 3<&- 4>&- 5>&-
+    exec 3<&- 4>&- 5>&- 6>&-
     case $1 in
     */*) if [ -d "$1" ]; then s_cause='Permission denied'; elif [ -x "$1" ]; then s_cause=''; elif [ -e "$1" ]; then s_cause='Permission denied'; else s_cause='No such file or directory'; fi ;;
     *) if command -v "$1" >/dev/null; then s_cause=''; else s_cause='No such file or directory'; fi ;;
@@ -244,13 +251,13 @@ s_start_task() { # RANK COMMAND...: through pipes for labels and shared input wh
         if [ -z "$s_own_out" ] && [ -z "$s_to" ]; then
             s_to=$s_lane.out
             mkfifo "$s_to"
-            s_prefix "$s_value" <"$s_to" >&4 3<&- 5>&- &
+            s_prefix "$s_value" <"$s_to" >&4 3<&- 5>&- 6>&- &
             s_helpers="$s_helpers $!"
         fi
         if [ -z "$s_own_err" ] && [ -z "$s_own_out" ] && [ -z "$s_errors" ]; then
             s_errors=$s_lane.err
             mkfifo "$s_errors"
-            s_prefix "$s_value" <"$s_errors" >&5 3<&- 4>&- &
+            s_prefix "$s_value" <"$s_errors" >&5 3<&- 4>&- 6>&- &
             s_helpers="$s_helpers $!"
         fi
     fi
@@ -275,7 +282,7 @@ s_launch() { # COMMAND...
             s_rank=$((s_rank + 1))
         done
         # shellcheck disable=SC2086
-        (cd "$s_steps" && s_feed $s_feeders) <&3 3<&- 4>&- 5>&- &
+        (cd "$s_steps" && s_feed $s_feeders) <&3 3<&- 4>&- 5>&- 6>&- &
         s_feeder=$!
     fi
     s_rank=0
@@ -283,11 +290,8 @@ s_launch() { # COMMAND...
         s_start_task "$s_rank" "$@"
         s_rank=$((s_rank + 1))
     done
-    # By rename: who reads it meanwhile sees a step that waits or one with all its tasks.
-    {
-        printf '1 %s %s %s run\n' "$$" "$s_mine" "$s_need"
-        for s_one in $s_live; do printf 't %s %s\n' "${s_one%:*}" "${s_one#*:}"; done
-    } >|"$s_steps/f.$s_step" && mv -f "$s_steps/f.$s_step" "$s_file"
+    # shellcheck disable=SC2086 # pairs of numbers
+    s_write_state run $s_live
 }
 
 s_reap() { # PID START: sets s_code
@@ -417,7 +421,9 @@ s_describe_step() { # the variables of the recorded srun-env
 s_main() {
     s_quiet='' s_tasks='' s_cpus=1 s_cpus_given='' s_per_node='' s_out='' s_err='' s_in='' s_append='' s_dir='' s_export=ALL
     s_label='' s_share='' s_exact='' s_immediate='' s_bad_exit='' s_wait='' s_live='' s_asked='' s_woken='' s_forced=''
-    s_codes='' s_helpers='' s_feeder=''
+    s_codes='' s_helpers='' s_feeder='' s_nodes=1 s_starting=1
+    { true >&2; } 2>/dev/null || exec 2>/dev/null
+    exec 6>&2
     case ${SSHQ_DIR:-} in */a/*) ;; *) s_fail 'this srun runs steps of a job of sshq, and there is none around it' ;; esac
     : "${SLURM_JOB_ID:=0}" "${SLURMD_NODENAME:=localhost}"
     s_variables
@@ -427,6 +433,8 @@ s_main() {
         printf 'srun: fatal: No command given to execute.\n' >&2
         exit 1
     fi
+    [ "$s_nodes" -eq 1 ] || s_fail 'a step over several nodes is not supported by sshq yet, and one node less would change what runs' \
+        "srun -N1 -n1 runs on this node, $SLURMD_NODENAME; the others, $SLURM_JOB_NODELIST, can be reached by ssh"
     s_total=${SLURM_JOB_CPUS_PER_NODE%%[!0-9]*}
     s_is_number "${s_total:-}" || s_total=1
     : "${s_tasks:=${s_per_node:-1}}"
@@ -444,9 +452,13 @@ s_main() {
     [ "$s_exact" = '' ] || [ "$s_need" -gt 0 ] || s_exact=
     s_describe_step
     [ "$s_export" = ALL ] || s_restrict
+    # Some shells remark on what a signal ended, whenever they notice.
+    exec 2>/dev/null
+    s_write_state start
     s_launch "$@"
     exec 3<&- 4>&- 5>&-
-    [ -z "$s_asked" ] || s_pass TERM # it came while the tasks were being started
+    s_starting=
+    [ -z "$s_asked" ] || s_signal "$s_asked_name" "$s_asked" # it came before all tasks were there
     if [ -n "$s_bad_exit" ] || [ -n "$s_wait" ]; then
         s_watch
     else
@@ -455,8 +467,9 @@ s_main() {
             s_codes="$s_codes ${s_each%:*}=$s_code"
         done
     fi
-    [ -z "$s_feeder" ] || kill "$s_feeder" 2>/dev/null
+    [ -z "$s_feeder" ] || kill "$s_feeder"
     for s_one in $s_helpers; do wait "$s_one"; done
+    exec 2>&6
     s_tell_ends
     s_write_state "done $s_rc"
     [ -z "$s_label$s_feeds" ] || rm -f "$s_steps/f.$s_step".*

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2034,SC2154 # variables shared with srun.sh; s_how and the like come from s_row, see commands.py
 # shellcheck disable=SC2329 # called from what commands.py writes in front
 
-s_say() { [ -n "$s_quiet" ] || printf 'srun: %s\n' "$*" >&2; }
+s_say() { [ -n "$s_quiet" ] || printf 'srun: %s\n' "$*" >&6; } # 6: our standard error, also while 2 is closed to remarks
 
 s_fail() { # LINE...: the first is the error
     printf 'srun: error: %s\n' "$1" >&2
@@ -74,6 +74,7 @@ s_take() { # VALUE GIVEN?: one option, whose row has been found
     num_nodes)
         s_natural "${1%%-*}" "$s_name"
         [ "${1%%-*}" -le "${SLURM_JOB_NUM_NODES:-1}" ] || s_fail "Only allocated ${SLURM_JOB_NUM_NODES:-1} nodes asked for ${1%%-*}"
+        s_nodes=${1%%-*}
         ;;
     req_nodes) [ "$1" = "$SLURMD_NODENAME" ] || [ "$1" = "${SLURM_JOB_NODELIST:-}" ] || s_refuse 'Requested node configuration is not available' ;;
     exc_nodes) [ "$1" != "$SLURMD_NODENAME" ] || s_refuse 'Requested node configuration is not available' ;;

@@ -12,7 +12,20 @@ become_spawner() {
     SETSID=$SSHQ_SETSID SETSID_BIN=$SSHQ_SETSID_BIN SIGNALS=$SSHQ_SIGNALS SIGNALS_BIN=$SSHQ_SIGNALS_BIN
     unset SSHQ_SPOOL SSHQ_BOOT SSHQ_WALL0 SSHQ_NICE SSHQ_SETSID SSHQ_SETSID_BIN SSHQ_SIGNALS SSHQ_SIGNALS_BIN
     trap : HUP PIPE XFSZ
+    find_oom_counter
 }
+
+find_oom_counter() { # where the kernel counts what it killed for want of memory in our control group
+    OOM_FILE=''
+    while IFS=: read -r NUMBER CONTROLLERS PLACE; do
+        case $NUMBER:,$CONTROLLERS, in
+        0:,,) OTHER=/sys/fs/cgroup${PLACE%/}/memory.events ;;
+        *,memory,*) OTHER=/sys/fs/cgroup/memory${PLACE%/}/memory.oom_control ;;
+        *) continue ;;
+        esac
+        [ ! -r "$OTHER" ] || OOM_FILE=$OTHER
+    done </proc/self/cgroup
+} 2>/dev/null
 
 start_spawner() {
     rm -f "s.$$"
@@ -166,16 +179,21 @@ open_spool() { # STORE_ID GIVEN_BASE FORCE
     enter "$1" private
     SPOOL=$(pwd -P)
     case $SPOOL in *[$TAB_NEWLINE]*) boot_failed spool-owner 'its path holds a newline' ;; esac
-    [ -e version ] || printf '%s\n' "$FORMAT" >version || boot_failed spool-space "cannot write to $SPOOL"
+    # An empty one is what a full disk or a power cut leaves of a new one.
+    [ -s version ] || printf '%s\n' "$FORMAT" >|version || boot_failed spool-space "cannot write to $SPOOL"
+    SPOOL_FORMAT=''
     read -r SPOOL_FORMAT <version
-    [ "$SPOOL_FORMAT" = "$FORMAT" ] || boot_failed spool-version "$SPOOL has format $SPOOL_FORMAT, this is $FORMAT"
+    [ "$SPOOL_FORMAT" = "$FORMAT" ] || boot_failed spool-version "$SPOOL has format $SPOOL_FORMAT, this sshq knows $FORMAT: use the release that wrote it"
     [ -d a ] || mkdir a || boot_failed spool-space "cannot write to $SPOOL"
-    if [ ! -s spool_id ]; then
+    SPOOL_ID=''
+    { read -r SPOOL_ID <spool_id; } 2>/dev/null
+    if ! is_id "$SPOOL_ID"; then # none yet, or a damaged one
         IFS=- read -r ID1 ID2 ID3 ID4 ID5 </proc/sys/kernel/random/uuid
-        printf '%s\n' "$ID1$ID2$ID3$ID4$ID5" >|"spool_id.$$"
-        mv -f "spool_id.$$" spool_id || boot_failed spool-space "cannot write to $SPOOL"
+        SPOOL_ID=$ID1$ID2$ID3$ID4$ID5
+        if ! { printf '%s\n' "$SPOOL_ID" >|"spool_id.$$" && [ -s "spool_id.$$" ] && mv -f "spool_id.$$" spool_id; }; then
+            boot_failed spool-space "cannot write to $SPOOL"
+        fi
     fi
-    read -r SPOOL_ID <spool_id
     place_of "$SPOOL"
 } 2>/dev/null
 
@@ -356,10 +374,10 @@ boot() {
 clear_leftovers() { # files of launches never claimed (their parts came, they did not) or collected while still being written
     set --
     for OTHER in a/*.req a/*.env a/*.script a/*.sup a/*.run a/*.out a/*.err; do
-        if [ -e "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ]; then set -- "$@" "$OTHER"; fi
+        if [ -e "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ] && [ ! -f "${OTHER%.*}.go" ]; then set -- "$@" "$OTHER"; fi
     done
     [ $# -eq 0 ] || rm -f "$@"
     for OTHER in a/*.d a/*.steps; do
-        if [ -d "$OTHER" ] && [ ! -L "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ]; then rm -rf "$OTHER" 8>&- & fi
+        if [ -d "$OTHER" ] && [ ! -L "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ] && [ ! -f "${OTHER%.*}.go" ]; then rm -rf "$OTHER" 8>&- & fi
     done
 }

@@ -13,6 +13,7 @@ supervise() {
 
 supervise_job() {
     ID=$1 F=a/$1 ASKED='' TICK='' WOKEN='' TERMINATED=0 ENDING='' SENT='' SURVIVORS='' WATCHDOG='' STOPPED='' BEGAN=0
+    JOB='' FORKLESS='' RECORD='' JOB_NUMBER=1
     trap 'ASKED=1 WOKEN=1' USR1     # look at ID.cancel
     trap 'TICK=1 WOKEN=1' USR2      # a deadline may have passed
     trap 'TERMINATED=1 WOKEN=1' TERM # a shutdown, or somebody by hand: the job is still ours to watch
@@ -27,9 +28,10 @@ supervise_job() {
     }
     job_format='' job_id='' job_seq='' job_limit='' job_grace=30 job_warn_signal='' job_out='' job_err='' job_in=/dev/null
     job_warn_s=0 job_warn_batch=0 job_node='' job_work='' job_append=0 job_umask=022 job_own_home=0 job_nice=0 job_slot=''
+    job_has_script=0 job_whole=''
     # shellcheck disable=SC1090
     . "./$F.req"
-    [ "$job_format" = 1 ] || exit 1
+    [ "$job_format$job_whole" = 11 ] || exit 1 # damaged: nothing has started, and a fence will say so
     # The arbiter, then the floor: in this order a launch that was settled and collected cannot start (the model shows it).
     if ! { true >"$F.go"; } 2>/dev/null; then
         ring "N $ID go-lost"
@@ -38,6 +40,8 @@ supervise_job() {
     [ -e "$F.exit" ] || exit 1 # the spool was wiped in between: this `go` decides nothing
     now
     BEGAN=$UPTIME
+    count_oom
+    OOM_BEFORE=$OOM
     if is_settled "$job_seq"; then
         write_record never - floor
     elif [ -n "$ASKED" ] || [ -e "$F.cancel" ]; then
@@ -45,20 +49,77 @@ supervise_job() {
     else
         watch_job
     fi
+    leave
+}
+
+leave() {
     [ -z "$RECORD" ] || ring "X $RECORD"
     bury_watch
+    trap - EXIT
     exit 0
 }
 
 watch_job() {
     LIMIT_AT='' JOB_START='' LOST=''
-    # The job's process is this shell's child; so is nobody else, except the watchdog when there is a limit.
-    run_job &
-    JOB=$!
+    trap go_on_without_forks EXIT
+    # The job's process is this shell's child; so is nobody else, except the watchdog when there is a limit: that one first,
+    # for no job may run whose limit nobody can enforce.
     if [ -n "$job_limit" ]; then
-        LIMIT_AT=$((${BEGAN%.*} + job_limit))
+        LIMIT_AT=$((${BEGAN%.*} + job_limit)) JOB_NUMBER=2
         start_watch "$job_limit" "$job_warn_signal"
     fi
+    run_job &
+    JOB=$!
+    await_job
+}
+
+# A shell that cannot fork ends itself (dash and busybox do).  That is what a fork bomb of the same user makes of it, and maybe
+# the bomb is to end just now: so from here on nothing needs a process.
+go_on_without_forks() {
+    trap - EXIT
+    FORKLESS=1
+    if [ -z "$JOB" ]; then
+        stop_watch
+        write_record never - fork
+        leave
+    fi
+    if [ -n "$ENDING" ]; then
+        kill_now
+        finish_or_await
+    else
+        await_job
+    fi
+    leave
+}
+
+# is_crowded: are there no more processes to be had for this user?  Without trying: a fork that fails ends dash, and bash, ksh
+# and zsh take it worse.
+is_crowded() {
+    MOST=''
+    while read -r KEY VALUE MOST _; do
+        [ "$KEY $VALUE" != 'Max processes' ] || break
+    done </proc/self/limits
+    is_number "$MOST" || return 1
+    COUNT=4
+    for PROCESS in /proc/[0-9]*; do
+        # shellcheck disable=SC3067
+        [ ! -O "$PROCESS" ] || COUNT=$((COUNT + 1))
+    done
+    [ "$COUNT" -gt "$MOST" ]
+} 2>/dev/null
+
+kill_now() {
+    case " $SENT " in *' KILL '*) ;; *) SENT="$SENT KILL" ;; esac
+    now
+    DEADLINE=${UPTIME%.*}
+    signal_all "$ID" "$JOB" KILL
+}
+
+finish_or_await() { # the job may have been waited for already
+    if [ -n "$STATUS" ]; then finish; else await_job; fi
+}
+
+await_job() {
     STATUS=''
     while :; do
         WOKEN=''
@@ -101,7 +162,12 @@ collect_status() {
         STATUS=$CODE
         if [ -n "$WOKEN" ] && [ -n "${BASH_VERSION:-}${KSH_VERSION:-}" ]; then STATUS=-1; fi
     fi
-    if [ "$STATUS" -lt 0 ]; then STATUS=1 LOST=lost; fi
+    [ "$STATUS" -lt 0 ] || return 0
+    STATUS=1 LOST=lost
+    if [ -n "$ASKED" ] && [ -z "$ENDING" ]; then # the signal was a cancel: then that is what the job's end is called
+        now
+        ENDING=cancel DEADLINE=${UPTIME%.*}
+    fi
 }
 
 # A shell says 128+n for a job that a signal ended and for one that said `exit 128+n`.  dash and busybox still know better
@@ -111,8 +177,8 @@ tell_signal_from_code() {
     { jobs >|"$F.seen"; } 2>/dev/null || return 0
     while read -r LINE; do
         case $LINE in
-        '[1]'*'Done('* | '[1]'*[Ee]'xit '*) STATUS=$((STATUS + 512)) ;;
-        '[1]'*) STATUS=$((STATUS + 128)) ;;
+        "[$JOB_NUMBER]"*'Done('* | "[$JOB_NUMBER]"*[Ee]'xit '*) STATUS=$((STATUS + 512)) ;;
+        "[$JOB_NUMBER]"*) STATUS=$((STATUS + 128)) ;;
         *) continue ;;
         esac
         break
@@ -140,13 +206,20 @@ finish() {
         group_kill KILL "$JOB" # what the job left behind in its group; who left the group, a sweep finds
         [ ! -d "$F.steps" ] || end_steps
     fi
-    STAGE=''
-    read -r _ _ _ _ _ STAGE 2>/dev/null <"$F.run" || STAGE="unset"
-    case $STAGE in
-    run) write_record "${ENDING:-exit}" "$STATUS" "$LOST" ;;
-    output) write_record output "$STATUS" ;;
-    *) # it had not yet named itself, and who has not does not start
-        if [ -n "$ENDING" ]; then write_record never - cancelled; else write_record never - space; fi
+    # Only what the job's process itself wrote says that it did not start: that a file is gone may be an accident of the spool.
+    STAGE='' UNSTARTED=''
+    read -r _ _ _ _ _ STAGE 2>/dev/null <"$F.run" || :
+    case $STAGE in run | output) ;; *) read -r UNSTARTED 2>/dev/null <"$F.exit" || : ;; esac
+    case $STAGE:$UNSTARTED in
+    run:*) write_record "${ENDING:-exit}" "$STATUS" "$LOST" ;;
+    output:*) write_record output "$STATUS" ;;
+    *:unstarted) if [ -n "$ENDING" ]; then write_record never - cancelled; else write_record never - space; fi ;;
+    *)
+        if [ "$ENDING" = cancel ] && [ ! -e "$F.run" ]; then # killed before it had named itself
+            write_record never - cancelled
+        else
+            write_record "${ENDING:-exit}" "$STATUS" "${LOST:-unnamed}"
+        fi
         ;;
     esac
 }
@@ -175,6 +248,12 @@ act() { # a request or a deadline: both only set flags, the clock decides
 }
 
 begin_ending() { # HOW SIGNAL GRACE NOTE: the first asks the job to end, a later one may only shorten its grace
+    if [ -z "$FORKLESS" ] && is_crowded; then FORKLESS=1; fi
+    if [ -n "$FORKLESS" ]; then # nobody could wake us when the grace is over
+        ENDING=${ENDING:-$1}
+        kill_now
+        return
+    fi
     if [ -z "$ENDING" ]; then
         ENDING=$1
         DEADLINE=$((AT + $3))
@@ -215,14 +294,20 @@ bury_watch() { # a TERM that meets a shell between its fork and its first trap i
     done
 }
 
+find_job() { # the watchdog is older than the job
+    [ -n "$JOB" ] || read -r _ JOB JOB_START _ 2>/dev/null <"$F.run" || return 1
+    is_number "$JOB" && is_number "$JOB_START"
+}
+
 watch() {
     GONE='' SLEEP=''
+    trap - EXIT
     trap 'GONE=1' TERM
     if [ -n "$2" ]; then
         FIRST=$(($1 - job_warn_s))
         [ "$FIRST" -gt 0 ] || FIRST=0
         doze "$FIRST"
-        if job_lives; then
+        if find_job && job_lives; then
             if [ "$job_warn_batch" = 1 ]; then kill -s "$2" "$JOB"; else signal_steps "$ID" "$JOB" "$2"; fi
         fi
         doze $(($1 - FIRST))
@@ -231,10 +316,11 @@ watch() {
     fi
     while is_alive "$ME" "$MY_START"; do
         kill -s USR2 "$ME"
+        kill -s CONT "$ME" # somebody may have stopped it
         doze 2
     done
     # Nobody is left to enforce it.  No record: nobody knows how the job ended.
-    if job_lives; then
+    if find_job && job_lives; then
         now
         signal_all "$ID" "$JOB" TERM
         end_all "$ID" "$JOB" $((${UPTIME%.*} + job_grace))
@@ -263,6 +349,7 @@ output_paths() { # sets OUT ERR WORK, absolute; ERR empty = joined
 }
 
 write_notice() { # Slurm's closing line, where the job's stderr goes
+    [ -n "$job_node" ] || return 0
     output_paths
     WHEN=$(date +%Y-%m-%dT%H:%M:%S)
     # In a child, waited for a second at most: the file may be on a file server that hangs.
@@ -274,6 +361,8 @@ write_notice() { # Slurm's closing line, where the job's stderr goes
         TRIES=$((TRIES + 1))
         [ "$TRIES" -le 50 ] || nap
     done
+    # Not left behind: it holds the lock of the directory, for which then even a job that was killed waits in vain.
+    [ "$TRIES" -lt 60 ] || kill -s KILL "$NOTICE"
 } 2>/dev/null
 
 # write_record HOW STATUS [WHY]: one line, twice, in place, by builtins: it needs no space, no process and no rename.
@@ -281,119 +370,43 @@ write_record() {
     [ "$2" = - ] || [ "$2" -le 128 ] || [ -n "$ENDING" ] || [ "$1" != exit ] || set -- signal "$2" "${3:-}"
     [ -n "${ENDED:-}" ] || { now && ENDED=$UPTIME; }
     SYSTEM=- USER_CPU=- RECORD=''
-    [ -e "$F.exit" ] || return 0
-    times 1<>"$F.exit"
+    # Without any of its files a launch was collected: nobody asks for its record any more.
+    if [ ! -e "$F.exit" ] && [ ! -e "$F.go" ] && [ ! -e "$F.run" ]; then return 0; fi
+    { times; } 1<>"$F.exit"
     { read -r _ && read -r USER_CPU SYSTEM; } <"$F.exit"
     LIST=''
     for SIGNAL in $SENT; do LIST="$LIST${LIST:+,}$SIGNAL"; done
     RECORD="1 $ID how=$1 status=$2 why=${3:--} sent=${LIST:--} term=$TERMINATED start=$BEGAN end=$ENDED"
     RECORD="$RECORD began=$((${BEGAN%.*} + WALL0)) ended=$((${ENDED%.*} + WALL0)) user=${USER_CPU:--} sys=${SYSTEM:--}"
     RECORD="$RECORD boot=$BOOT left=${SURVIVORS:--}"
-    printf '%s\n%s\n' "$RECORD" "$RECORD" 1<>"$F.exit"
-} 2>/dev/null
-
-# ---------------------------------------------------------------- the job's process, until it is the job
-
-run_job() {
-    set +C
-    now
-    look self
-    printf '1 %s %s %s %s run\n' "$PID" "$START" "$BOOT" "$UPTIME" >|"$F.run" || exit 1
-    ME_PID=$PID ME_START=$START
-    # Only now, named, may it start; and only under a living supervisor, or a listing might already have called it lost.
-    # (The seventh line of status; stat is three times as long.)
-    while read -r KEY PARENT && [ "$KEY" != PPid: ]; do :; done </proc/self/status
-    [ "$PARENT" = "$ME" ] || exit 1
-    # shellcheck disable=SC2034 # with_command, of the request, names it
-    job_script=$SPOOL/$F.script
-    output_paths
-    [ -n "$job_out" ] || true >>"$OUT" # while the umask is the spool's
-    umask "$job_umask"
-    [ -n "$job_work" ] || mkdir -m 700 "$WORK"
-    open_streams || {
-        printf '1 %s %s %s %s output\n' "$ME_PID" "$ME_START" "$BOOT" "$UPTIME" 1<>"$F.run"
-        exit 1
-    }
-    [ ! -w /proc/self/oom_score_adj ] || printf '500' 2>/dev/null >|/proc/self/oom_score_adj # it dies before its supervisor
-    ring "S $ID $ME_PID $ME_START $UPTIME"
-    if ! cd -- "$WORK" 2>/dev/null; then
-        complain "couldn't chdir to \`$WORK': $(cause "$WORK"): going to /tmp instead"
-        cd /tmp || cd /
-    fi
-    with_command become_job
-}
-
-open_file() { # PATH: may it be written?  Empties it unless it is to be appended to, or no ordinary file.
-    if [ -e "$1" ] && [ ! -f "$1" ]; then
-        [ -w "$1" ] && [ ! -d "$1" ]
-    elif [ "$job_append" = 1 ]; then
-        { true >>"$1"; } 2>/dev/null
-    else
-        { true >|"$1"; } 2>/dev/null
-    fi
-}
-
-open_streams() { # appending always: the closing line of the supervisor must not be overwritten by the job's next one
-    case $job_in in /*) IN=$job_in ;; *) IN=$WORK/$job_in ;; esac
-    open_file "$OUT" && [ -r "$IN" ] && [ ! -d "$IN" ] || return 1
-    [ -z "$ERR" ] || open_file "$ERR" || return 1
-    exec <"$IN" >>"$OUT"
-    if [ -n "$ERR" ]; then exec 2>>"$ERR"; else exec 2>&1; fi
-}
-
-complain() { printf 'slurmstepd-%s: error: %s\n' "$job_node" "$1" >&2; }
-
-cause() { # why PATH cannot be entered
-    if [ -d "$1" ]; then
-        printf 'Permission denied'
-    elif [ -e "$1" ]; then
-        printf 'Not a directory'
-    else
-        printf 'No such file or directory'
-    fi
-}
-
-become_job() { # INTERPRETER... SCRIPT ARGS...: from the environment's reading on nothing but positional parameters is used
-    case $1 in
-    */*)
-        if [ ! -x "$1" ] || [ -d "$1" ]; then
-            if [ -e "$1" ]; then CAUSE='Permission denied'; else CAUSE='No such file or directory'; fi
-            complain "execve(): bad interpreter($1): $CAUSE"
-            exit 2
-        fi
+    case $2$ENDING in
+    137 | 265 | 393) # a KILL that was not ours
+        count_oom
+        [ "$OOM" = "$OOM_BEFORE" ] || RECORD="$RECORD oom=1"
         ;;
     esac
-    [ "$SETSID" = setsid ] && set -- "$SETSID_BIN" "$@"
-    [ "$SETSID" = perl ] && set -- "$SETSID_BIN" -e "$PERL_SETSID" "$@"
-    [ "$SETSID" = python3 ] && set -- "$SETSID_BIN" -I -S -c "$PYTHON_SETSID" "$@"
-    # sh starts an asynchronous child with INT and QUIT ignored, and no shell can take that back.
-    [ "$SIGNALS" = env ] && set -- "$SIGNALS_BIN" --default-signal=INT,QUIT,HUP,PIPE "$@"
-    [ "$SIGNALS" = perl ] && set -- "$SIGNALS_BIN" -e "$PERL_SIGNALS" "$@"
-    [ "$SIGNALS" = python3 ] && set -- "$SIGNALS_BIN" -I -S -c "$PYTHON_SIGNALS" "$@"
-    if [ "${job_nice:-0}" -gt "$NICE" ] && BIN=$(command -v nice); then set -- "$BIN" -n "$((job_nice - NICE))" "$@"; fi
-    set -- "$SPOOL/$F.env" "$job_own_home" "$HOME" "$USER" "$SHELL" "$LOGNAME" "$PWD" "$ID" "$SPOOL/$F" "$job_slot" "$@"
-    unset OLDPWD
-    # shellcheck disable=SC1090
-    [ ! -r "$1" ] || . "$1" 2>/dev/null
-    { true >|"$1"; } 2>/dev/null # `rm` would be a process; what it held is gone all the same
-    if [ "$2" != 1 ]; then export HOME="$3" USER="$4" SHELL="$5" LOGNAME="$6"; fi
-    export PWD="$7" SSHQ_ATTEMPT="$8" SSHQ_DIR="$9"
-    [ -z "${10}" ] || export SSHQ_SLOT="${10}"
-    [ ! -d "${9%/a/*}/bin" ] || export PATH="${9%/a/*}/bin:$PATH"
-    case $SETSID$SIGNALS in *perl*) export PERL_BADLANG=0 ;; esac # or perl, where it is used below, comments on the job's locale in the job's output
-    shift 10
-    exec "$@"
-}
+    put_record || keep_record
+} 2>/dev/null
 
-# shellcheck disable=SC2016
-PERL_SETSID='use POSIX (); delete $ENV{PERL_BADLANG}; POSIX::setsid(); exec {$ARGV[0]} @ARGV; exit 127'
-# shellcheck disable=SC2016
-PERL_SIGNALS='delete $ENV{PERL_BADLANG}; $SIG{$_} = "DEFAULT" for qw(INT QUIT HUP PIPE); exec {$ARGV[0]} @ARGV; exit 127'
-# Python itself ignores PIPE and XFSZ from its start on.
-PYTHON_SETSID='import os, signal, sys
-for s in (13, 25): signal.signal(s, signal.SIG_DFL)
-os.setsid()
-os.execvp(sys.argv[1], sys.argv[1:])'
-PYTHON_SIGNALS='import os, signal, sys
-for s in (1, 2, 3, 13, 25): signal.signal(s, signal.SIG_DFL)
-os.execvp(sys.argv[1], sys.argv[1:])'
+count_oom() { # sets OOM
+    OOM=0
+    [ -n "${OOM_FILE:-}" ] || return 0
+    while read -r KEY VALUE; do
+        [ "$KEY" != oom_kill ] || OOM=$VALUE
+    done <"$OOM_FILE"
+} 2>/dev/null
+
+put_record() { { printf '%s\n%s\n' "$RECORD" "$RECORD"; } 1<>"$F.exit"; }
+
+# The file system became read-only, or is full and copies on write: what this process knows would be lost with it, so it stays
+# until it can write it down, or until nobody wants to know any more.
+keep_record() {
+    ring "X $RECORD"
+    PAUSE=1
+    while [ -z "$FORKLESS" ]; do
+        sleep "$PAUSE"
+        if [ ! -e "$F.exit" ] && [ ! -e "$F.go" ]; then return; fi
+        if put_record; then return; fi
+        [ "$PAUSE" -ge 30 ] || PAUSE=$((PAUSE * 2))
+    done
+}

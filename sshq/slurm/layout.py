@@ -13,6 +13,11 @@ LONG_WIDTH = 20  # of a column of the long form
 WIDTH_MAX = 4096  # of any column: a format cannot ask for gigabytes
 
 
+def keep_on_line(text: str) -> str:
+    """Return a value so that it cannot begin a line of its own, which would look like another row."""
+    return text.replace("\n", "\\n") if "\n" in text else text
+
+
 class Field(Generic[Row]):
     """One field: its letter ("" if only a name has it), its names, its header, and how a row shows it.
 
@@ -53,7 +58,7 @@ class Column(Generic[Row]):
         field = self.field
         if field is None:
             return self.suffix
-        text = field.getter(row)
+        text = keep_on_line(field.getter(row))
         if self.width and field.cut and len(text) > self.width:
             text = text[: self.width - 1] + "*" if field.keeps_star and text.endswith("*") else self._cut(text)
         return self._place(text) + self.suffix

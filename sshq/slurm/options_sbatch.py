@@ -30,7 +30,7 @@ SHARED: tuple[Option, ...] = (
     Option("-k --no-kill", "[=off]", "SBATCH_NO_KILL", "no_kill", "skip", H,
            "go on if a node fails (a job has one node, so nothing changes)"),
     Option("-w --nodelist", "HOSTS", "", "req_nodes", "hosts", H, "the node to use"),
-    Option("-N --nodes", "N[-M]", "", "num_nodes", "nodes", H, "number of nodes; only 1 for now"),
+    Option("-N --nodes", "N[-M]", "", "num_nodes", "nodes", H, "number of nodes; the script runs on the first"),
     Option("-n --ntasks", "N", "", "num_tasks", "positive", H, "number of tasks"),
     Option("--ntasks-per-node --tasks-per-node", "N", "", "ntasks_per_node", "positive", H, "tasks on the node"),
     Option("-p --partition", "NAMES", "SBATCH_PARTITION", "partition", "partitions", H, "partition, or several by commas"),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from sshq.errors import OptionError
 from sshq.slurm.fields_sacct import FIELDS, AccountRow, find_field, show_field
 from sshq.slurm.getopt import Parsed, parse_options
-from sshq.slurm.layout import Output
+from sshq.slurm.layout import Output, keep_on_line
 from sshq.slurm.messages import ExactError
 from sshq.slurm.states import read_states
 from sshq.slurm.views import View, int_of, int_or_none, names_of, text_of, time_of, views_of
@@ -162,7 +162,7 @@ def _list_lines(rows: Iterable[View], options: SacctOptions, now: float) -> Iter
             yield _join(["-" * abs(width) for _, width in columns], columns, delimiter, options)
     for row in choose_rows(rows, options):
         for line in _split_row(row, options, now):
-            yield _join([show_field(name, line) for name, _ in columns], columns, delimiter, options)
+            yield _join([keep_on_line(show_field(name, line)) for name, _ in columns], columns, delimiter, options)
 
 
 def _join(cells: list[str], columns: tuple[tuple[str, int], ...], delimiter: str | None, options: SacctOptions) -> str:

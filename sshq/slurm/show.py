@@ -10,6 +10,7 @@ from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_elapsed_padded, format_memory, format_time_limit_padded
 from sshq.slurm.clock import format_local
 from sshq.slurm.filename import NO_TASK
+from sshq.slurm.layout import keep_on_line
 from sshq.slurm.views import (
     View,
     describe_tres,
@@ -128,6 +129,7 @@ def complete_node_state(view: View) -> str:
 
 
 def _join(lines: list[str], oneline: bool) -> str:
+    lines = [keep_on_line(line) for line in lines]
     return " ".join(lines) + "\n" if oneline else "\n   ".join(lines) + "\n\n"
 
 

@@ -111,7 +111,7 @@ def build_submission(
     if command == "srun":
         submission.description["args"] = [*_take_step_options(submission, merged), "--", *args]
     submission.environ = _choose_environment(merged, environ, read_file)
-    _refuse_several_nodes(submission)
+    _settle_nodes(submission, merged)
     return submission
 
 
@@ -243,24 +243,35 @@ def _choose_environment(parsed: Parsed, environ: Mapping[str, str], read_file: C
     return base | read_export_file(content.decode("utf-8", "surrogateescape"))
 
 
-def _refuse_several_nodes(submission: Submission) -> None:
+def _settle_nodes(submission: Submission, parsed: Parsed) -> None:
+    """Settle how many nodes and tasks there are, where only one of the two was said, or they contradict each other."""
     description = submission.description
-    text, key = "", "num_nodes"
-    if isinstance(description["num_nodes"], int) and description["num_nodes"] > 1:
-        text = f"--nodes={description['num_nodes']}"
-    elif description["req_nodes"]:
-        from sshq.core.hostlist import expand_hostlist
-
-        names = expand_hostlist(str(description["req_nodes"]))
-        if len(set(names)) > 1:
-            text, key = f"--nodelist with {len(set(names))} nodes", "req_nodes"
-    if text:
+    named = _count_hosts(str(description["req_nodes"])) if description["req_nodes"] else 0
+    asked = description["num_nodes"] if isinstance(description["num_nodes"], int) else 1
+    nodes = max(asked, named)
+    tasks, per_node = parsed.has("num_tasks"), description["ntasks_per_node"]
+    if tasks and isinstance(description["num_tasks"], int) and description["num_tasks"] < nodes and not named:
+        least = description["num_tasks"]
+        submission.warnings.append(f"can't run {least} processes on {nodes} nodes, setting nnodes to {least}")
+        nodes = least
+    elif not tasks:
+        description["num_tasks"] = nodes * (per_node if isinstance(per_node, int) and per_node else 1)
+    description["num_nodes"] = nodes
+    description["nodes_given"] = parsed.has("num_nodes") or named > 1
+    if nodes > 1 and parsed.command == "srun":
+        key = "num_nodes" if asked > 1 else "req_nodes"
         raise OptionError(
-            f"{text} is not supported by sshq yet, and running on one node would change what the job gets",
+            f"srun over {nodes} nodes is not supported by sshq yet, and running on one would change what runs",
             source=submission.sources.get(key, ""),
             detail=place_refusal(submission, key),
-            hint="one job a node: sbatch --array",
+            hint="sbatch -N starts the script on the first of its nodes; from there ssh reaches the others",
         )
+
+
+def _count_hosts(text: str) -> int:
+    from sshq.core.hostlist import expand_hostlist  # costs what most calls of sbatch need not pay
+
+    return len(set(expand_hostlist(text)))
 
 
 def _take_step_options(submission: Submission, parsed: Parsed) -> list[str]:

@@ -23,7 +23,7 @@ from sshq.core.model import (
     SubmitToken,
 )
 from sshq.errors import CheckFailedError
-from sshq.store.records import Codec, format_column, format_json
+from sshq.store.records import Codec, format_column, format_json, unseal
 
 JOBS: Final = Codec(Job, leave_out=("spec",))
 SPECS: Final = Codec(JobSpec)
@@ -117,7 +117,7 @@ def _spec_digest(batch: Batch, spec: JobSpec, known: dict[JobSpec, bytes]) -> by
     digest = known.get(spec) or batch.specs.get(spec)
     if digest is None:
         text = SPECS.encode(spec)
-        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        digest = hashlib.blake2b(unseal(text).encode(), digest_size=16).digest()
         batch.specs[spec] = digest
         partitions = format_json([format_column(name) for name in spec.partitions])
         batch.spec_rows.append((digest, spec.script, partitions, text))

@@ -5,25 +5,25 @@ is written to.  Beside `sshq.db` lies `store_id`, which without a database means
 files while it works and removes both at its end: the index (-shm) without the log (-wal) means a deleted log.
 """
 
+import errno
 import os
-import shlex
 import sqlite3
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sshq.errors import CheckFailedError, SshqError, StoreError
-from sshq.store.files import make_private, refuse_shared, sync_directory, write_durably
+from sshq.store.backups import APPLICATION_ID, BACKUPS, HEADER_BYTES, MAGIC, REBUILD, way_out
+from sshq.store.files import make_directory, make_private, refuse_shared, sync_directory, sync_file, write_durably
+from sshq.store.records import seal
 
-APPLICATION_ID: Final = 0x73736871  # "sshq", at byte 68 of the file
-_MAGIC: Final = b"SQLite format 3\0"
-_HEADER_BYTES: Final = 100
 NAME: Final = "sshq.db"
-BACKUPS: Final = "backups"
-RESTORE: Final = "sshq restore"  # the command every refusal points to
+
+LONG_CHECK_BYTES_MAX: Final = 512 << 20
+RESERVED: Final = 48 << 20  # what a backup leaves free: three times the reserve, more than submissions need to be taken
 
 # SQLite's primary result codes, by what they mean to us.
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -72,24 +72,33 @@ class Database:
         return (found.st_dev, found.st_ino) != self.inode
 
 
-def open_database(directory: Path, *, create: bool, schema: Mapping[int, str] = SCHEMA) -> Database:
+Crash = Callable[[str], None]  # called at named points, for tests of what survives
+
+
+def _go_on(_point: str) -> None:
+    """Nothing is to crash."""
+
+
+def open_database(
+    directory: Path, *, create: bool, schema: Mapping[int, str] = SCHEMA, crash: Crash = _go_on, on_network: bool = False
+) -> Database:
     """Open the store in `directory`, or make it where none has been.  Raises StoreError."""
     path, marker = directory / NAME, directory / "store_id"
     try:
         if not create and not directory.is_dir():
             raise StoreError(f"there is no store in {directory}", hint="sshq up")
         make_private(directory)
-        refuse_shared(directory)
+        refuse_shared(directory, forced=on_network)
         if not path.exists():
             _refuse_loss(path, marker)
             if not create:
                 raise StoreError(f"there is no store in {directory}", hint="sshq up")
-            _make(path, schema)
+            _make(path, schema, crash)
         check_header(path)
         _check_log(path)
         store_id = inspect_database(path, schema)
         _check_identity(path, store_id, marker)
-        return _open(path, store_id, schema)
+        return _open(path, store_id, schema, crash)
     except OSError as error:
         raise StoreError(f"the store in {directory} cannot be opened: {error.strerror}") from error
 
@@ -101,8 +110,8 @@ def explain(error: sqlite3.Error, path: Path) -> SshqError:
     name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
     if primary == sqlite3.SQLITE_FULL or (code in _NO_ROOM and not _has_room(path.parent)):
         return DiskFullError(f"no space left for the store {path}", hint=f"df -h {path.parent}")
-    if primary in _DAMAGE:
-        return _damaged(path, f"{error} ({name})", kind=FatalStoreError)
+    if primary in _DAMAGE or "Could not decode" in str(error):  # text that is no text any more: the module's own error
+        return damaged(path, f"{error} ({name})", kind=FatalStoreError)
     if primary in _BUSY:
         return StoreError(f"another process is writing to the store {path}", hint=f"fuser -v {path}")
     if primary in _OUR_BUG:
@@ -129,7 +138,7 @@ def _has_room(directory: Path) -> bool:
 # ---- making --------------------------------------------------------------------------------------
 
 
-def _make(path: Path, schema: Mapping[int, str]) -> None:
+def _make(path: Path, schema: Mapping[int, str], crash: Crash) -> None:
     """Make a database aside, whole, then give it its name: no crash leaves half of one under it."""
     aside = path.with_name(NAME + ".new")
     for leftover in path.parent.glob(NAME + ".new*"):
@@ -139,8 +148,9 @@ def _make(path: Path, schema: Mapping[int, str]) -> None:
         try:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            migrate(connection, schema)
+            migrate(connection, schema, crash)
             connection.execute("INSERT INTO store VALUES (1, ?, 0, 1, 0)", (uuid.uuid4().hex,))
+            connection.execute("PRAGMA journal_mode=WAL")  # now: under its final name it never has a journal to roll back
         except sqlite3.Error as error:
             raise explain(error, path) from error
     for side in (f"{NAME}-wal", f"{NAME}-shm"):  # a lost database's: SQLite would replay it into ours
@@ -148,10 +158,14 @@ def _make(path: Path, schema: Mapping[int, str]) -> None:
             os.rename(stale, path.with_name(side + ".old"))
     os.rename(aside, path)
     sync_directory(path.parent)
+    for folder in path.parent.parents:  # whoever made the directory did not sync its name
+        with suppress(OSError):
+            sync_directory(folder)
 
 
-def migrate(connection: sqlite3.Connection, schema: Mapping[int, str]) -> None:
+def migrate(connection: sqlite3.Connection, schema: Mapping[int, str], crash: Crash = _go_on) -> None:
     """Bring the tables to the newest version, each step in one transaction with its number."""
+    connection.create_function("seal", 1, seal, deterministic=True)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     for number in sorted(n for n in schema if n > version):
         connection.execute("BEGIN IMMEDIATE")
@@ -159,7 +173,9 @@ def migrate(connection: sqlite3.Connection, schema: Mapping[int, str]) -> None:
             for statement in split_statements(schema[number]):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version={number}")
+            crash("migration.before_commit")
             connection.execute("COMMIT")
+            crash("migration.after_commit")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -182,22 +198,24 @@ def split_statements(script: str) -> list[str]:
 
 def _refuse_loss(path: Path, marker: Path) -> None:
     if marker.exists():
+        said, hint = way_out(path.parent, max(SCHEMA))
         raise StoreError(
             f"the store {path} is missing, but there was one",
             detail=(
                 f"{marker} says: {marker.read_text(errors='replace').strip()[:64]}.",
+                *said,
                 f"To begin with an empty store on purpose, remove {marker}.",
             ),
-            hint=_restore_hint(path.parent),
+            hint=REBUILD if hint.endswith(" FILE") else hint,
         )
 
 
 def check_header(path: Path) -> None:
     """Look at the first bytes ourselves: by opening a foreign file SQLite might already change it."""
     with open(path, "rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        raise _damaged(path, f"it does not begin as an SQLite file ({path.stat().st_size} bytes)")
+        header = file.read(HEADER_BYTES)
+    if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
+        raise damaged(path, f"it does not begin as an SQLite file ({path.stat().st_size} bytes)")
     found = int.from_bytes(header[68:72], "big")
     if found != APPLICATION_ID:
         raise StoreError(
@@ -210,19 +228,23 @@ def check_header(path: Path) -> None:
 def _check_log(path: Path) -> None:
     log, index = path.with_name(f"{NAME}-wal"), path.with_name(f"{NAME}-shm")
     if index.exists() and not log.exists():
+        said, hint = way_out(path.parent, max(SCHEMA))
         raise StoreError(
             f"the write-ahead log {log} is missing",
             detail=(
                 "The controller did not end in order; what it accepted last was only in there.",
+                *said,
                 f"To go on without that, remove {index}.",
             ),
-            hint=_restore_hint(path.parent),
+            hint=hint,
         )
 
 
 def inspect_database(path: Path, schema: Mapping[int, str]) -> str:
     """Check all and change nothing (read-only leaves the log alone).  Returns store_id."""
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=0)) as connection:
+    # Only an older release, or somebody's shell, leaves a journal: it has to be rolled back before anything can be read.
+    mode = "rw" if path.with_name(f"{path.name}-journal").exists() else "ro"
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=0)) as connection:
         try:
             connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute("PRAGMA cell_size_check=ON")
@@ -231,14 +253,20 @@ def inspect_database(path: Path, schema: Mapping[int, str]) -> str:
             row = connection.execute("SELECT store_id FROM store").fetchone()
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:  # no such table
-                raise _damaged(path, str(error)) from error
+                raise damaged(path, str(error)) from error
             raise explain(error, path) from error
     if row is None:
-        raise _damaged(path, "it has lost its store_id")
+        raise damaged(path, "it has lost its store_id")
     return str(row[0])
 
 
-def _open(path: Path, store_id: str, schema: Mapping[int, str]) -> Database:
+def _check_copy(connection: sqlite3.Connection) -> None:
+    found = connection.execute("PRAGMA quick_check(1)").fetchall()
+    if found != [("ok",)]:
+        raise sqlite3.DatabaseError(f"the copy is damaged: {found[0][0]}")
+
+
+def _open(path: Path, store_id: str, schema: Mapping[int, str], crash: Crash) -> Database:
     connection = sqlite3.connect(path, isolation_level=None, timeout=0)
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
@@ -247,7 +275,7 @@ def _open(path: Path, store_id: str, schema: Mapping[int, str]) -> Database:
         connection.execute("PRAGMA cache_size=-16384")
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute(f"PRAGMA journal_size_limit={64 << 20}")
-        _upgrade(connection, path, schema)
+        _upgrade(connection, path, schema, crash)
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error):
@@ -259,80 +287,101 @@ def _open(path: Path, store_id: str, schema: Mapping[int, str]) -> Database:
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
     try:
-        found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+        # The long check compares indexes with tables, too; 0.4 s for 100 000 jobs, so not for ever.
+        check = "integrity_check" if path.stat().st_size < LONG_CHECK_BYTES_MAX else "quick_check"
+        found = [str(row[0]) for row in connection.execute(f"PRAGMA {check}(3)")]
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
             raise
         found = [str(error)]
     if found != ["ok"]:
-        raise _damaged(path, *(line for text in found for line in text.splitlines()))
+        raise damaged(path, *(line for text in found for line in text.splitlines()))
 
 
 def _check_version(connection: sqlite3.Connection, path: Path, schema: Mapping[int, str]) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > max(schema):
+        said, hint = way_out(path.parent, max(schema), before=version)
         raise StoreError(
             f"the store {path} was written by a newer sshq (schema {version}, this one knows {max(schema)})",
-            detail=("Start the newer sshq again, or go back to the backup that was made before the upgrade.",),
-            hint=_restore_hint(path.parent, before=version),
+            detail=("Start the newer sshq again, or go back to the backup that was made before the upgrade.", *said),
+            hint=hint,
         )
 
 
-def _upgrade(connection: sqlite3.Connection, path: Path, schema: Mapping[int, str]) -> None:
+def _upgrade(connection: sqlite3.Connection, path: Path, schema: Mapping[int, str], crash: Crash) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version < max(schema):
-        folder = path.parent / BACKUPS
-        folder.mkdir(mode=0o700, exist_ok=True)
-        backup_database(connection, folder / f"before-schema-{max(schema)}.db")
-        migrate(connection, schema)
+        backup_database(connection, path.parent / BACKUPS / f"before-schema-{max(schema)}.db")
+        migrate(connection, schema, crash)
 
 
 def _check_identity(path: Path, store_id: str, marker: Path) -> None:
     if not marker.exists():  # a crash between the two; the database was renamed in whole
         write_durably(marker, store_id.encode() + b"\n")
     elif (noted := marker.read_text(errors="replace").strip()) != store_id:
+        said, hint = way_out(path.parent, max(SCHEMA))
         raise StoreError(
             f"{path} belongs to another store",
-            detail=(f"It is {store_id}, {marker} says {noted[:64]}.",),
-            hint=_restore_hint(path.parent),
+            detail=(f"It is {store_id}, {marker} says {noted[:64]}.", *said),
+            hint=hint,
         )
 
 
-def _damaged(path: Path, *found: str, kind: type[StoreError] = StoreError) -> StoreError:
+def damaged(path: Path, *found: str, kind: type[StoreError] = StoreError) -> StoreError:
+    """Return the refusal of a store that is ours and not whole."""
+    said, hint = way_out(path.parent, max(SCHEMA))
     return kind(
         f"the store {path} is damaged",
-        detail=(*found, "Jobs on the nodes run on; after a restore they are found again."),
-        hint=_restore_hint(path.parent),
+        detail=(*found, "Jobs on the nodes run on; after a restore they are found again.", *said),
+        hint=hint,
     )
-
-
-def _restore_hint(directory: Path, before: int = 0) -> str:
-    """Return the command for the newest backup; with `before`, for the one made before that schema came."""
-    folder = directory / BACKUPS
-    found = list(folder.glob(f"before-schema-{before}.db") if before else folder.glob("*.db"))
-    if not found:
-        return f"{RESTORE} FILE"
-    newest = max(found, key=lambda file: file.stat().st_mtime)
-    return f"{RESTORE} {shlex.quote(str(newest))}"
 
 
 # ---- copying -------------------------------------------------------------------------------------
 
 
-def backup_database(connection: sqlite3.Connection, target: Path) -> None:
+def backup_database(connection: sqlite3.Connection, target: Path, crash: Crash = _go_on) -> None:
     """Write a checked copy to `target`, all of it or nothing.  Raises StoreError; the store goes on."""
+    finish_backup(copy_database(connection, target), target, crash)
+
+
+def copy_database(connection: sqlite3.Connection, target: Path) -> Path:
+    """Write a copy beside `target`, for `finish_backup`, which needs no connection and may run elsewhere."""
     aside = target.with_name(f".new.{os.getpid()}.{target.name}")
     try:
+        make_directory(target.parent)
+        for leftover in target.parent.glob(".new.*"):  # of a crash
+            leftover.unlink()
+        _refuse_crowding(connection, target)
         os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
         connection.execute("VACUUM INTO ?", (str(aside),))
+        return aside
+    except BaseException as error:
+        with suppress(OSError):
+            aside.unlink()
+        if isinstance(error, (OSError, sqlite3.Error)):
+            raise StoreError(f"the backup {target} was not made: {error}") from error
+        raise
+
+
+def _refuse_crowding(connection: sqlite3.Connection, target: Path) -> None:
+    """A backup must not take the room that jobs need to end in."""
+    pages, size = (connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
+    found = os.statvfs(target.parent)
+    if found.f_bavail * found.f_frsize < pages * size + RESERVED:
+        raise OSError(errno.ENOSPC, "too little room is left for one")
+
+
+def finish_backup(aside: Path, target: Path, crash: Crash = _go_on) -> None:
+    """Check the copy, make it durable, and give it its name."""
+    try:
         with closing(sqlite3.connect(aside, isolation_level=None)) as copy:
-            _check_pages(copy, aside)
-        handle = os.open(aside, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            _check_copy(copy)
+        sync_file(aside)
+        crash("backup.before_rename")
         os.rename(aside, target)
+        crash("backup.after_rename")
         sync_directory(target.parent)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"the backup {target} was not made: {error}") from error

@@ -33,8 +33,10 @@ def parse_filesystem(path: str, mountinfo: str) -> str:
     return kind
 
 
-def refuse_shared(directory: Path, mountinfo: str | None = None) -> None:
-    """Raise StoreError where `directory` is on a network file system."""
+def refuse_shared(directory: Path, mountinfo: str | None = None, *, forced: bool = False) -> None:
+    """Raise StoreError where `directory` is on a network file system, unless its owner takes the risk (`forced`)."""
+    if forced:
+        return
     if mountinfo is None:
         try:
             mountinfo = Path(_MOUNTINFO).read_text(encoding="utf-8", errors="backslashreplace")
@@ -44,14 +46,17 @@ def refuse_shared(directory: Path, mountinfo: str | None = None) -> None:
     if kind in _SHARED or kind.removeprefix("fuse.") in _SHARED_FUSE:
         raise StoreError(
             f"{directory} is on a network file system ({kind}), the store needs a local disk",
-            detail=("A lock or an fsync there can be lost, and with it an accepted job.",),
+            detail=(
+                "A lock or an fsync there can be lost, and with it an accepted job.",
+                "To take that risk: state_on_network: true in config.yaml.",
+            ),
             hint="sshq up --state DIR",
         )
 
 
 def make_private(directory: Path) -> None:
-    """Make `directory` 0700 and ours, or raise StoreError."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make `directory` 0700 and ours, or raise StoreError.  A new one survives a power cut."""
+    make_directory(directory)
     found = directory.lstat()
     if not directory.is_dir() or found.st_uid != os.geteuid():
         raise StoreError(
@@ -61,6 +66,14 @@ def make_private(directory: Path) -> None:
         )
     if found.st_mode & 0o077:
         directory.chmod(0o700)
+
+
+def make_directory(directory: Path) -> None:
+    """Make `directory` and those above it, as far as they are missing, and their names durable."""
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in missing:
+        sync_directory(folder.parent)
 
 
 def is_full(error: OSError) -> bool:
@@ -75,6 +88,16 @@ def sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of `path`, if there is such a file, survive a power cut."""
+    with suppress(FileNotFoundError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_durably(path: Path, data: bytes) -> None:

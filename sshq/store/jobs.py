@@ -19,10 +19,13 @@ from sshq.store.database import (
     Database,
     DiskFullError,
     FatalStoreError,
-    backup_database,
+    copy_database,
+    damaged,
     explain,
+    finish_backup,
     open_database,
 )
+from sshq.store.files import sync_file
 from sshq.store.history import HistoryFilter, HistoryJob, forget_before, read_history
 from sshq.store.records import format_column, format_json
 from sshq.store.reserve import Reserve
@@ -75,11 +78,34 @@ class Store:
         self._specs: dict[JobSpec, bytes] = {}  # known to be stored, with their digests
 
     @classmethod
-    def open(cls, directory: str | Path, *, create: bool, crash: Callable[[str], None] = lambda _point: None) -> Self:
+    def open(
+        cls, directory: str | Path, *, create: bool, crash: Callable[[str], None] = lambda _point: None, on_network: bool = False
+    ) -> Self:
         """Open the store in `directory`.  Raises StoreError, with the way out."""
-        store = cls(open_database(Path(directory).absolute(), create=create), crash)
+        path = Path(directory).absolute()
+        store = cls(open_database(path, create=create, crash=crash, on_network=on_network), crash)
+        store._settle_log()
         store._reserve.fill()
         return store
+
+    def _settle_log(self) -> None:
+        """Write what the log holds into the database, and sync that.
+
+        Where the last controller died of a sync that failed, the log is read from memory, and the disk may never have got
+        it.  Nobody may be told of a job in there before it has been written once more, and the log is empty on the disk
+        too: half of it, read again, would undo what was written.
+        """
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            sync_file(self.path.with_name(f"{self.path.name}-wal"))
+        except OSError as error:
+            self._connection.close()
+            raise FatalStoreError(f"the store {self.path} failed: {error.strerror}") from error
+        except sqlite3.Error as error:
+            found = explain(error, self.path)
+            if not isinstance(found, DiskFullError):  # which waits for room: the log is as good as it was
+                self._connection.close()
+                raise found from error
 
     @property
     def path(self) -> Path:
@@ -132,6 +158,13 @@ class Store:
         self._specs.clear()  # else every spec there ever was would stay in memory
         return self._write(delete)
 
+    def confirm_epoch(self) -> None:
+        """Raise FatalStoreError if another controller has taken the store over since."""
+        try:
+            self._check_epoch()
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
     def end_restore(self) -> None:
         """Note that the nodes have told what the backup did not know."""
         self._write(lambda: self._connection.execute("UPDATE store SET restored = 0"))
@@ -155,12 +188,13 @@ class Store:
         run("UPDATE store SET next_job_id = ? WHERE next_job_id < ?", (next_job_id, next_job_id))
 
     def _write(self, change: Callable[[], T], *, check_epoch: bool = True) -> T:
-        """Run `change` in a transaction of our epoch; on a full disk once more, with the reserve's room."""
+        """Run `change` in a transaction of our epoch; on a full disk once more, with the room of reserve and log."""
         try:
             return self._transact(change, check_epoch=check_epoch)
         except DiskFullError:
-            if not self._reserve.release():
-                raise
+            self._reserve.release()
+            with suppress(sqlite3.Error):  # the room of what the database holds already
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return self._transact(change, check_epoch=check_epoch)
 
     def _transact(self, change: Callable[[], T], *, check_epoch: bool) -> T:
@@ -200,6 +234,12 @@ class Store:
 
     def load(self) -> Loaded:
         """Return all that is live.  Raises StoreError where a record cannot be read."""
+        try:
+            return self._load()
+        except StoreError as error:
+            raise damaged(self.path, error.message) from error
+
+    def _load(self) -> Loaded:
         epoch, next_job_id, restored = self._select("SELECT epoch, next_job_id, restored FROM store")[0]
         specs = {
             digest: SPECS.decode(text)
@@ -210,8 +250,10 @@ class Store:
         jobs = []
         for job_id, digest, text in self._select("SELECT job_id, spec, record FROM job WHERE live = 1 ORDER BY job_id"):
             if digest not in specs:
-                raise StoreError(f"the store {self.path} has lost what job {job_id} was asked to be")
+                raise StoreError(f"what job {job_id} was asked to be is lost")
             jobs.append(JOBS.decode(text, spec=specs[digest]))
+            if jobs[-1].job_id != job_id:
+                raise StoreError(f"the record of job {job_id} is that of another")
         self._specs = {spec: digest for digest, spec in specs.items()}
         return Loaded(
             store_id=self.store_id,
@@ -219,7 +261,7 @@ class Store:
             jobs=jobs,
             launches=[LAUNCHES.decode(text) for (text,) in self._select("SELECT record FROM launch WHERE open = 1")],
             nodes=[NODES.decode(text) for (text,) in self._select("SELECT record FROM node ORDER BY name")],
-            next_job_id=next_job_id,
+            next_job_id=max(next_job_id, 1 + (self._select("SELECT max(job_id) FROM job")[0][0] or 0)),
             max_order=max((job.order for job in jobs), default=0),
             restored=bool(restored),
         )
@@ -255,7 +297,13 @@ class Store:
 
     def backup(self, path: str | Path) -> None:
         """Write a checked copy, without environments, to `path`.  Raises StoreError; the store goes on."""
-        backup_database(self._connection, Path(path))
+        self.begin_backup(path)()
+
+    def begin_backup(self, path: str | Path) -> Callable[[], None]:
+        """Copy the store as it stands; returns what checks the copy and gives it its name, in any thread."""
+        target = Path(path)
+        aside = copy_database(self._connection, target)
+        return lambda: finish_backup(aside, target, self._crash)
 
     def close(self) -> None:
         """Bring everything into the one file.  Nothing is lost without it: the next start reads the log."""

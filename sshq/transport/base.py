@@ -130,6 +130,10 @@ class Connection(Protocol):
         """Round-trip time as far as known."""
 
     @property
+    def moved_bytes(self) -> int:
+        """What has passed both ways so far: a line that is merely slow is known by it."""
+
+    @property
     def channels_free(self) -> int:
         """How many more channels `open` would allow."""
 

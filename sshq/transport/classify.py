@@ -4,6 +4,8 @@ Everything that is not a key, a login or a host key is "unreachable": it is trie
 """
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from sshq.transport.options import Resolved, format_endpoint
 
 Stage = Literal["dial", "tunnel", "login", "open", "connected"]
 _SAID_SHOWN = 120
+_NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT})
 _PENALTY = (
     "sshd drops connections when too many log in at once (MaxStartups) or after failed logins from this address "
     "(PerSourcePenalties)"
@@ -70,8 +73,18 @@ def classify(exc: BaseException, attempt: Attempt) -> NodeError:
         return exc
     for rule in _RULES:
         if rule.matches(exc, attempt):
-            return rule.make(exc, attempt)
+            error = rule.make(exc, attempt)
+            if isinstance(error, UnreachableHostError):
+                error.unheard = attempt.stage == "dial" and _is_unheard(exc)
+            return error
     return _unreachable(attempt, f"failed: {type(exc).__name__}: {exc}", "", ())
+
+
+def _is_unheard(exc: BaseException) -> bool:
+    """Whether nobody was there to be troubled by the dialling: no name, no route, no answer, no listener."""
+    if isinstance(exc, NoAnswerError):
+        return exc.stage in ("name", "connect")
+    return isinstance(exc, (ConnectionRefusedError, socket.gaierror)) or (isinstance(exc, OSError) and exc.errno in _NO_WAY)
 
 
 def _ssh_hint(attempt: Attempt) -> str:
@@ -84,9 +97,9 @@ def _ssh_hint(attempt: Attempt) -> str:
 def _unreachable(attempt: Attempt, what: str, because: str, detail: tuple[str, ...]) -> UnreachableHostError:
     said = _said(attempt.first_bytes)
     return UnreachableHostError(
-        f"{attempt.name}: {attempt.endpoint} {what}",
+        f"{attempt.name}: {attempt.endpoint} {what}" + (f"; it said: {said}" if said else ""),
         host=attempt.name,
-        detail=(*((because,) if because else ()), *((f"it said: {said}",) if said else ()), *detail),
+        detail=(*((because,) if because else ()), *detail),
         hint=_ssh_hint(attempt),
     )
 
@@ -109,6 +122,8 @@ def _simple(what: str, because: str = "") -> Callable[[BaseException, Attempt], 
 
 
 def _text(exc: BaseException) -> str:
+    if isinstance(exc, OSError) and exc.errno in errno.errorcode and not isinstance(exc, socket.gaierror):
+        return os.strerror(exc.errno or 0)  # asyncio puts words of its own in the place of "No route to host"
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror
     return str(exc) or type(exc).__name__
@@ -209,4 +224,7 @@ def retell(error: NodeError, name: str) -> NodeError:
     message = f"{name}: jump host {error.message}"
     if isinstance(error, HostKeyError):
         return HostKeyError(message, kind=error.kind, host=name, detail=error.detail, hint=error.hint)
-    return type(error)(message, host=name, detail=error.detail, hint=error.hint)
+    told = type(error)(message, host=name, detail=error.detail, hint=error.hint)
+    if isinstance(error, UnreachableHostError) and isinstance(told, UnreachableHostError):
+        told.unheard = error.unheard
+    return told

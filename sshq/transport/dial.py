@@ -150,4 +150,15 @@ def read_round_trip_s(sock: socket.socket) -> float | None:
     return int.from_bytes(info[68:72], "little" if _LITTLE else "big") / 1e6 if len(info) >= 72 else None
 
 
+def read_moved_bytes(sock: socket.socket) -> int | None:
+    """Return the bytes that the peer has acknowledged and sent (tcp_info.tcpi_bytes_acked and _received, from offset 120)."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
+    except OSError:  # a ProxyCommand's socket, or closed
+        return None
+    if len(info) < 136:
+        return None
+    return sum(int.from_bytes(info[at : at + 8], "little" if _LITTLE else "big") for at in (120, 128))
+
+
 _LITTLE = socket.htons(1) != 1

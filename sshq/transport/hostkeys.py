@@ -210,6 +210,11 @@ class HostKeys:
             except BaseException:
                 os.unlink(temporary)
                 raise
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # its name, too, outlives a power cut
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager

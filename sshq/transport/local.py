@@ -48,6 +48,7 @@ class LocalConnection:
         self.target, self.counters, self.scope = target, counters, scope
         self.lost: asyncio.Future[NodeError | None] = asyncio.get_running_loop().create_future()
         self.rtt_s: float | None = 0.0
+        self.moved_bytes = 0  # nothing between us is slow
         self._deadlines = deadlines
         self._channels: set[LocalChannel] = set()
         counters.connections_opened += 1

@@ -19,7 +19,7 @@ from sshq.transport.base import (
 )
 from sshq.transport.channel import SshChannel
 from sshq.transport.classify import classify
-from sshq.transport.dial import read_round_trip_s
+from sshq.transport.dial import read_moved_bytes, read_round_trip_s
 from sshq.transport.login import Login, Shared, log_in
 
 _WINDOW = 2 * 1024 * 1024
@@ -75,6 +75,13 @@ class SshConnection:
         if sock is None or self._connection.is_closed():
             return self._fastest_s
         return read_round_trip_s(sock) or self._fastest_s
+
+    @property
+    def moved_bytes(self) -> int:
+        """What the host has acknowledged and sent; behind a jump host, what came out of the channels."""
+        sock = self._connection.get_extra_info("socket") if self._login.lease is None else None
+        moved = read_moved_bytes(sock) if sock is not None and not self._connection.is_closed() else None
+        return self.counters.bytes_in if moved is None else moved
 
     @property
     def greeting(self) -> str:

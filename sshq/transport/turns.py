@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-DIALS = 64
+DIALS = 128  # of 20 s each at most, tried every 30 s: up to 190 dead hosts, and nobody waits
 HANDSHAKES_A_TARGET = 8
 OPENINGS_A_JUMP_HOST = 32  # through one connection that is already in: none of them counts at the jump host's door
 

@@ -22,10 +22,13 @@ from sshq.wire.protocol import (
     JSON_FRAME,
     METHODS,
     PROTOCOL,
+    TIMELESS,
 )
 
 _UNSENT_BYTES_MAX: Final = 1 << 20
 _FRAME_TIMEOUT_S: Final = 30.0  # from a frame's first byte to its last
+_LARGE_BYTES: Final = 1 << 20  # a frame above this waits for its turn: what is half received has a bound too
+LARGE_FRAMES_MAX: Final = 16  # being received at once, over all connections
 
 
 class ClosedError(Exception):
@@ -54,7 +57,11 @@ class Request:
 class Channel:
     """Reads requests and writes replies; used as a context manager while it does."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, stall_s: float) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, stall_s: float,
+        large: asyncio.Semaphore | None = None,
+    ) -> None:  # fmt: skip
+        self._large = large or asyncio.Semaphore(1)
         self._reader = reader
         self._writer = writer
         self._stall_s = stall_s
@@ -179,8 +186,9 @@ class Channel:
                 f"a frame of {length} bytes; {self._frame_bytes_max} are allowed", code="too_large", fatal=True
             )
         try:
-            async with asyncio.timeout(_FRAME_TIMEOUT_S):
-                body = await self._reader.readexactly(length)
+            async with self._large if length > _LARGE_BYTES else contextlib.nullcontext():
+                async with asyncio.timeout(_FRAME_TIMEOUT_S):
+                    body = await self._reader.readexactly(length)
         except TimeoutError:
             return RequestError("half a frame, and then nothing", fatal=True)
         try:
@@ -235,10 +243,11 @@ def parse_request(body: bytes) -> Request:
         raise RequestError(f"malformed request: {error}", fatal=True) from None
     raw_id, version = message.get("id"), message.get("v")
     request_id = raw_id if type(raw_id) is int else None
-    if version != PROTOCOL or type(version) is not int:  # first of all: another version may look different in all else
+    method, params = message.get("method"), message.get("params")
+    timeless = isinstance(method, str) and method in TIMELESS
+    if type(version) is not int or (version != PROTOCOL and not timeless):  # another version may look different in all else
         speaks = f"the controller (sshq {__version__}) speaks {PROTOCOL}, the client {version!r:.9}"
         raise RequestError(f"protocol version mismatch: {speaks}", code="version", request_id=request_id, fatal=True)
-    method, params = message.get("method"), message.get("params")
     if request_id is None or message.keys() != {"v", "id", "method", "params"}:
         raise RequestError("a request has exactly v, id, method and params", request_id=request_id)
     if not isinstance(method, str) or method not in METHODS:
@@ -256,7 +265,7 @@ def is_bug(error: Exception) -> bool:
 def describe_error(error: Exception) -> dict[str, object]:
     """Return an error as a reply carries it; of a bug of ours only that it is one."""
     if isinstance(error, RequestError):
-        hint = "use the sshq of the same release as the controller's" if error.code == "version" else None
+        hint = "sshq down && sshq up starts the controller of this release; jobs run on" if error.code == "version" else None
         return _describe(str(error), error.code, hint=hint)
     if isinstance(error, SshqError) and not is_bug(error):
         code = error.code if isinstance(error, RefusedError) else _code_of(error)

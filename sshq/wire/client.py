@@ -22,7 +22,7 @@ from sshq.wire.protocol import (
 
 SYSTEM_SOCKET = "/run/sshq/sock"
 CALL_TIMEOUT_S = 60.0  # between two frames of an answer; following and waiting have none
-_CONNECT_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 10
 _CREDENTIALS_BYTES = 12  # struct ucred: pid, uid, gid of 4 bytes each
 
 
@@ -201,8 +201,10 @@ def own_socket(environ: Mapping[str, str]) -> str:
 def _connect(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.settimeout(_CONNECT_TIMEOUT_S)
+        # Not settimeout: a connect that must not block fails at once where more clients wait than the controller has taken.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _encode_timeval(_CONNECT_TIMEOUT_S))
         _connect_any_length(connection, path)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _encode_timeval(0))
         _check_controller(connection, path)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError, TimeoutError, BlockingIOError):
         connection.close()
@@ -217,6 +219,11 @@ def _connect(path: str) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def _encode_timeval(seconds: int) -> bytes:
+    size = 8 if sys.maxsize > 1 << 32 else 4
+    return seconds.to_bytes(size, sys.byteorder) + bytes(size)
 
 
 def _connect_any_length(connection: socket.socket, path: str) -> None:

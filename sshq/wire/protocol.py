@@ -7,6 +7,8 @@ one request at a time: a request, then items or data if its method streams, then
 
 
 PROTOCOL = 1
+# Asked and answered alike in every version, for ever: so a controller of another release can be recognised and stopped.
+TIMELESS = frozenset({"ping", "status", "down"})
 
 JSON_FRAME = 0x4A  # b"J"
 DATA_FRAME = 0x44  # b"D"
@@ -43,6 +45,8 @@ METHODS: dict[str, str] = {
     "status": "nothing",
     "hosts": "nothing",
     "hosts_retry": "nothing",
+    "hosts_accept": "nothing",
+    "hosts_remove": "nothing",
     "reload": "nothing",
     "doctor": "nothing",
     "purge": "nothing",

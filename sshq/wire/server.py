@@ -2,14 +2,16 @@
 
 Bounds, so that no client can harm another: one request at a time a connection, the next one read only when the last
 is answered (at most one frame ahead); a handler waits for a client that reads slowly and is cancelled when it reads
-nothing for `stall_s`; a stranger (neither root nor our uid) has few connections and small frames.  A malformed frame
-closes only the connection it came on, after saying why.  The controller's lock decides who may serve; the socket file
-never does, so that a stale one is simply replaced.
+nothing for `stall_s`; a stranger (neither root nor our uid) has few connections and small frames; when all places are
+taken, whoever has been silent longest makes room, so that silence keeps nobody out.  A malformed frame closes only the
+connection it came on, after saying why.  The controller's lock decides who may serve; the socket file never does, so
+that a stale one is simply replaced.
 """
 
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import stat
 import struct
@@ -18,14 +20,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sshq.wire.channel import Channel, ClosedError, Request, RequestError, StreamOut, is_bug
+from sshq.wire.channel import LARGE_FRAMES_MAX, Channel, ClosedError, Request, RequestError, StreamOut, is_bug
 from sshq.wire.protocol import JSON_BYTES_MAX, SOCKET_PATH_BYTES_MAX, STRANGER_BYTES_MAX
 
 __all__ = ["Dispatch", "Peer", "Server", "StreamOut"]
 
 _CREDENTIALS: Final = struct.Struct("3i")
 _BACKLOG: Final = 512
+_ACCEPTED_AT_ONCE: Final = 32
+CONNECTIONS_MAX: Final = 1000
 _STRANGER_CONNECTIONS_MAX: Final = 16
+_FILES_KEPT: Final = 256  # for hosts, the store and logs, whatever clients do
+_SILENCE_S: Final = 2.0  # a connection that has asked nothing for so long goes when its place is needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,11 @@ class Server:
 
     def __init__(
         self, path: str, dispatch: Dispatch, *,
-        mode: int = 0o600, connections_max: int = 1000, on_bug: ReportBug | None = None, stall_s: float = 30.0,
+        mode: int = 0o600, connections_max: int | None = None, on_bug: ReportBug | None = None, stall_s: float = 30.0,
     ) -> None:  # fmt: skip
-        if not 16 <= connections_max <= 1000:
-            raise ValueError(f"connections_max is {connections_max}, not 16 to 1000")
+        connections_max = allow_connections() if connections_max is None else connections_max
+        if not 16 <= connections_max <= CONNECTIONS_MAX:
+            raise ValueError(f"connections_max is {connections_max}, not 16 to {CONNECTIONS_MAX}")
         self.path = path
         self._dispatch = dispatch
         self._mode = mode
@@ -60,13 +67,17 @@ class Server:
         self._identity: tuple[int, int] | None = None
         self._connections: dict[asyncio.Task[None], int] = {}
         self._by_uid: Counter[int] = Counter()
+        self._silent: dict[asyncio.Task[None], float] = {}  # since when, the longest first
+        self._large = asyncio.Semaphore(LARGE_FRAMES_MAX)
 
     async def start(self) -> None:
         """Bind aside and rename into place, so that a client meets a listening socket or none."""
         listening = bind_socket(self.path, self._mode)
         found = os.stat(self.path)
         self._identity = (found.st_dev, found.st_ino)
-        self._listener = await asyncio.start_unix_server(self._accept, sock=listening, limit=256 << 10)
+        # asyncio takes as many at a time as it is told may wait, each with a file, before one of them can be refused.
+        self._listener = await asyncio.start_unix_server(self._accept, sock=listening, limit=256 << 10, backlog=_ACCEPTED_AT_ONCE)
+        listening.listen(_BACKLOG)
 
     async def close(self, grace_s: float = 1.0) -> None:
         """Stop listening, cancel what is running and hang up, and let go of the socket file if it is ours."""
@@ -95,7 +106,7 @@ class Server:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
-        channel = Channel(reader, writer, stall_s=self._stall_s)
+        channel = Channel(reader, writer, stall_s=self._stall_s, large=self._large)
         try:
             peer = read_peer(writer)
         except OSError:  # already gone
@@ -105,9 +116,8 @@ class Server:
         self._connections[task] = peer.uid
         self._by_uid[peer.uid] += 1
         try:
-            if len(self._connections) > self._connections_max or (
-                stranger and self._by_uid[peer.uid] > _STRANGER_CONNECTIONS_MAX
-            ):
+            full = len(self._connections) > self._connections_max and not self._make_room()
+            if full or (stranger and self._by_uid[peer.uid] > _STRANGER_CONNECTIONS_MAX):
                 await channel.refuse_connection("too many connections to the controller")
             else:
                 channel.limit_frames(STRANGER_BYTES_MAX if stranger else JSON_BYTES_MAX)
@@ -125,11 +135,29 @@ class Server:
             del self._connections[task]
             channel.abort()
 
+    def _make_room(self) -> bool:
+        """Hang up on the connection that has been silent longest; it may come back when it has something to ask."""
+        task, since = next(iter(self._silent.items()), (None, 0.0))
+        if task is None or asyncio.get_running_loop().time() - since < _SILENCE_S:
+            return False
+        del self._silent[task]
+        task.cancel()
+        return True
+
+    async def _next_request(self, channel: Channel) -> Request | None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        self._silent[task] = asyncio.get_running_loop().time()
+        try:
+            return await channel.read_request()
+        finally:
+            self._silent.pop(task, None)
+
     async def _serve(self, channel: Channel, peer: Peer) -> None:
         async with channel:
             while True:
                 try:
-                    request = await channel.read_request()
+                    request = await self._next_request(channel)
                 except RequestError as error:
                     await channel.send_error(error.request_id, error)
                     if error.fatal:
@@ -151,6 +179,14 @@ class Server:
             if self._on_bug is not None and is_bug(error):
                 self._on_bug(error, peer, request.method)
             await channel.send_error(request.id, error)
+
+
+def allow_connections() -> int:
+    """Return how many clients may be connected, so that files are left for all else that needs them."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return max(16, min(CONNECTIONS_MAX, files - max(_FILES_KEPT, files // 4)))
 
 
 def read_peer(writer: asyncio.StreamWriter) -> Peer:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from . import rootfs
 from .host import Host
-from .session import call, wait_until
+from .session import CommandError, call, wait_until
 
 if TYPE_CHECKING:
     from .netns import NetnsBed
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+ESTABLISHED = "01"  # in /proc/net/tcp
 
 
 class FaultsMixin(Host):
@@ -141,6 +142,16 @@ class FaultsMixin(Host):
         """Every packet to port 22 is answered with RST, so that open connections die and new ones are refused."""
         self.nft("tcp dport 22 reject with tcp reset")
 
+    def half_open(self) -> None:
+        """The connections that stand now fall silent for ever, as if the peer had forgotten them; new ones work."""
+        lines = self.sh("cat /proc/net/tcp").stdout.splitlines()[1:]
+        ports = {str(int(line.split()[2].split(":")[1], 16)) for line in lines if line.split()[3] == ESTABLISHED}
+        if not ports:
+            msg = f"{self.name}: no connection stands that could fall silent"
+            raise CommandError(msg)
+        self.nft(f"tcp sport {{ {', '.join(sorted(ports))} }} drop")
+        self.nft(f"tcp dport {{ {', '.join(sorted(ports))} }} drop", hook="output")
+
     def rate(self, kbit: int | None) -> None:
         """A slow line in both directions; None ends it."""
         for prefix, link in ((["ip", "netns", "exec", self.space], "eth0"), ([], self.link)):
@@ -182,6 +193,12 @@ class FaultsMixin(Host):
             '[ "$p" = "$listener" ] && continue; read -r name </proc/$p/comm 2>/dev/null || continue; '
             'case $name in sshd*|dropbear) kill -KILL "$p" 2>/dev/null;; esac; done; :'
         )
+
+    def sessions(self) -> list[int]:
+        """The sshd processes that serve a login (one a connection: the one that runs as the user), as the host numbers them."""
+        text = self.sh("ps -eo pid=,user=,comm=").stdout
+        rows = [line.split() for line in text.splitlines()]
+        return [int(pid) for pid, user, name in rows if name.startswith("sshd") and user == self.user]
 
     def append_sshd_config(self, lines: str) -> None:
         """Put lines before the present configuration (of two settings the first counts) and reload."""

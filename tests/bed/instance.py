@@ -125,6 +125,27 @@ class Instance:
             self.write_inventory(inventory)
         return self.run("up", *args, check=check)
 
+    def start_controller(self, crash: str = "") -> "subprocess.Popen[bytes]":
+        """The controller as `sshq up` starts it, as a child of ours and with a crash point: `up` hands no SSHQ_* on."""
+        state = f"{self.sshq_home}/state"
+        os.makedirs(state, mode=0o700, exist_ok=True)
+        argv = [sys.executable, "-P", "-s", "-m", "sshq.controller.daemon", "--state", state, "--socket", f"{self.sshq_home}/sock"]
+        argv += ["--home", self.sshq_home]
+        for option, path in (("--inventory", self.inventory), ("--config", f"{self.sshq_home}/config.yaml")):
+            argv += [option, path] if os.path.exists(path) else []
+        environ = {k: v for k, v in self.env.items() if not k.startswith("SSHQ_")} | ({"SSHQ_CRASH": crash} if crash else {})
+        with open(f"{state}/startup.log", "ab") as log:
+            return subprocess.Popen(
+                argv, env=environ, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def crashed_at(self) -> str:
+        """The point where a controller of `start_controller` died last; asking forgets it."""
+        path = Path(self.sshq_home, "state", "crashed")
+        said = path.read_text().strip() if path.exists() else ""
+        path.unlink(missing_ok=True)
+        return said
+
     def down(self, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run("down", check=check)
 

@@ -133,7 +133,7 @@ ODD: dict[str, OddKind] = {
     "agent": OddKind(build=agent),
     "read_only_home": OddKind(build=read_only_home),
     "noexec_tmp": OddKind(build=noexec_tmp),
-    "missing_tools": OddKind(build=missing_tools),
+    "missing_tools": OddKind(build=missing_tools, usable=False, why="setsid"),
     "changed_host_key": OddKind(build=changed_host_key, usable=False, why="host key"),
     "unknown_host_key": OddKind(build=unknown_host_key, usable=False, why="host key"),
     "bad_key": OddKind(build=bad_key, usable=False, why="auth"),

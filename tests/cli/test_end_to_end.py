@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_a_job_lives_and_is_cancelled(up):
 
 
 def test_down_leaves_jobs_running_and_up_takes_them_over(up):
-    job = up.wrap("sleep 2; echo done", "-o", "out")
+    job = up.wrap("until [ -e go ]; do sleep 0.1; done; echo done", "-o", "out")
     up.until_state(job, "RUNNING")
     pid = up.pid()
     done = up.run("up")
@@ -79,6 +80,7 @@ def test_down_leaves_jobs_running_and_up_takes_them_over(up):
     assert not os.path.exists(f"{up.sshq_home}/sock")
     assert up.run("status").returncode == 1
     assert up.up().returncode == 0
+    Path(up.work, "go").touch()
     assert up.run("wait", str(job)).returncode == 0
     assert up.read("out") == "done\n"
 

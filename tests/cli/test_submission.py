@@ -103,6 +103,20 @@ def test_a_lost_reply_is_asked_for_again_with_the_same_token(controller, sshq):
     assert len({params["token"] for params in controller.params("submit")}) == 1
 
 
+@pytest.mark.slow
+def test_where_no_reply_ever_comes_it_is_said_that_the_job_may_exist(controller, sshq):
+    async def submit(_params, stream):
+        stream._channel._writer.transport.abort()
+        await asyncio.sleep(60)
+
+    controller.answers["submit"] = submit
+    done = sshq("sbatch", "--wrap", "true")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Unable to contact slurm controller" in done.stderr
+    assert "may have been accepted" in done.stderr, done.stderr
+    assert "squeue" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize(
     "refusal,words,stderr",
     [

@@ -65,6 +65,10 @@ class Rows:
                 case Purged():
                     self.purged[row.job_id] = self.jobs.pop(row.job_id)
 
+    def settled(self) -> frozenset[str]:
+        """Launches that the store knows to be over: what a link asks it for with each listing."""
+        return frozenset(i for i, launch in self.launches.items() if launch.outcome is not None)
+
     def open_launches(self) -> list[Launch]:
         return [launch for launch in self.launches.values() if launch.outcome is None]
 
@@ -129,7 +133,7 @@ class Scenario:
                 now=self.now, name=name, generation=max(generation, node.record.generation + 1),
                 boot=boot or node.record.boot or f"boot-{name}", spool_id=spool or node.record.spool_id or f"spool-{name}",
                 machine_id=f"machine-{name}", uid=ANNA, facts=NodeFacts(cpus=config.cpus or 4, memory_mib=config.memory_mib or 8000),
-                facts_json="{}", entries=entries,
+                facts_json="{}", entries=entries, settled=self.rows.settled(),
             )
         )  # fmt: skip
 
@@ -141,7 +145,7 @@ class Scenario:
         return self.feed(
             ev.NodeListed(
                 now=self.now, name=name, generation=self.cluster.nodes[name].record.generation, entries=entries,
-                sent=frozenset(self.launch_id(job) for job in sent),
+                sent=frozenset(self.launch_id(job) for job in sent), settled=self.rows.settled(),
             )
         )  # fmt: skip
 

@@ -131,4 +131,4 @@ def test_slots_given_are_distinct_and_within_the_node(jobs) -> None:
     assert len(slots) == len(set(slots))
     assert set(slots) <= set(range(6))
     assert sum(j.cpus for j in running) <= 6
-    assert sum(j.memory_on_node_mib() for j in running) <= 1000
+    assert sum(share.memory_mib for j in running for share in j.shares()) <= 1000

@@ -32,7 +32,8 @@ SHOWN = [
     ("INTENT", {"go": "file"}, {"boot": "b2"}, "NODE_FAIL", ["REBOOTED"], False),
     ("RUNNING", {"go": "file"}, {"boot": "b2"}, "NODE_FAIL", ["REBOOTED"], False),
     ("RUNNING", None, {"boot": "b2"}, "NODE_FAIL", ["REBOOTED"], False),  # it had started: that it left nothing proves nothing
-    ("INTENT", None, {"boot": "b2"}, "PENDING", ["NEVER_STARTED"], False),
+    ("INTENT", None, {"boot": "b2"}, "NODE_FAIL", ["REBOOTED"], False),  # a power cut may have taken its `go`
+    ("INTENT", {"go": ""}, {"boot": "b2"}, "NODE_FAIL", ["REBOOTED"], False),
     ("INTENT", {"go": "dir"}, {"boot": "b2"}, "PENDING", ["NEVER_STARTED"], False),
     ("RUNNING", {"go": "file", "record": DONE}, {"boot": "b2"}, "COMPLETED", ["EXITED"], False),
     ("INTENT", None, {"spool": "s2"}, "NODE_FAIL", ["SPOOL_LOST"], False),
@@ -112,12 +113,13 @@ def test_a_settled_launch_whose_directory_is_still_there_is_acknowledged_again()
 @pytest.mark.parametrize("purged", [False, True])
 def test_what_still_runs_is_never_acknowledged(purged) -> None:
     """Its directory is all that can ever tell of it."""
-    s = world("RUNNING").lose("n1").set_node("n1", "down")
-    assert s.outcomes("a") == ["ASSERTED"]
+    s = world("RUNNING")
     entry = s.entry("a", alive=True)
+    s.sweep("n1", s.entry("a"))
+    assert s.outcomes("a") == ["LOST"]
     if purged:
         s.purge(keep=0)
-    s.set_node("n1", "resume").connect("n1", entry)
+    s.connect("n1", entry)
     assert s.acked() == []
     assert entry.launch_id in s.cluster.orphans
     s.sweep("n1", NodeEntry(launch_id=entry.launch_id, seq=entry.seq, job_id=1, attempt=1, go="file", record=DONE))

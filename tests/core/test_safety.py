@@ -30,8 +30,8 @@ LAUNCHED = (State.CONFIGURING, State.RUNNING, State.SUSPENDED)
 
 REQUESTS = st.fixed_dictionaries(
     {
-        "name": st.sampled_from("abc"), "tasks": st.integers(1, 2), "memory": st.sampled_from([None, 400, 900]),
-        "array": st.sampled_from([0, 0, 1, 3, 5]), "limit": st.sampled_from([None, 1, 2]), "retries": st.sampled_from([0, 1]),
+        "name": st.sampled_from("abc"), "tasks": st.integers(1, 2), "nodes": st.sampled_from([1, 1, 1, 2]),
+        "memory": st.sampled_from([None, 400, 900]), "array": st.sampled_from([0, 0, 1, 3, 5]), "limit": st.sampled_from([None, 1, 2]), "retries": st.sampled_from([0, 1]),
         "requeue": st.sampled_from(["yes", "no"]), "held": st.sampled_from([False, False, False, True]),
         "exclusive": st.sampled_from([False, False, False, True]), "begin": st.sampled_from([None, None, None, 50]),
         "priority": st.sampled_from([None, None, 5]), "back": st.integers(1, 3), "kill": st.booleans(),
@@ -179,7 +179,8 @@ class Lives(RuleBasedStateMachine):
         if relation and not dependency and len(self.submitted) >= back:
             dependency = f"{relation}:{list(self.submitted)[-back]}"
         job_id = self.s.submit(
-            asked["name"], array=f"0-{array - 1}" if array else None, held=asked["held"], num_tasks=min(asked["tasks"], cpus),
+            asked["name"], array=f"0-{array - 1}" if array else None, held=asked["held"],
+            num_tasks=max(min(asked["tasks"], cpus), asked["nodes"]), num_nodes=asked["nodes"],
             memory_mib=asked["memory"], array_limit=asked["limit"] if array else None, retries=asked["retries"],
             requeue=asked["requeue"], exclusive=asked["exclusive"], priority=asked["priority"], dependency=dependency,
             begin_at=self.s.now + begin if begin else None, kill_on_invalid_dep=asked["kill"], environ=f"env-{asked['name']}",
@@ -278,7 +279,7 @@ class Lives(RuleBasedStateMachine):
         while node.orders and any(isinstance(o, StartLaunch) for o in node.orders):
             self.arrive(node, node.orders.popleft())  # the channel keeps the order: calls come before the listing
         sent = frozenset(node.sent)
-        listing = ev.NodeListed(now=self.s.now, name=name, generation=node.generation, entries=node.entries(), sent=sent)
+        listing = ev.NodeListed(now=self.s.now, name=name, generation=node.generation, entries=node.entries(), sent=sent, settled=self.s.rows.settled())
         while node.news:  # and news before its answer
             self.feed(node.news.popleft())
         self.feed(listing)
@@ -348,14 +349,16 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def nothing_is_given_twice(self) -> None:
         for node in self.s.cluster.nodes.values():
-            jobs = [j for j in self.s.cluster.jobs.values() if not j.released and j.nodes == (node.name,)]
-            slots = [slot for j in jobs for slot in j.slots]
+            jobs = [j for j in self.s.cluster.jobs.values() if not j.released and node.name in j.nodes]
+            shares = [share for j in jobs for share in j.shares() if share.node == node.name]
+            slots = [slot for share in shares for slot in share.slots]
             assert len(slots) == len(set(slots))
-            assert all(len(j.slots) == j.spec.num_tasks for j in jobs)
+            assert all(share.slots for share in shares)
+            assert all(sum(len(share.slots) for share in j.shares()) >= j.spec.num_tasks for j in jobs)
             assert node.jobs == {j.job_id for j in jobs}
             assert node.slots_taken == set(slots)
-            assert node.cpus_taken == sum(j.cpus for j in jobs) <= node.cpus
-            assert node.memory_taken_mib == sum(j.memory_on_node_mib() for j in jobs) <= node.memory_mib
+            assert node.cpus_taken == sum(share.cpus for share in shares) <= node.cpus
+            assert node.memory_taken_mib == sum(share.memory_mib for share in shares) <= node.memory_mib
             assert node.free_slots >= 0
             assert node.exclusive == any(j.spec.exclusive for j in jobs)
             assert not node.exclusive or len(jobs) == 1

@@ -1,5 +1,7 @@
 """Cancel, signals and ends: what is killed, what a job's end is called, and what survives a scancel (nothing)."""
 
+import shlex
+
 import pytest
 
 from .ledger import SIGN, attempts_of, read_accounts
@@ -84,6 +86,54 @@ def test_children_that_left_group_and_session_die_with_the_job(instance, host):
     instance.run("scancel", str(job), check=True)
     instance.until_state(job, "CANCELLED", timeout_s=10)
     assert "sleep 77" not in processes(host)
+
+
+AGAIN = """trap 'exec sh -c "$BODY"' TERM; touch "$HOME/again.$$"; while :; do sleep 0.1; done"""
+FORKING = """trap 'setsid sh -c "$BODY" & exit 0' TERM; touch "$HOME/again.$$"; while :; do sleep 0.1; done"""
+
+
+@pytest.mark.parametrize("body", [AGAIN, FORKING], ids=["becomes another program", "leaves another one behind"])
+def test_a_job_that_starts_anew_at_each_term_dies_after_the_grace(instance, host, body):
+    job = start(instance, host, f'export BODY={shlex.quote(body)}; {READY}; eval "$BODY"')
+    instance.run("scancel", str(job), check=True)
+    instance.until_state(job, "CANCELLED", timeout_s=20)
+    assert len(host.sh("ls /home/alice/again.*").stdout.split()) >= (2 if body is FORKING else 1)
+    assert "sleep 0.1" not in processes(host)
+
+
+def test_children_that_left_with_an_empty_environment_die_while_their_parents_tell(instance, host):
+    strays = "env -i setsid sleep 761 & setsid sh -c 'env -i sleep 762 & wait' &"
+    job = start(instance, host, f"{strays}\n{READY}; wait; {LOOP}")
+    instance.wait_for(lambda: all(f"sleep 76{n}" in processes(host) for n in "12"), 15, "the strays run")
+    instance.run("scancel", str(job), check=True)
+    instance.until_state(job, "CANCELLED", timeout_s=20)
+    assert "sleep 76" not in processes(host)
+
+
+def test_a_daemon_without_environment_and_parents_is_the_known_miss(instance, host):
+    """Nothing that a user may read without control groups ties it to its job.  The README says so; it should not be news."""
+    daemon = "(env -i setsid sleep 763 >/dev/null 2>&1 &)"
+    job = start(instance, host, f"{daemon}; {READY}; {LOOP}")
+    instance.wait_for(lambda: "sleep 763" in processes(host), 15, "the daemon runs")
+    instance.run("scancel", str(job), check=True)
+    instance.until_state(job, "CANCELLED", timeout_s=20)
+    assert "sleep 763" in processes(host)
+    assert "sleep 0.05" not in processes(host)
+
+
+def test_the_result_of_a_cancel_names_what_survived(instance, host):
+    """A process of another user in the job's session: what sudo starts, say."""
+    host.sh("cp /usr/bin/unshare /usr/bin/as-root && chmod 4755 /usr/bin/as-root")
+    job = start(instance, host, f"as-root --setuid 0 --setgid 0 sleep 764 & {READY}; {LOOP}")
+    survivor = instance.wait_for(lambda: host.sh("pgrep -u root -x sleep", check=False).stdout.strip(), 15, "it runs as root")
+    instance.run("scancel", str(job), check=True)
+    instance.until_state(job, "CANCELLED", timeout_s=40)
+    named = f"{survivor}:sleep"
+    assert f"could not be killed: {named}" in instance.out("scontrol", "show", "job", str(job))
+    assert f"could not be killed: {named}" in instance.out("why", str(job))
+    row = read_accounts(instance)[job]
+    assert (row["sshq"]["survivors"], attempts_of(row)[0]["survivors"]) == ([named], [named])
+    host.sh(f"kill {survivor}")
 
 
 def test_signal_kill_ends_a_job_at_once(instance, host):

@@ -6,7 +6,6 @@ import re
 import pytest
 
 from .ledger import SIGN, find_wrong, read_accounts, read_ledgers
-from .test_survival import start_controller
 
 WAITER = f'{SIGN}; until [ -e "$HOME/go" ]; do sleep 0.05; done; echo ended'
 
@@ -190,7 +189,7 @@ def test_a_controller_killed_while_it_takes_an_edit_has_the_old_or_the_new(hosts
     first, second = hosts(2)
     instance.use([first])
     instance.write_config("reconcile_interval: 5s\n")
-    controller = start_controller(instance, point)
+    controller = instance.start_controller(point)
     instance.wait_for(lambda: os.path.exists(f"{instance.sshq_home}/sock"), 15, "the socket")
     instance.ready()
     job = instance.wrap(WAITER)

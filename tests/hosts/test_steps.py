@@ -62,7 +62,7 @@ def test_a_signal_goes_to_the_steps_and_with_b_to_the_script(up, instance):
 def test_a_cancelled_job_is_shown_so_at_once_and_ends_with_its_steps(up, instance):
     instance.write_config("kill_wait: 2s\n")
     (host,) = up()
-    job = instance.wrap("srun sh -c 'trap \"\" TERM; touch $HOME/ready; while :; do sleep 0.1; done'")
+    job = instance.wrap("srun sh -c 'trap \"\" TERM; touch $HOME/ready; while :; do sleep 0.1013; done'")
     instance.wait_for(lambda: host.exists(f"{host.home}/ready"), 10, "the task runs")
     instance.run("scancel", str(job), check=True)
     assert instance.out("squeue", "-h", "-j", str(job), "-o", "%t") == "CG\n"
@@ -70,7 +70,7 @@ def test_a_cancelled_job_is_shown_so_at_once_and_ends_with_its_steps(up, instanc
     assert instance.out("sacct", "-X", "-n", "-P", "-o", "State", "-j", str(job)) == "CANCELLED by 0\n"
     instance.until_state(job, "CANCELLED", timeout_s=10)
     assert instance.out("squeue", "-h", "-j", str(job)) == ""
-    assert "sleep 0.1" not in host.sh("ps axo args 2>/dev/null || ps").stdout
+    assert "sleep 0.1013" not in host.sh("ps axo args 2>/dev/null || ps").stdout
 
 
 def test_several_tasks_of_an_srun_of_its_own(up, instance):

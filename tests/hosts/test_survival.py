@@ -1,8 +1,6 @@
 """What lives through what: jobs through cables, sshds and controllers; controllers through kill -9 at any point."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -235,48 +233,3 @@ def test_a_job_whose_supervisor_is_killed_runs_on_and_never_counts_as_completed(
     let_go(host)
     instance.until_state(job, "NODE_FAIL", timeout_s=20)
     assert [a["outcome"] for a in attempts_of(read_accounts(instance)[job])] == ["lost"]
-
-
-# ---- named crash points --------------------------------------------------------------------------------------------
-
-
-def start_controller(instance, crash: str) -> "subprocess.Popen[bytes]":
-    """The controller as `sshq up` starts it, with a crash point; `up` itself hands no SSHQ_* on."""
-    state = f"{instance.sshq_home}/state"
-    os.makedirs(state, mode=0o700, exist_ok=True)
-    argv = [sys.executable, "-P", "-s", "-m", "sshq.controller.daemon", "--state", state, "--socket", f"{instance.sshq_home}/sock"]
-    argv += ["--home", instance.sshq_home, "--config", f"{instance.sshq_home}/config.yaml", "--inventory", instance.inventory]
-    environ = {k: v for k, v in instance.env.items() if not k.startswith("SSHQ_")} | {"SSHQ_CRASH": crash}
-    with open(f"{state}/startup.log", "ab") as log:
-        return subprocess.Popen(
-            argv, env=environ, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-
-
-@pytest.mark.parametrize(
-    "point",
-    [
-        "submit.before_commit", "submit.after_commit", "mailbox.before_commit:6", "mailbox.after_commit:6", "store.before_commit:8",
-        "store.after_commit:8", "hosts.before_send", "hosts.after_send", "hosts.started", "hosts.ended", "hosts.before_ack",
-    ],
-)  # fmt: skip
-def test_a_controller_killed_at_a_named_point_starts_every_job_exactly_once(instance, host, point):
-    controller = start_controller(instance, point)
-    instance.wait_for(lambda: os.path.exists(f"{instance.sshq_home}/sock") or controller.poll() is not None, 15, "the socket")
-    # The commands wait for an answer as long as Slurm's do; a controller that comes back meanwhile answers them.
-    clients = [instance.start("sbatch", "--parsable", "--retries", "1", "--wrap", f"{SIGN}; echo ended") for _ in range(3)]
-    controller.wait(20)
-    assert os.path.exists(f"{instance.sshq_home}/state/crashed"), instance.logs()
-    instance.up()
-    answers = [client.communicate(timeout=20) for client in clients]
-    jobs = [int(out) for out, _ in answers if out]
-    # One that asked just when nobody listened was told so and has no job.
-    assert len(jobs) >= 1, answers
-    for job in jobs:
-        instance.until_state(job, "COMPLETED")
-    instance.wait_for(lambda: not instance.out("squeue", "-h"), 10, "the queue is empty")
-    accounts = read_accounts(instance)
-    assert sorted(accounts) == sorted(jobs)
-    assert_exactly_once(instance, [host])
-    for job in jobs:
-        instance.wait_for(lambda job=job: instance.read(f"slurm-{job}.out") == "ended\n", 5, "output came home")

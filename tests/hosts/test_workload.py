@@ -1,4 +1,4 @@
-"""Two hundred real jobs on four hosts, the controller killed in the middle: each has the right end, once.
+"""Two hundred real jobs on four hosts, the controller killed in the middle: each has the right end, once; and a storm.
 
 The oracle does not ask sshq what ran: each job writes its starts in a ledger on its node, and its output into the
 submit directory.  What sacct says is compared with both.
@@ -8,12 +8,16 @@ import hashlib
 import itertools
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
+
+from bed import REPO
 
 from .ledger import SIGN, attempts_of, find_wrong, read_accounts, read_ledgers
 
@@ -93,7 +97,21 @@ class Submitter:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
+def test_a_short_storm_loses_and_doubles_nothing(netns_bed):
+    """The campaign of contrib/chaos in small: controllers killed, cables, nodes and disks failing, under a stream of jobs."""
+    argv = [sys.executable, f"{REPO}/contrib/chaos/run.py", "--short", "--seed", os.environ.get("SSHQ_SEED", "1")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=450)
+    assert done.returncode == 0, done.stdout + done.stderr[-8000:]
+    rows = dict(line.strip("| ").rsplit(" | ", 1) for line in done.stdout.splitlines() if line.count(" | ") == 1)
+    assert int(rows["controller killed in the storm"]) >= 5, done.stdout
+    assert int(rows["jobs run"]) >= 30, done.stdout
+    for result in ("lost", "doubled", "false COMPLETED", "double accounting", "alive after its end", "left over"):
+        assert rows[result] == "0", done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_hundred_real_jobs_end_right_though_the_controller_is_killed(hosts, instance):
     nodes = hosts(4)
     names = [node.name for node in nodes]
@@ -124,7 +142,8 @@ def test_two_hundred_real_jobs_end_right_though_the_controller_is_killed(hosts, 
     never = chain.pop("never")
     instance.wait_for(lambda: left_over(instance) == never, 120, lambda: f"the queue to drain: {left_over(instance)}")
     instance.run("scancel", *map(str, never), check=True)
-    instance.wait_for(lambda: not daemons_left(nodes), 15, lambda: f"left daemons to be swept: {daemons_left(nodes)}")
+    # Swept with the next listing but one or two; on a busy machine those are far apart.
+    instance.wait_for(lambda: not daemons_left(nodes), 60, lambda: f"left daemons to be swept: {daemons_left(nodes)}")
     accounts = read_accounts(instance)
     starts = read_ledgers(nodes)
     wrong = find_wrong(starts, accounts)

@@ -7,12 +7,12 @@ missing there is not found by these tests.  `GUARDS` says each rule in a sentenc
 * `runner/calls.sh`, `start.sh`: claim, refused, boot, floor, gcorder, mono, forgot, and the node's half of reserve and fence
 * `runner/supervisor.sh`: ident, go, floorlate, claimlate
 * `core/reconcile.py`: absence, spoolword, bootword, adopt, supersede, newest, spare, and when to fence
-* `core/settle.py`, `control.py`: txguard, requeue, lostspool, cancel, noted
-* `core/cluster.py`: openset (`floor_of`), held and heldlive (`hold_after_restore`)
-* `controller/hosts.py`, `mailbox.py`, `store/jobs.py`: intent, reserve, epochread, listed, floorword, dbfence
+* `core/settle.py`, `control.py`: txguard, requeue, lostspool, cancel
+* `core/cluster.py`: openset (`floor_of`); `core/restored.py`: held, heldlive, noted
+* `controller/joining.py`: reserve, epochread; `hosts.py`: listed, floorword; `mailbox.py`, `store/jobs.py`: intent, dbfence
 
-Not in the code yet, though the model shows that each is needed: claimlate, floorword, epochread, lostspool, bootword,
-heldlive, noted, supersede, listed.
+With several hosts, which the model has not, `noted` asks for all of them, a release after a restore waits likewise, and a
+job that ended by an older launch than the one found later on another host goes on with that one.
 
 **The world.**  One host and account.  One job with two launches (four in the walks), each call of which is on its way once
 or twice; with `older`, another job's launch that stands on the node, its supervisor about to take `go` and a copy of its

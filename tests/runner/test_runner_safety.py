@@ -231,8 +231,7 @@ def test_a_spool_that_went_away_is_said_and_starts_nothing(runner):
     shutil.rmtree(runner.node.spool)
     runner.send(p.encode_list(nonce="n"))
     assert runner.wait(p.CallFailed).call == "list"
-    runner.send(*p.encode_launch(runner.call(b"exit 0")))
-    assert runner.wait(p.CallFailed).call == "spool"
+    assert wait_refused(runner, runner.call(b"exit 0")).why == "spool"
 
 
 # ------------------------------------------------------------ connections that come and go

@@ -239,6 +239,8 @@ def test_a_signal_to_the_job_is_for_its_steps(runner, tmp_path, mode, out):
     (tmp_path / "task").write_text(TRAPPER)
     call = launch(runner, tmp_path, "trap 'echo script got it' USR1; srun -n2 sh task & while [ ! -e go ]; do sleep 0.05; done; wait")
     wait_until(lambda: (tmp_path / "ready").exists() and len((tmp_path / "ready").read_text()) == 4)
+    step = runner.node.spool / "a" / f"{call.id}.steps" / "0"
+    wait_until(lambda: step.read_text().count("\nt ") == 2, what="its srun has written down both tasks")
     runner.send(*[p.encode_kill(id=call.id, seq=call.seq, mode=mode, signal="USR1")])
     wait_until(lambda: len((tmp_path / "out").read_text().splitlines()) >= len(out))
     runner.ping()

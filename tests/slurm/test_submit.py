@@ -226,3 +226,18 @@ def test_directives_are_split_as_by_a_shell(line, words):
 @given(st.lists(st.text(st.characters(blacklist_characters="'\0\n\r", blacklist_categories=("Cs",)))))
 def test_single_quotes_carry_any_word(words):
     assert split_words(" ".join(f"'{word}'" for word in words)) == words
+
+
+@pytest.mark.parametrize(("argv", "nodes", "tasks", "warnings"), [
+    (["-N2"], 2, 2, []),
+    (["-N2", "-n4", "-c2"], 2, 4, []),
+    (["-N2", "--ntasks-per-node=3"], 2, 6, []),
+    (["-w", "n[1-3]"], 3, 3, []),
+    (["-N4", "-w", "n[1-3]"], 4, 4, []),
+    (["-N2-4"], 2, 2, []),
+    (["-N3", "-n2"], 2, 2, ["can't run 2 processes on 3 nodes, setting nnodes to 2"]),
+    (["--ntasks-per-node=3"], 1, 3, []),
+])  # fmt: skip
+def test_nodes_and_tasks_follow_from_each_other(argv, nodes, tasks, warnings):
+    found = submit(*argv, "--wrap", "true")
+    assert (found.description["num_nodes"], found.description["num_tasks"], found.warnings) == (nodes, tasks, warnings)

@@ -89,8 +89,6 @@ def test_every_source_of_a_bad_value_is_named(argv, environ, source, text):
         (["--gres=gpu:1"], "--gres is not supported by sshq"),
         (["-G", "1"], "--gpus is not supported by sshq"),
         (["-L", "matlab"], "--licenses is not supported by sshq, and leaving it out would change when the job may run"),
-        (["-N", "2"], "--nodes=2 is not supported by sshq yet"),
-        (["-w", "n[1-2]"], "--nodelist with 2 nodes is not supported by sshq yet"),
     ],
 )
 def test_what_would_change_the_job_is_refused_by_name(argv, text):

@@ -1,8 +1,10 @@
 """Opening: ours and whole, or a refusal that says what was found and what to do, and touches nothing."""
 
 import os
+import re
 import sqlite3
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -73,8 +75,9 @@ def test_a_store_that_was_there_is_never_begun_anew(closed):
     assert refusal(closed) == (
         "sshq: error: the store DIR/sshq.db is missing, but there was one\n"
         f"    DIR/store_id says: {store_id}.\n"
+        "    There is no good backup in DIR/backups.\n"
         "    To begin with an empty store on purpose, remove DIR/store_id.\n"
-        "    hint: sshq restore FILE\n"
+        "    hint: sshq rebuild\n"
     )
 
 
@@ -82,6 +85,7 @@ DAMAGED = """\
 sshq: error: the store DIR/sshq.db is damaged
     {}
     Jobs on the nodes run on; after a restore they are found again.
+    There is no good backup in DIR/backups.
     hint: sshq restore FILE
 """
 
@@ -111,22 +115,30 @@ def test_a_damaged_store_is_refused(closed, harm, found):
     path.write_bytes(harm(path.read_bytes()))
     said = refusal(closed)
     if found is None:
-        head, *_, tail, hint = DAMAGED.splitlines()
+        head, *_, said_of_jobs, tail, hint = DAMAGED.splitlines()
         assert said.splitlines()[0] == head
-        assert said.splitlines()[-2:] == [tail, hint]
+        assert said.splitlines()[-3:] == [said_of_jobs, tail, hint]
     else:
         assert said == DAMAGED.format(found)
 
 
 def test_the_newest_backup_is_named_as_the_way_out(closed):
     store = Store.open(closed, create=False)
-    (closed / "backups").mkdir()
-    for name in ("old.db", "new one.db"):
+    now = time.time()
+    for name, age_s in (("old.db", 86400 * 9), ("new one.db", 3 * 3600), ("broken.db", 3600), ("foreign.db", 60)):
         store.backup(closed / "backups" / name)
-    os.utime(closed / "backups" / "old.db", (1, 1))
+        if name in ("broken.db", "foreign.db"):
+            (closed / "backups" / name).write_bytes((closed / "backups" / name).read_bytes()[:8192] if name == "broken.db" else b"x")
+        os.utime(closed / "backups" / name, (now - age_s, now - age_s))
     store.close()
     (closed / "sshq.db").write_bytes(b"")
-    assert refusal(closed).endswith("hint: sshq restore 'DIR/backups/new one.db'\n")
+    assert refusal(closed).endswith(
+        "    DIR/backups/foreign.db is no help: not a store of sshq.\n"
+        "    DIR/backups/broken.db is no help: damaged: database disk image is malformed.\n"
+        "    The newest good backup is 3 hours old; `sshq restore` lists all.\n"
+        "    hint: sshq restore 'DIR/backups/new one.db'\n"
+    )
+    assert sorted(path.name for path in (closed / "backups").iterdir()) == ["broken.db", "foreign.db", "new one.db", "old.db"]
 
 
 def test_a_file_of_another_program_is_left_alone(tmp_path):
@@ -146,8 +158,9 @@ def test_a_store_of_a_newer_release_is_refused_with_the_way_back(closed):
         connection.execute("PRAGMA user_version=9")
     connection.close()
     assert refusal(closed) == (
-        "sshq: error: the store DIR/sshq.db was written by a newer sshq (schema 9, this one knows 1)\n"
+        f"sshq: error: the store DIR/sshq.db was written by a newer sshq (schema 9, this one knows {max(SCHEMA)})\n"
         "    Start the newer sshq again, or go back to the backup that was made before the upgrade.\n"
+        "    There is no good backup in DIR/backups.\n"
         "    hint: sshq restore FILE\n"
     )
 
@@ -160,6 +173,7 @@ def test_the_store_of_another_directory_is_refused(closed, tmp_path):
     assert refusal(closed) == (
         "sshq: error: DIR/sshq.db belongs to another store\n"
         f"    It is {other.store_id}, DIR/store_id says {noted}.\n"
+        "    There is no good backup in DIR/backups.\n"
         "    hint: sshq restore FILE\n"
     )
 
@@ -180,6 +194,7 @@ def test_a_deleted_log_is_noticed(cut_off):
     assert refusal(cut_off) == (
         "sshq: error: the write-ahead log DIR/sshq.db-wal is missing\n"
         "    The controller did not end in order; what it accepted last was only in there.\n"
+        "    There is no good backup in DIR/backups.\n"
         "    To go on without that, remove DIR/sshq.db-shm.\n"
         "    hint: sshq restore FILE\n"
     )
@@ -249,28 +264,34 @@ def test_a_network_file_system_is_refused_with_the_way_out(tmp_path):
     assert caught.value.render("sshq").replace(str(tmp_path), "TMP") == (
         "sshq: error: TMP/state is on a network file system (nfs4), the store needs a local disk\n"
         "    A lock or an fsync there can be lost, and with it an accepted job.\n"
+        "    To take that risk: state_on_network: true in config.yaml.\n"
         "    hint: sshq up --state DIR\n"
     )
     refuse_shared(Path("/"), MOUNTS)
+    refuse_shared(tmp_path / "state", mounts, forced=True)
 
 
 # ---- upgrade, backup, restore --------------------------------------------------------------------------------------
 
-NEXT = {**SCHEMA, 2: "CREATE TABLE a (x TEXT DEFAULT ';') STRICT;\n-- then\nINSERT INTO a VALUES ('1;2');\n"}
+NEWER = max(SCHEMA) + 1
+NEXT = {**SCHEMA, NEWER: "CREATE TABLE a (x TEXT DEFAULT ';') STRICT;\n-- then\nINSERT INTO a VALUES ('1;2');\n"}
 
 
 def test_an_upgrade_is_preceded_by_a_backup_and_can_be_gone_back_from(closed):
     new = open_database(closed, create=False, schema=NEXT).connection
     assert new.execute("SELECT x FROM a").fetchall() == [("1;2",)]
     new.close()
-    assert refusal(closed).endswith("hint: sshq restore DIR/backups/before-schema-2.db\n")
-    restore_backup(closed, closed / "backups" / "before-schema-2.db")
+    assert re.search(
+        "The backup made before that upgrade is \\d+ seconds old; `sshq restore` lists all.\n"
+        f"    hint: sshq restore DIR/backups/before-schema-{NEWER}.db\n$", refusal(closed),
+    )  # fmt: skip
+    restore_backup(closed, closed / "backups" / f"before-schema-{NEWER}.db")
     assert len(Store.open(closed, create=False).load().jobs) == 1
 
 
 def test_an_upgrade_that_fails_leaves_the_old_version_whole(closed):
     with pytest.raises(Exception, match="no such table: missing"):
-        open_database(closed, create=False, schema={**SCHEMA, 2: "CREATE TABLE a (x);\nDROP TABLE missing;\n"})
+        open_database(closed, create=False, schema={**SCHEMA, NEWER: "CREATE TABLE a (x);\nDROP TABLE missing;\n"})
     store = Store.open(closed, create=False)
     assert store._connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'a'").fetchone() == (0,)
 
@@ -292,8 +313,9 @@ def test_a_backup_is_a_whole_private_store(store, tmp_path):
 
 
 def test_a_backup_that_cannot_be_made_leaves_the_store_and_the_last_one_alone(store, tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="was not made"):
-        store.backup(tmp_path / "missing" / "backup.db")
+        store.backup(tmp_path / "file" / "backup.db")
     store.commit([make_job(1)], 2)
 
 

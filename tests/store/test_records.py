@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sshq.core import model
 from sshq.core.model import Accounting, Job, JobSpec, Launch, NodeRecord
 from sshq.errors import CheckFailedError, StoreError
-from sshq.store.records import Codec
+from sshq.store.records import Codec, seal
 from store.build import SPEC, make_job, make_spec, records_of
 
 STORED = (JobSpec, Job, Launch, Accounting, NodeRecord)
@@ -34,7 +34,24 @@ def test_a_job_comes_back_with_the_spec_kept_elsewhere(job):
 
 def test_the_text_is_short_and_readable():
     text = JOBS.encode(make_job(7, state=model.State.RUNNING, nodes=("n1",)))
-    assert text == '{"v":1,"job_id":7,"spec_id":7,"state":"RUNNING","submit_at":107.0,"nodes":["n1"]}'
+    assert text == '{"v":1,"job_id":7,"spec_id":7,"state":"RUNNING","submit_at":107.0,"nodes":["n1"],"crc":"a21f6f18"}'
+
+
+def test_any_flipped_bit_of_a_record_is_noticed():
+    text = JOBS.encode(make_job(7, state=model.State.RUNNING, nodes=("n1",)))
+    for place in range(len(text)):
+        for bit in range(7):
+            flipped = text[:place] + chr(ord(text[place]) ^ 1 << bit) + text[place + 1 :]
+            with pytest.raises(StoreError):
+                JOBS.decode(flipped, spec=SPEC)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [('{"v":1,"name":"n1"}', "it has no checksum"), ('{"v":1,"name":"n1","crc":"00000000"}', "its checksum is wrong")]
+)
+def test_a_record_that_was_not_sealed_is_not_believed(text, why):
+    with pytest.raises(StoreError, match=why):
+        Codec(NodeRecord).decode(text)
 
 
 def test_a_field_added_later_reads_from_old_rows_as_its_default():
@@ -67,8 +84,7 @@ def test_a_stored_default_never_changes(kind):
 
 
 BROKEN = [
-    ("[1]", "it is not an object"),
-    ("{", "it is not JSON"),
+    ('{"v":1,]}', "it is not JSON"),
     ("{}", "version None, this sshq reads 1"),
     ('{"v":2,"name":"n1"}', "version 2, this sshq reads 1"),
     ('{"v":1,"name":"n1","colour":1}', "unknown field colour"),
@@ -83,7 +99,7 @@ BROKEN = [
 @pytest.mark.parametrize(("text", "why"), BROKEN, ids=[why for _, why in BROKEN])
 def test_a_damaged_record_is_named_with_its_field(text, why):
     with pytest.raises(StoreError) as caught:
-        Codec(NodeRecord).decode(text)
+        Codec(NodeRecord).decode(seal(text))
     assert caught.value.message == f"a NodeRecord record of the store cannot be read: {why}"
 
 
@@ -92,6 +108,10 @@ def test_no_text_whatever_raises_anything_else(text):
     for part in (text, f'{{"v":1,"job_id":1,"spec_id":1,"submit_at":0,"nodes":{text}}}'):
         try:
             JOBS.decode(part, spec=SPEC)
+        except StoreError:
+            pass
+        try:
+            JOBS.decode(seal(part), spec=SPEC)
         except StoreError:
             pass
 

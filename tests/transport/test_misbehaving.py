@@ -185,7 +185,7 @@ async def test_a_port_that_speaks_something_else_is_unreachable(
         transports, Target(name="odd", address="127.0.0.1", port=port, identity_files=(str(client_key),))
     )
     assert isinstance(error, UnreachableHostError)
-    assert told in "\n".join(error.detail)
+    assert told in error.message
     assert "\x1b" not in error.render("sshq")
     thread.join(2)
     listener.close()

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import socket
 import stat
 import struct
@@ -14,6 +15,7 @@ import pytest
 from sshq.errors import ControllerError, RefusedError, UnreachableError, VersionMismatchError
 from sshq.wire.client import Client, LostReplyError, connect, list_sockets
 from sshq.wire.codec import decode_json, frame_data, frame_json
+from sshq.wire.server import allow_connections
 
 from .conftest import Running, open_files, until
 
@@ -121,7 +123,7 @@ def test_a_bug_is_reported_without_its_inside_and_the_connection_goes_on(running
         (b"\xff\xff\xff\xffJ", "too_large", "4294967295 bytes"),
         (b"\0\0\0\x03J{}x", "bad_request", "not JSON at character 3"),
         (b'\0\0\0\x0dJ{"a":1,"a":2}', "bad_request", "a: a key that stands there twice"),
-        (request(v=2), "version", "speaks 1, the client 2"),
+        (request("jobs", v=2), "version", "speaks 1, the client 2"),
         (request(v=True), "version", "the client True"),
         (frame_json({"hello": 2}), "version", "the client None"),
     ],
@@ -263,6 +265,103 @@ def test_a_thousand_connections_come_and_go_without_a_trace(start, path):
     until(lambda: running.server.connections == 0 and open_files() <= before)
 
 
+def test_more_clients_than_can_wait_in_line_are_all_served(path, monkeypatch):
+    """The controller is busy for a moment, and the line at its door is full: whoever comes then waits as well."""
+    monkeypatch.setattr("sshq.wire.server._BACKLOG", 4)
+    busy, clients, failed = threading.Event(), [], []
+    running = Running(path)
+    running.loop.call_soon_threadsafe(busy.wait, 20)
+
+    def connect_and_ask():
+        try:
+            with Client(path) as client:
+                client.call("ping", timeout_s=20)
+        except Exception as error:
+            failed.append(error)
+
+    try:
+        clients = [threading.Thread(target=connect_and_ask) for _ in range(50)]
+        for client in clients:
+            client.start()
+        threading.Event().wait(0.3)  # more of them could only come later, which is no harder
+    finally:
+        busy.set()
+        for client in clients:
+            client.join(30)
+        running.stop()
+    assert not failed
+
+
+def test_silence_keeps_nobody_out(start, path, monkeypatch):
+    monkeypatch.setattr("sshq.wire.server._SILENCE_S", 0.2)
+    running = start(connections_max=16)
+    busy = Client(path)
+    thread = threading.Thread(target=lambda: pytest.raises(LostReplyError, busy.call, "wait"))
+    thread.start()
+    assert running.service.running.wait(10)
+    silent = [raw(path) for _ in range(15)]
+    silent[0].sendall(request()[:7])  # half a request is no request
+    until(lambda: running.server.connections == 16)
+
+    def served():
+        try:
+            with Client(path) as client:
+                return client.call("ping")["version"] == "0"
+        except RefusedError as error:
+            assert error.code == "not_now"
+            return False
+
+    until(served)
+    assert not running.service.cancelled.is_set()  # whoever waits for an answer keeps his place
+    assert silent[0].recv(1) == b""  # the first one went
+    running.run(running.server.close())
+    thread.join(10)
+    busy.close()
+    for connection in silent:
+        connection.close()
+
+
+def test_large_frames_wait_for_their_turn_so_that_what_is_half_received_has_a_bound(start, path):
+    running = start()
+    slow = [raw(path) for _ in range(40)]
+    try:
+        for connection in slow:
+            connection.sendall(struct.pack(">I", 8 << 20) + b"J")
+        sent = [send_until_stuck(connection) for connection in slow]
+        assert sum(sent) < (16 * 8 + 40 * 2) << 20
+        with Client(path) as client:
+            assert client.call("ping", {"small": "x" * 900_000})["version"] == "0"
+    finally:
+        for connection in slow:
+            connection.close()
+    until(lambda: running.server.connections == 0)
+    with Client(path) as client:
+        assert client.call("ping", {"large": "x" * (2 << 20)})["version"] == "0"
+
+
+def send_until_stuck(connection):
+    """All but the last byte of a frame of 8 MiB, as far as the other side takes it."""
+    sent, connection_timeout = 0, connection.gettimeout()
+    connection.settimeout(0.05)
+    try:
+        while sent < (8 << 20) - 1:
+            sent += connection.send(b" " * min(1 << 18, (8 << 20) - 1 - sent))
+    except TimeoutError:
+        pass
+    connection.settimeout(connection_timeout)
+    return sent
+
+
+def test_files_are_left_for_all_else_than_clients():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        for soft, allowed in ((300, 44), (256, 16), (1024, 768)):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+            assert allow_connections() == allowed
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def test_closing_hangs_up_so_that_clients_ask_again(running, path):
     with Client(path) as client:
         thread = threading.Thread(target=lambda: (running.service.running.wait(10), running.run(running.server.close())))
@@ -345,8 +444,9 @@ def test_an_answer_that_is_none_is_an_error_and_not_a_traceback(path, answer):
 
 def test_versions_that_differ_are_both_named(running, path, monkeypatch):
     monkeypatch.setattr("sshq.wire.client.PROTOCOL", 7)
-    with Client(path) as client, pytest.raises(VersionMismatchError, match="speaks 1, the client 7"):
-        client.call("ping")
+    with Client(path) as client, pytest.raises(VersionMismatchError, match="speaks 1, the client 7") as refused:
+        client.call("info")
+    assert "sshq down && sshq up" in refused.value.hint
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

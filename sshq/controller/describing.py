@@ -1,0 +1,55 @@
+"""What a launch tells of its job beside the request on its node, so that a lost store can be rebuilt from the spools.
+
+One line of ASCII JSON, in the store's own text of records: fields that equal their defaults are left out, so it is a few
+hundred bytes a launch.  What stands elsewhere in the job directory (number, attempt, script) or must not lie there for
+long (the environment) is not in it, nor is the dependency: it was met.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sshq.core.lifecycle import State
+from sshq.core.model import Job, JobSpec, Launch
+from sshq.errors import StoreError
+from sshq.store.batch import JOBS, SPECS
+from sshq.store.records import seal, unseal
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """A job as it was when the launch was sent: pending, without script and environment."""
+
+    job: Job
+    boot: str
+    decided_at: float
+
+
+def describe_launch(launch: Launch, job: Job) -> str:
+    """Return the line."""
+    spec = replace(job.spec, script="", environ="", dependency=None)
+    bare = replace(
+        job, state=State.PENDING, reason="None", launch_id=None, released=True, start_at=None, note=None,
+        last_refused_by=None, cancel_uid=None, lost_node=None, restored_epoch=0,
+    )  # fmt: skip
+    head = json.dumps({"about": VERSION, "at": launch.decided_at, "boot": launch.boot})
+    line = f'{head[:-1]}, "job": {unseal(JOBS.encode(bare))}, "spec": {unseal(SPECS.encode(spec))}}}'
+    return seal(line.replace("\x7f", "\\u007f"))  # the one control character that JSON leaves as it is
+
+
+def parse_description(line: str) -> Description | None:
+    """Return what `describe_launch` wrote; None for what is not of this kind: another release's, damaged, or edited."""
+    try:
+        about = json.loads(unseal(line))
+        if not isinstance(about, dict) or about.get("about") != VERSION:
+            return None
+        spec: JobSpec = SPECS.decode(seal(json.dumps(about["spec"])))
+        job: Job = JOBS.decode(seal(json.dumps(about["job"])), spec=spec)
+        at, boot = about["at"], about["boot"]
+    except (ValueError, KeyError, RecursionError, StoreError):
+        return None
+    if not isinstance(at, int | float) or not isinstance(boot, str):
+        return None
+    return Description(job=job, boot=boot, decided_at=float(at))

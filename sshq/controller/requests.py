@@ -1,0 +1,282 @@
+"""What each request may carry: one table of parameters, checked whole before a desk sees any of it.
+
+A request comes from anybody who may connect, so every value is checked here for its type and its bound, and the desks and
+the core may rely on both: a number that no job can have would otherwise meet arithmetic, a database column or a node's
+shell.  A key that is not in the table is refused, unless it asks for nothing (null or false): a newer client asks for
+something that this controller would leave out in silence.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, NoReturn
+
+from sshq.core.dependency import parse_dependency
+from sshq.errors import RefusedError
+
+Check = Callable[[object, str], None]  # raises RefusedError, naming the place
+
+TOO_LONG: Final = "Pathname of a file, directory or other parameter too long"  # Slurm's words
+INT_MAX: Final = (1 << 63) - 1
+COUNT_MAX: Final = (1 << 31) - 1
+UID_MAX: Final = (1 << 32) - 1
+LABEL_BYTES_MAX: Final = 1024  # Slurm's: name, comment, account, qos, constraint, partition
+PATH_BYTES_MAX: Final = 4095  # Linux's PATH_MAX without the NUL
+WORD_BYTES_MAX: Final = (128 << 10) - 1  # of one argument or variable: a longer one no kernel takes (MAX_ARG_STRLEN)
+ARGS_BYTES_MAX: Final = 1 << 20
+ARRAY_BYTES_MAX: Final = 64 << 10
+DEPENDENCY_BYTES_MAX: Final = 128 << 10  # Slurm's
+DEPENDENCY_TERMS_MAX: Final = 1000
+LIMIT_S_MAX: Final = 0xFFFFFFFD * 60  # Slurm's: 32-bit minutes
+MEMORY_MIB_MAX: Final = 1 << 53
+NICE_MAX: Final = 2_147_483_645  # Slurm's
+PRIORITY_MAX: Final = (1 << 32) - 1
+TIME_MAX: Final = 253_402_214_400  # the last day of the year 9999, anywhere
+RETRIES_MAX: Final = 999_999_999
+SIGNAL_MAX: Final = 31  # those that have a name, the same on all machines
+SIGNAL_BEFORE_S_MAX: Final = 0xFFFF
+REFS_MAX: Final = 100_000
+TASKS_MAX: Final = 4_000_001
+NAMES_MAX: Final = 65_536
+LINES_MAX: Final = 1_000_000
+
+
+def check_request(method: str, params: Mapping[str, object]) -> None:
+    """Refuse a request that carries what it cannot mean.
+
+    Raises:
+        RefusedError: "bad_request" or "too_large", naming the parameter and what it may be.
+
+    """
+    table = PARAMETERS.get(method)
+    if table is None:
+        raise RefusedError(f"no such request: {method!r:.80}", code="bad_request")
+    _object(table)(params, "")
+
+
+def _bad(place: str, what: str) -> NoReturn:
+    raise RefusedError(f"{place} is not {what}", code="bad_request")
+
+
+def _too_long(place: str, size: int, bound: int, unit: str = "bytes") -> NoReturn:
+    raise RefusedError(TOO_LONG, code="too_large", detail=(f"{place} has {size} {unit}, {bound} are allowed",))
+
+
+# ---- of what the table is made ------------------------------------------------------------------------------------
+
+
+def _flag(value: object, place: str) -> None:
+    if not isinstance(value, bool):
+        _bad(place, "true or false")
+
+
+def _whole(low: int, high: int) -> Check:
+    def check(value: object, place: str) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            _bad(place, f"a whole number from {low} to {high}")
+
+    return check
+
+
+def _number(low: float, high: float) -> Check:
+    def check(value: object, place: str) -> None:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+            _bad(place, f"a number from {low:.0f} to {high:.0f}")
+
+    return check
+
+
+def _text(bytes_max: int = LABEL_BYTES_MAX, *, pattern: str = "", what: str = "") -> Check:
+    fits = re.compile(pattern, re.DOTALL).fullmatch if pattern else None
+
+    def check(value: object, place: str) -> None:
+        if not isinstance(value, str) or "\0" in value:
+            _bad(place, "a text" if not isinstance(value, str) else "a text without NUL bytes")
+        if len(value) * 3 > bytes_max and (size := len(value.encode("utf-8", "surrogateescape"))) > bytes_max:
+            _too_long(place, size, bytes_max)
+        if fits is not None and not fits(value):
+            _bad(place, what)
+
+    return check
+
+
+def _list(member: Check, count_max: int, *, bytes_max: int | None = None) -> Check:
+    def check(value: object, place: str) -> None:
+        if not isinstance(value, list):
+            _bad(place, "a list")
+        if len(value) > count_max:
+            _too_long(place, len(value), count_max, "members")
+        for number, one in enumerate(value):
+            member(one, f"{place}[{number}]")
+        if bytes_max is not None:
+            size = sum(len(one.encode("utf-8", "surrogateescape")) + 1 for one in value)
+            if size > bytes_max:
+                _too_long(place, size, bytes_max)
+
+    return check
+
+
+def _object(table: Mapping[str, Check], *, never_null: frozenset[str] = frozenset()) -> Check:
+    def check(value: object, place: str) -> None:
+        if not isinstance(value, dict):
+            _bad(place or "params", "an object")
+        for key, one in value.items():
+            where = f"{place}.{key}" if place else key
+            known = table.get(key)
+            if known is not None and (one is not None or key in never_null):
+                known(one, where)
+            elif known is None and one is not None and one is not False:
+                raise RefusedError(
+                    f"unknown parameter {where[:200]!r}", code="bad_request",
+                    detail=("a newer sshq may know it; nothing was done, so that nothing it asks for is left out",),
+                    hint="sshq down && sshq up starts the controller of the installed release",
+                )  # fmt: skip
+
+    return check
+
+
+def _either(what: str, *choices: Check) -> Check:
+    def check(value: object, place: str) -> None:
+        for choice in choices:
+            try:
+                choice(value, place)
+            except RefusedError as error:
+                if error.code == "too_large":
+                    raise
+            else:
+                return
+        _bad(place, what)
+
+    return check
+
+
+def _one_of(*words: object) -> Check:
+    def check(value: object, place: str) -> None:
+        if not any(value is word or (isinstance(word, str) and value == word) for word in words):
+            _bad(place, "one of " + ", ".join(str(word).lower() for word in words))
+
+    return check
+
+
+# ---- what takes more than a type -----------------------------------------------------------------------------------
+
+
+def _ref(value: object, place: str) -> None:
+    """[job], [job, null], [job, task] or [job, [task, ...]]."""
+    if not isinstance(value, list) or not 1 <= len(value) <= 2:
+        raise RefusedError("Invalid job id specified", code="bad_request", detail=(f"{place} is not [job, task]",))
+    _whole(0, INT_MAX)(value[0], f"{place}[0]")
+    if len(value) == 2 and value[1] is not None:
+        tasks = _either("a task or a list of tasks", _whole(0, INT_MAX), _list(_whole(0, INT_MAX), TASKS_MAX))
+        tasks(value[1], f"{place}[1]")
+
+
+def _warning_signal(value: object, place: str) -> None:
+    if not isinstance(value, list) or len(value) != 3:
+        _bad(place, "[signal, seconds before the limit, batch script only]")
+    _whole(1, SIGNAL_MAX)(value[0], f"{place}[0]")
+    _whole(0, SIGNAL_BEFORE_S_MAX)(value[1], f"{place}[1]")
+    _flag(value[2], f"{place}[2]")
+
+
+def _dependency(value: object, place: str) -> None:
+    _text(DEPENDENCY_BYTES_MAX)(value, place)
+    try:
+        count = len(parse_dependency(str(value)).terms)
+    except ValueError:
+        return  # refused by the core, in Slurm's words
+    if count > DEPENDENCY_TERMS_MAX:
+        _too_long(place, count, DEPENDENCY_TERMS_MAX, "jobs")
+
+
+def _environ(value: object, place: str) -> None:
+    if not isinstance(value, dict):
+        _bad(place, "an object")
+    for name, content in value.items():
+        where = f"{place}.{name[:64]}"
+        if not name or "=" in name or "\0" in name or not isinstance(content, str) or "\0" in content:
+            _bad(where, "a variable: a name without = and a text, both without NUL bytes")
+        size = len(name.encode("utf-8", "surrogateescape")) + len(content.encode("utf-8", "surrogateescape")) + 1
+        if size > WORD_BYTES_MAX:
+            raise RefusedError(
+                TOO_LONG, code="too_large", detail=(f"the variable {where} has {size} bytes, {WORD_BYTES_MAX} are allowed",),
+                hint="no program can be started with it; sbatch --export=NONE, or name those you need",
+            )  # fmt: skip
+
+
+_nice = _whole(-NICE_MAX, NICE_MAX)
+_time = _number(0, TIME_MAX)
+_count = _whole(1, COUNT_MAX)
+_names = _list(_text(), NAMES_MAX)
+_refs = _list(_ref, REFS_MAX)
+_path = _text(PATH_BYTES_MAX)
+_absolute = _text(PATH_BYTES_MAX, pattern="/.*", what="an absolute path")
+
+_FILTER: Final[Mapping[str, Check]] = {
+    "refs": _refs, "users": _names, "uids": _list(_whole(0, UID_MAX), NAMES_MAX), "states": _names, "partitions": _names,
+    "names": _names, "nodes": _names, "kinds": _names, "accounts": _names, "qos": _names,
+}  # fmt: skip
+
+_DESCRIPTION: Final[Mapping[str, Check]] = {
+    "kind": _text(64), "name": _text(), "command": _text(PATH_BYTES_MAX + 1 + ARGS_BYTES_MAX),
+    "script": _text(64 << 20),  # config.yaml has the bound
+    "args": _list(_text(WORD_BYTES_MAX), ARGS_BYTES_MAX, bytes_max=ARGS_BYTES_MAX),
+    "work_dir": _absolute, "submit_dir": _absolute, "submit_host": _text(255),
+    "std_out": _path, "std_err": _path, "std_in": _path, "open_mode": _one_of("append", "truncate"),
+    "umask": _whole(0, 0o777), "export": _text(ARRAY_BYTES_MAX),
+    "partition": _list(_text(), LABEL_BYTES_MAX, bytes_max=LABEL_BYTES_MAX),
+    "time_limit_s": _whole(-1, LIMIT_S_MAX), "num_nodes": _count, "nodes_given": _flag, "num_tasks": _count,
+    "ntasks_given": _flag, "ntasks_per_node": _whole(0, COUNT_MAX), "cpus_per_task": _count, "cpus_per_task_given": _flag,
+    "memory_mib": _whole(0, MEMORY_MIB_MAX), "memory_per_cpu_mib": _whole(0, MEMORY_MIB_MAX),
+    "req_nodes": _text(ARRAY_BYTES_MAX), "exc_nodes": _text(ARRAY_BYTES_MAX), "features": _text(), "exclusive": _flag,
+    "nice": _nice, "priority": _whole(0, PRIORITY_MAX), "held": _flag, "begin_at": _time, "deadline_at": _time,
+    "dependency": _dependency, "kill_on_invalid_dep": _flag, "requeue": _one_of(True, False, "always"),
+    "retries": _whole(0, RETRIES_MAX), "signal": _warning_signal, "comment": _text(), "account": _text(), "qos": _text(),
+    "anywhere": _flag, "array": _text(ARRAY_BYTES_MAX), "array_limit": _whole(0, COUNT_MAX),
+}  # fmt: skip
+
+_CHANGES: Final[Mapping[str, Check]] = {
+    "name": _text(), "partition": _either("a partition or a list of them", _text(), _DESCRIPTION["partition"]),
+    "time_limit_s": _DESCRIPTION["time_limit_s"], "nice": _nice, "priority": _DESCRIPTION["priority"], "comment": _text(),
+    "begin_at": _time, "deadline_at": _time, "dependency": _dependency, "features": _text(), "req_nodes": _names,
+    "exc_nodes": _names, "requeue": _flag, "array_limit": _whole(0, COUNT_MAX), "num_tasks": _count, "cpus_per_task": _count,
+    "memory_mib": _DESCRIPTION["memory_mib"], "hold": _flag, "held": _flag,
+}  # fmt: skip
+_CHANGES_NEVER_NULL: Final = frozenset(
+    {"name", "partition", "nice", "requeue", "num_tasks", "cpus_per_task", "req_nodes", "exc_nodes"}
+)
+
+_filter = _object(_FILTER)
+
+PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
+    "ping": {}, "info": {}, "hosts": {}, "status": {}, "stats": {}, "reload": {}, "down": {},
+    "submit": {
+        "description": _object(_DESCRIPTION), "environ": _environ, "token": _text(64), "test_only": _flag,
+        "directory": _object({
+            "path": _absolute, "dev": _whole(0, INT_MAX), "ino": _whole(0, INT_MAX), "nonce_path": _path, "nonce": _text(64),
+        }),
+    },
+    "jobs": {"filter": _filter, "finished": _flag},
+    "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX)},
+    "history": {"filter": _filter, "start_at": _number(-TIME_MAX, TIME_MAX), "end_at": _number(-TIME_MAX, TIME_MAX)},
+    "why": {"ref": _ref},
+    "script": {"ref": _ref},
+    "logs": {
+        "ref": _ref, "stream": _one_of("out", "err"), "follow": _flag, "offset": _whole(0, INT_MAX),
+        "attempt": _whole(0, INT_MAX),
+    },
+    "cancel": {"filter": _filter, "signal": _whole(1, SIGNAL_MAX), "batch": _flag, "full": _flag, "hurry": _flag},
+    "hold": {"refs": _refs, "user": _flag},
+    "release": {"refs": _refs},
+    "requeue": {"refs": _refs, "hold": _flag},
+    "suspend": {"refs": _refs},
+    "resume": {"refs": _refs},
+    "update_job": {"refs": _refs, "changes": _object(_CHANGES, never_null=_CHANGES_NEVER_NULL)},
+    "purge": {"older_than_s": _number(0, TIME_MAX), "refs": _refs},
+    "update_node": {"names": _names, "state": _text(64), "reason": _text(), "weight": _whole(0, COUNT_MAX)},
+    "update_partition": {"names": _names, "state": _text(64)},
+    "hosts_retry": {"names": _names},
+    "hosts_accept": {"names": _names},
+    "hosts_remove": {"name": _text(), "purge": _flag, "force": _flag},
+    "doctor": {"names": _names},
+    "controller_log": {"lines": _whole(0, LINES_MAX), "follow": _flag},
+}  # fmt: skip

@@ -1,0 +1,57 @@
+"""Jobs over several real hosts: what their scripts see, and what the loss of a host does."""
+
+import pytest
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def lab(loopback, instance):
+    instance.write_config("kill_wait: 2s\n")
+    instance.use(loopback.hosts, sshq_slots=4, sshq_cpus=4, sshq_memory="4G")
+    instance.up()
+    instance.ready()
+    return instance
+
+
+def test_a_job_on_two_nodes_has_slurms_variables(lab):
+    names = ("JOB_NODELIST", "JOB_NUM_NODES", "NNODES", "NTASKS", "NPROCS", "TASKS_PER_NODE", "JOB_CPUS_PER_NODE", "CPUS_ON_NODE",
+             "CPUS_PER_TASK", "NODEID", "PROCID")  # fmt: skip
+    script = "; ".join(f"echo {name}=$SLURM_{name}" for name in names)
+    lab.out("sbatch", "--wait", "-N2", "-n3", "-c2", "-o", "out", "--wrap", script)
+    assert lab.read("out").split() == [
+        f"JOB_NODELIST={lab.out('scontrol', 'show', 'hostlist', ','.join(lab.nodes[:2])).strip()}", "JOB_NUM_NODES=2", "NNODES=2",
+        "NTASKS=3", "NPROCS=3", "TASKS_PER_NODE=2,1", "JOB_CPUS_PER_NODE=4,2", "CPUS_ON_NODE=4",
+        "CPUS_PER_TASK=2", "NODEID=0", "PROCID=0",
+    ]  # fmt: skip
+
+
+def test_its_nodes_are_taken_and_shown(lab):
+    job = lab.submit("-N3", "--wrap", "sleep 60")
+    lab.until_state(job, "RUNNING")
+    three = lab.out("scontrol", "show", "hostlist", ",".join(lab.nodes[:3])).strip()
+    assert lab.out("squeue", "-h", "-j", str(job), "-o", "%N %D %C").split() == [three, "3", "3"]
+    assert lab.out("sinfo", "-h", "-t", "mixed", "-o", "%N").strip() == three
+    assert f"NodeList={three}\n" in lab.out("scontrol", "show", "job", str(job))
+    lab.out("scancel", str(job))
+    lab.until_state(job, "CANCELLED")
+    assert lab.out("sinfo", "-h", "-t", "mixed", "-o", "%N").strip() == ""
+    assert lab.out("sacct", "-X", "-n", "-P", "-j", str(job), "-o", "NodeList,NNodes,NCPUS").strip() == f"{three}|3|3"
+
+
+def test_tasks_that_no_node_holds_are_spread(lab):
+    lab.out("sbatch", "--wait", "-n6", "-o", "out", "--wrap", "echo $SLURM_NNODES $SLURM_TASKS_PER_NODE; scontrol show hostnames || :")
+    assert lab.read("out").split()[:2] == ["2", "4,2"]
+
+
+def test_more_nodes_than_there_are_wait_as_on_slurm(lab):
+    job = lab.submit("-N9", "--wrap", "true")
+    lab.wait_for(lambda: lab.out("squeue", "-h", "-j", str(job), "-o", "%r").strip() == "PartitionConfig", 10, "reason")
+    assert "PartitionConfig: 9 hosts asked, 4 in its partitions, 4 could take a part now" in lab.out("why", str(job))
+
+
+def test_a_step_over_several_nodes_is_refused_by_name_and_one_here_runs(lab):
+    lab.out("sbatch", "--wait", "-N2", "-o", "out", "--wrap", "srun hostname; echo rc=$?; srun -N1 -n1 echo here")
+    text = lab.read("out")
+    assert "srun: error: a step over several nodes is not supported by sshq yet" in text
+    assert text.endswith("rc=1\nhere\n")

@@ -1,0 +1,81 @@
+"""Flipped bits: what the store says is what was written, or it says nothing."""
+
+import random
+import shutil
+
+import pytest
+
+from sshq.core.model import NodeRecord, ScriptBlob, SubmitToken
+from sshq.errors import StoreError
+from sshq.store.history import HistoryFilter
+from sshq.store.jobs import Store
+from store.build import make_job, make_launch, make_spec, settle_launch
+
+JOBS = 40
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A closed store with a bit of everything, and what it says."""
+    state = tmp_path_factory.mktemp("damage") / "state"
+    store = Store.open(state, create=True)
+    store.begin_epoch()
+    rows = [NodeRecord(name=f"n{n}") for n in range(5)]
+    for job_id in range(1, JOBS + 1):
+        rows += [make_job(job_id, spec=make_spec(name=f"j{job_id}", comment="c" * 40)), make_launch(job_id)]
+        rows += settle_launch(job_id) if job_id % 2 else ()
+        rows.append(SubmitToken(uid=1000, token=f"{job_id:032x}", job_id=job_id, at=1.0))
+    store.commit([*rows, ScriptBlob(digest="5c" * 32, data=b"#!/bin/sh\n" * 400)], JOBS + 1)
+    said = tell(store)
+    store.close()
+    return state, said
+
+
+def tell(store):
+    """Everything that is ever read from a store; the epoch and the script are checked elsewhere (by use, by digest)."""
+    loaded = store.load()
+    return (
+        loaded.store_id, loaded.jobs, sorted(loaded.launches, key=lambda one: one.id), loaded.nodes, loaded.next_job_id,
+        list(store.history(HistoryFilter())), [store.token(f"{job_id:032x}", 1000) for job_id in range(1, JOBS + 1)],
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_is_refused_or_harmless(whole, tmp_path):
+    state, said = whole
+    data = (state / "sshq.db").read_bytes()
+    chance = random.Random(20)
+    refused = 0
+    copy = tmp_path / "copy"
+    shutil.copytree(state, copy)
+    for _ in range(250):
+        place, bit = chance.randrange(len(data)), 1 << chance.randrange(8)
+        (copy / "sshq.db").write_bytes(data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :])
+        for side in copy.glob("sshq.db-*"):
+            side.unlink()
+        try:
+            store = Store.open(copy, create=False)
+        except StoreError as error:
+            assert error.hint, error
+            refused += 1
+            continue
+        try:
+            assert tell(store) == said, (place, bit)
+        except StoreError:
+            refused += 1
+        finally:
+            store.close()
+    assert refused > 40  # most of the rest hit what is not in use
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_store_is_refused_with_the_way_out(whole, tmp_path, share):
+    state, _ = whole
+    copy = tmp_path / "copy"
+    shutil.copytree(state, copy)
+    data = (state / "sshq.db").read_bytes()
+    (copy / "sshq.db").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(StoreError, match="is damaged") as caught:
+        Store.open(copy, create=True)
+    assert caught.value.hint.startswith("sshq restore")
+    assert (copy / "sshq.db").stat().st_size == int(len(data) * share)
