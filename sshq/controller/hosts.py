@@ -357,6 +357,13 @@ class HostLink:
             session.write(rp.encode_ack(tag=secrets.token_hex(4), high=acks.high, open_seqs=acks.open_seqs, ids=part))
         self._around.crash("hosts.after_ack")
 
+    async def flush(self) -> None:
+        """Send the acknowledgements that are gathered, and wait until the node has carried them out."""
+        session = self.session
+        if session is not None:
+            self._send_acks(session)
+            await session.call(lambda tag: rp.encode_ping(tag=tag), rp.Pong)
+
     # ---- reading files of the host ---------------------------------------------------------------------------
 
     async def open_reader(self) -> tuple[Channel, Session]:

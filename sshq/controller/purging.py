@@ -4,6 +4,7 @@ The order makes it safe to stop anywhere and to say it again: drained, its jobs 
 the files.  Only the spool of our own store is touched.  What is not ours to undo (keys, linger, the inventory file) is named.
 """
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -73,6 +74,9 @@ class RemovalDesk:
             return found | {"outcome": "busy", "jobs": [job.job_id for job in jobs]}
         if params.get("purge") is not True:
             return found | {"outcome": "drained"}
+        # What ended just now is not yet acknowledged there.
+        with contextlib.suppress(NodeError):  # of a host that went away we hear below
+            await link.flush()
         return found | await self._purge(host, base, force=force)
 
     async def _purge(self, host: Host, base: str | None, *, force: bool) -> dict[str, object]:

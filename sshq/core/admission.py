@@ -11,6 +11,7 @@ from typing import NoReturn
 from sshq.core import dependency as dep
 from sshq.core.arrays import format_indices, parse_indices
 from sshq.core.cluster import Cluster
+from sshq.core.effects import ProveDirectories
 from sshq.core.events import Planned, Start, Submitted
 from sshq.core.features import parse_constraint
 from sshq.core.lifecycle import Trigger
@@ -47,7 +48,17 @@ def submit(cluster: Cluster, event: Submitted) -> int:
     cluster.count_environment(job, 1)
     cluster.dependents.watch(job)
     cluster.requeue_index(job_id, event.now)
+    _ask_newcomers(cluster, spec)
     return job_id
+
+
+def _ask_newcomers(cluster: Cluster, spec: JobSpec) -> None:
+    """A host that came between the submitter's proof and now has not been asked, and would not be: no job waited yet."""
+    if not spec.provable or spec.anywhere:
+        return
+    for node in cluster.nodes.values():
+        if node.connected and cluster.directories.take_question(spec.work_dir, node.name):
+            cluster.emit(ProveDirectories(node=node.name, paths=(spec.work_dir,)))
 
 
 def resolve(cluster: Cluster, spec: JobSpec) -> JobSpec:

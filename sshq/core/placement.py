@@ -135,11 +135,21 @@ class Directories:
 
     def __init__(self) -> None:
         self._proofs: dict[str, dict[str, tuple[bool, float]]] = {}
+        self._asked: dict[str, set[str]] = {}  # node -> paths it was asked for on its present connection
+
+    def take_question(self, path: str, node: str) -> bool:
+        """Whether `node` is still to be asked for `path` on this connection; says so once."""
+        asked = self._asked.setdefault(node, set())
+        if path in asked or self.answer(path, node) is not None:
+            return False
+        asked.add(path)
+        return True
 
     def record(self, path: str, node: str, *, shared: bool, now: float) -> None:
         self._proofs.setdefault(path, {})[node] = (shared, now)
 
     def forget_node(self, node: str) -> None:
+        self._asked.pop(node, None)
         for answers in self._proofs.values():
             answers.pop(node, None)
 

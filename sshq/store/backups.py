@@ -95,7 +95,11 @@ def way_out(directory: Path, newest_schema: int, *, before: int = 0) -> tuple[tu
         line = f"{backup.path} is no help: {backup.problem}."
         if line not in said:
             said.append(line)
-    return (*said[:3], f"There is no good backup in {directory / BACKUPS}."), f"{RESTORE} FILE"
+    said = [*said[:3], f"There is no good backup in {directory / BACKUPS}."]
+    for kept in sorted(directory.glob("replaced-*/sshq.db"), key=_time_of, reverse=True):  # by a restore, perhaps one cut short
+        if inspect_backup(kept, newest_schema).problem is None:
+            return (*said, f"{kept} stood here before a restore began."), f"{RESTORE} {shlex.quote(str(kept))}"
+    return tuple(said), f"{RESTORE} FILE"
 
 
 def format_age(seconds: float) -> str:

@@ -4,6 +4,7 @@ import pytest
 from scenario import Scenario, make_spec
 
 from sshq.core import events as ev
+from sshq.core.effects import ProveDirectories
 from sshq.core.model import Job, ScriptBlob, SubmitToken
 from sshq.errors import RefusedError
 
@@ -161,3 +162,16 @@ def test_an_event_that_is_refused_keeps_what_the_restart_found_out() -> None:
     assert s.rows.jobs[s.id("a")] == s.job("a"), "the changed reason was stored with the first event"
     with pytest.raises(RefusedError):
         s.feed(ev.Submitted(now=s.now, spec=make_spec("x", partitions=("nope",)), script=b""))
+
+
+def test_a_host_that_came_while_the_job_was_on_its_way_is_asked_for_its_directory_once():
+    s = Scenario().nodes("n[1-2]")
+    s.feed(ev.DirectoryProved(now=s.now, node="n1", path="/home/a", shared=True))
+    for name in "abc":
+        s.submit(name, work_dir="/home/a", provable=True)
+    asked = [(e.node, e.paths) for e in s.effects if isinstance(e, ProveDirectories)]
+    assert asked == [("n2", ("/home/a",))]
+    s.lose("n2")
+    s.connect("n2")
+    asked = [(e.node, e.paths) for e in s.effects if isinstance(e, ProveDirectories)]
+    assert asked == [("n2", ("/home/a",))] * 2

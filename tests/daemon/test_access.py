@@ -294,13 +294,14 @@ def test_secrets_stay_in_files_of_their_own(instance, loopback):
     instance.up()
     instance.ready()
     os.chmod(instance.sshq_home, 0o711)
+    spool = f"{host.vars['sshq_spool']}/spool/{Path(instance.sshq_home, 'state/store_id').read_text().strip()}"
     Path(instance.work, "job.sh").write_text(f"#!/bin/sh\n: {HIDDEN}\necho got $TOKEN\n" "until [ -e go ]; do sleep 0.05; done\n")
     with CommandLines() as seen:
         jobs = [instance.run("sbatch", "--parsable", "job.sh", env={"TOKEN": SECRET}, check=True).stdout.strip() for _ in range(3)]
         instance.wait_for(lambda: all(SECRET in instance.run("logs", j).stdout for j in jobs), 60, "each job has its secret")
-        grep = ["grep", "-rlf", "-", host.vars["sshq_spool"]]  # not as a word: its own command line is looked at too
+        grep = ["grep", "-rlf", "-", spool]  # not as a word: its own command line is looked at too
         left = subprocess.run(grep, input=SECRET, capture_output=True, text=True, check=False).stdout
-        open_files = open_to_others(f"{instance.sshq_home}/state") + open_to_others(host.vars["sshq_spool"])
+        open_files = open_to_others(f"{instance.sshq_home}/state") + open_to_others(spool)
         told = run_as(STRANGER, lambda: [
             answer(f"{instance.sshq_home}/sock", method, params)
             for method, (kind, params, _) in ROWS.items() if method not in ("wait", "down")

@@ -34,7 +34,7 @@ def read_ledgers(hosts: Iterable[object]) -> list[Start]:
 
 def read_accounts(instance: object) -> dict[int, Mapping[str, object]]:
     """`sacct --json`, by job number."""
-    text = instance.out("sacct", "--json")
+    text = instance.out("sacct", "--json", "-S", "now-2days")  # midnight may have passed
     return {int(row["job_id"]): row for row in json.loads(text)["jobs"]}
 
 

@@ -6,10 +6,11 @@ import re
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from .ledger import SIGN, find_wrong, read_accounts, read_ledgers
+from .ledger import LEDGER, SIGN, find_wrong, read_accounts, read_ledgers
 from .test_host_states import QUICK_CONFIG, node_of, reason_of, state_of
 
 WAITER = f'{SIGN}; echo $$ >"$HOME/pid"; until [ -e "$HOME/go" ]; do sleep 0.05; done; echo ended'
@@ -300,6 +301,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.slow
 def test_a_connection_that_has_numbered_many_launches_takes_a_new_generation_by_itself(loopback, instance):
     (host, *_) = loopback.hosts
+    Path(host.home, LEDGER).unlink(missing_ok=True)  # of other tests on this machine
     instance.use([host])
     instance.write_config("keepalive_interval: 1s\nkeepalive_count: 2\nreconcile_interval: 5s\n")
     home = instance.sshq_home

@@ -191,7 +191,8 @@ class World:
         tasks += [self.loop.create_task(self._step(s)) for s in self.plan.steps if s.number not in self.dropped]
         tasks.append(self.loop.create_task(self._keep_alive()))
         await asyncio.sleep(self.plan.span_s)
-        await asyncio.wait(tasks[:-1], timeout=3600)
+        if tasks[:-1]:  # all may have been dropped
+            await asyncio.wait(tasks[:-1], timeout=3600)
         await self._heal()
         since = self.loop.time()
         while self.loop.time() < since + self.plan.settle_s:
