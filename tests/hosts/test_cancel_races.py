@@ -127,7 +127,8 @@ def test_cancel_against_launch(course):
         assert view["state"] == "CANCELLED", view
         assert view["survivors"] == []
         ran = [a for a in attempts_of(account) if a["outcome"] != "never_started"]
-        assert len(ran) == (job in course.started()), (job, attempts_of(account))
+        # Killed before its first line, it has run and is in no ledger; what never started is in none for certain.
+        assert (job in course.started()) <= len(ran) <= 1, (job, attempts_of(account))
         return "late" if ran else "early"
 
     race(course, run_one, judge, centre_s=0.02, step_s=0.03)
