@@ -175,6 +175,27 @@ CODE
     )
 }
 
+# -- tests -------------------------------------------------------------------------------------------------------------
+UNSTABLE_MAX=3
+
+run_tests() { ${wrapper[@]+"${wrapper[@]}"} "$venv/bin/python" -m pytest "$@"; }
+
+count_failures() {
+    "$venv/bin/python" -c 'import json; print(len(json.load(open(".pytest_cache/v/cache/lastfailed"))))' 2>/dev/null || echo 0
+}
+
+# try_again STATUS: with real servers, cut cables and a busy machine a test may fail by its own impatience.  A few failures are
+# looked at once more, one after the other; what passes then is named UNSTABLE, with its first failure above: it is a defect of the
+# test or of sshq, and to be mended, but it does not hold up everything else.
+try_again() {
+    local count
+    count=$(count_failures)
+    if [ "$1" != 1 ] || [ "$count" -lt 1 ] || [ "$count" -gt "$UNSTABLE_MAX" ]; then return 1; fi
+    say "== $count failed; once more, alone"
+    run_tests --last-failed --last-failed-no-failures=none -v || return 1
+    say "== UNSTABLE: $count tests failed and then passed; what they said the first time stands above"
+}
+
 venv=${SSHQ_VENV:-$PWD/.venv-test}
 stage packages provide_packages
 if [ -z "${SSHQ_VENV:-}" ]; then
@@ -193,7 +214,7 @@ wrapper=()
 enter_namespace
 [ "$tier" = full ] || selection=(-m "not slow")
 say "== tests ($tier) after $SECONDS s"
-${wrapper[@]+"${wrapper[@]}"} "$venv/bin/python" -m pytest --durations=10 ${selection[@]+"${selection[@]}"} "$@" || failed+=(tests)
+run_tests --cache-clear --durations=10 ${selection[@]+"${selection[@]}"} "$@" || try_again $? || failed+=(tests)
 
 [ ! -d "$SSHQ_KEEP_LOGS" ] || say "What failed tests left: $SSHQ_KEEP_LOGS"
 if [ ${#failed[@]} != 0 ]; then
