@@ -14,10 +14,12 @@ from sshq.core.cluster import Cluster
 from sshq.core.effects import ProveDirectories
 from sshq.core.events import Planned, Start, Submitted
 from sshq.core.features import parse_constraint
+from sshq.core.gpus import GpuShare, count_of, hold, parse_gpus
+from sshq.core.gpuspec import nodes_for_total, settle_shares, settle_tasks
 from sshq.core.lifecycle import Trigger
 from sshq.core.model import SEQ_PER_GENERATION, Job, JobSpec, Launch, ScriptBlob, SubmitToken
 from sshq.core.nodes import Node
-from sshq.core.placement import Step, judge, request_of
+from sshq.core.placement import Step, judge, request_of, take_gpus
 from sshq.errors import RefusedError
 
 
@@ -95,26 +97,41 @@ def resolve(cluster: Cluster, spec: JobSpec) -> JobSpec:
         )
     _check_features(cluster, spec)
     _check_dependency(cluster, spec)
-    spec = _count_nodes(cluster, spec)
+    try:
+        spec = settle_tasks(spec)
+    except ValueError as error:
+        refused = "Batch job submission failed: Invalid generic resource (gres) specification"
+        _refuse(refused, code="bad_request", detail=(str(error),))
+    spec = settle_shares(_count_nodes(cluster, spec))
     _check_size(cluster, spec)
     return spec
 
 
 def _count_nodes(cluster: Cluster, spec: JobSpec) -> JobSpec:
     """Tasks that no node holds alone are spread over as few nodes as do, unless --nodes says how many."""
-    if spec.num_nodes > 1 or spec.nodes_given or spec.num_tasks == 1:
+    if spec.num_nodes > 1 or spec.nodes_given or (spec.num_tasks == 1 and not spec.gpus_total):
         return replace(spec, num_tasks=max(spec.num_tasks, spec.num_nodes))
     wanted = set(spec.partitions)
     nodes = [n for n in cluster.nodes.values() if wanted & set(n.config.partitions) and n.name not in spec.exc_nodes]
     if not nodes or any(not n.known for n in nodes):
         return spec
-    rooms = sorted((min(n.slots, n.cpus // spec.cpus_per_task) for n in nodes), reverse=True)
+    count = nodes_for_total(spec, nodes)
+    if count > 1:
+        return replace(spec, num_nodes=count, num_tasks=max(spec.num_tasks, count))
+    rooms = sorted((_room_for_tasks(n, spec) for n in nodes), reverse=True)
     held = 0
     for count, room in enumerate(rooms, 1):
         held += room
         if held >= spec.num_tasks:
             return replace(spec, num_nodes=count)
     return spec
+
+
+def _room_for_tasks(node: Node, spec: JobSpec) -> int:
+    """How many tasks an idle node holds."""
+    gpus = count_of(parse_gpus(spec.gpus_per_task or "0"))
+    room = min(node.slots, node.cpus // spec.cpus_per_task)
+    return min(room, len(node.gpus) // gpus) if gpus else room
 
 
 def _check_features(cluster: Cluster, spec: JobSpec) -> None:
@@ -161,7 +178,7 @@ def _check_size(cluster: Cluster, spec: JobSpec) -> None:
         )  # fmt: skip
         if message.startswith("Memory"):
             message += "\nsbatch: error: Batch job submission failed: Requested node configuration is not available"
-        _refuse(message, code="bad_request", detail=detail, hint='sinfo -N -o "%N %c %m %f"')
+        _refuse(message, code="bad_request", detail=detail, hint='sinfo -N -o "%N %c %m %f %G"')
 
 
 def _only_cpus(cpus: int, nodes: list[Node]) -> bool:
@@ -187,12 +204,31 @@ def launch_planned(cluster: Cluster, event: Planned) -> int:
         node = cluster.nodes.get(start.node)
         others = [cluster.nodes.get(name) for name, _ in start.gang[1:]]
         if start.job_id in cluster.pending and all(one is not None and one.usable for one in (node, *others)):
-            _launch(cluster, start, cluster.nodes[start.node], event, counter)
-            done += 1
+            gpus = _take_gpus(cluster, start)
+            if gpus is not None:
+                _launch(cluster, start, event, counter, gpus)
+                done += 1
     return done
 
 
-def _launch(cluster: Cluster, start: Start, node: Node, event: Planned, counter: int) -> None:
+def _take_gpus(cluster: Cluster, start: Start) -> tuple[GpuShare, ...] | None:
+    """Return the GPUs of a start on each of its nodes, () for none at all; None if somebody came in between."""
+    job = cluster.jobs[start.job_id]
+    spec = job.spec
+    if not (spec.gpus_per_node or spec.gpus_total or spec.gpus_per_task or spec.exclusive):
+        return ()
+    request = request_of(job)
+    shares = []
+    for place, (name, tasks) in enumerate(start.gang or ((start.node, job.spec.num_tasks),)):
+        chosen = take_gpus(request, cluster.nodes[name], tasks, place=place)
+        if chosen is None:
+            return None
+        shares.append(hold(chosen))
+    return tuple(shares) if any(shares) else ()
+
+
+def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: tuple[GpuShare, ...]) -> None:
+    node = cluster.nodes[start.node]
     job = cluster.jobs[start.job_id]
     if job.is_array_record:
         job = split_task(cluster, job, cluster.array_sets[job.job_id].first() or 0)
@@ -221,6 +257,7 @@ def _launch(cluster: Cluster, start: Start, node: Node, event: Planned, counter:
         nodes=tuple(name for name, _ in parts),
         slots=slots[0],
         other_slots=tuple(slots[1:]),
+        gpus=gpus,
         lost_node=None,
         released=False,
         start_at=event.now,

@@ -83,6 +83,7 @@ class Cluster:
             ev.NodeListed: reconcile.take_listing,
             ev.NodeLost: hostlife.lose,
             ev.LoadReported: hostlife.report_load,
+            ev.GpusReported: hostlife.report_gpus,
             ev.LaunchStarted: settle.note_start,
             ev.LaunchEnded: settle.note_end,
             ev.LaunchRefused: settle.note_refusal,
@@ -208,6 +209,7 @@ class Cluster:
             node.slots_taken.update(share.slots)
             node.cpus_taken += share.cpus
             node.memory_taken_mib += share.memory_mib
+            node.gpus_taken.update(gpu[0] for gpu in share.gpus)
             node.exclusive = node.exclusive or job.spec.exclusive
             if job.array_job_id is not None and share.node == job.nodes[0]:
                 self.array_active[job.array_job_id] += 1
@@ -222,6 +224,7 @@ class Cluster:
             node.slots_taken.difference_update(share.slots)
             node.cpus_taken -= share.cpus
             node.memory_taken_mib -= share.memory_mib
+            node.gpus_taken.difference_update(gpu[0] for gpu in share.gpus)
             node.exclusive = node.exclusive and not job.spec.exclusive
             node.last_busy_at = now
             if job.array_job_id is not None and share.node == job.nodes[0]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sshq.core.gpus import Gpu, GpuUse
 from sshq.core.model import JobSpec, NodeConfig, NodeFacts, PartitionConfig
 
 
@@ -113,6 +114,16 @@ class LoadReported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpusReported:
+    """A look at a node's GPUs: those there are, and those that somebody outside the queue has in use."""
+
+    name: str
+    gpus: tuple[Gpu, ...]
+    uses: tuple[GpuUse, ...]
+    problem: str = ""  # the tool did not tell; then `gpus` and `uses` say nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchStarted:
     now: float
     launch_id: str
@@ -133,6 +144,7 @@ class LaunchRefused:
     now: float
     launch_id: str
     why: str
+    passing: bool = False  # for a reason that is neither the job's nor the node's fault: no mark against it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +249,7 @@ class PurgeAsked:
 
 
 Event = (
-    Submitted | Planned | NodeConnected | NodeListed | NodeLost | LoadReported | LaunchStarted | LaunchEnded
+    Submitted | Planned | NodeConnected | NodeListed | NodeLost | LoadReported | GpusReported | LaunchStarted | LaunchEnded
     | LaunchRefused | FenceAnswered | LaunchesSwept | OutputReturned | DirectoryProved | JobsControlled | NodeUpdated
     | NodeAccepted | InventoryLoaded | TimePassed | PurgeAsked
 )  # fmt: skip

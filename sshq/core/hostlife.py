@@ -10,6 +10,7 @@ from sshq.core.cluster import Cluster
 from sshq.core.effects import Audit, BringOutput, ProveDirectories
 from sshq.core.events import (
     DirectoryProved,
+    GpusReported,
     InventoryLoaded,
     LoadReported,
     NodeAccepted,
@@ -140,6 +141,19 @@ def report_load(cluster: Cluster, event: LoadReported) -> None:
         node.load, node.memory_free_mib = event.load, event.memory_free_mib
         if event.room:
             note_room(cluster, node, event.room)
+
+
+def report_gpus(cluster: Cluster, event: GpusReported) -> None:
+    """Take in what a look at the GPUs of a node showed; without an answer none of them is given away."""
+    node = cluster.nodes.get(event.name)
+    if node is None or node.facts is None:
+        return
+    facts, uses = replace(node.facts, gpu_problem=event.problem), node.gpu_uses
+    if not event.problem:
+        facts, uses = replace(facts, gpus=event.gpus), {use.id: use for use in event.uses}
+    if facts != node.facts or uses != node.gpu_uses:
+        node.facts, node.gpu_uses = facts, uses
+        cluster.schedule_wanted = True
 
 
 def note_directory(cluster: Cluster, event: DirectoryProved) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from sshq.core.gpus import Gpu, GpuLimit, GpuShare
 from sshq.core.lifecycle import State
 
 Held = Literal["user", "admin"]
@@ -73,6 +74,12 @@ class JobSpec:
     array_max: int = 0
     array_step: int = 1
     array_count: int = 0
+    gpus_per_node: str | None = None  # --gres=gpu:a100:2 or --gpus-per-node, as `core.gpus.parse_gpus` reads it
+    gpus_total: str | None = None  # --gpus
+    gpus_per_task: str | None = None
+    ntasks_per_gpu: int | None = None
+    cpus_per_gpu: int | None = None
+    memory_per_gpu_mib: int | None = None
 
     def memory_for_mib(self, cpus: int) -> int:
         """Return the memory in MiB that so many CPUs on one node come with; 0 where none was asked."""
@@ -98,6 +105,7 @@ class Share:
     slots: tuple[int, ...]  # as many as it has tasks there
     cpus: int
     memory_mib: int  # 0 where none was asked
+    gpus: GpuShare = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +150,7 @@ class Job:
     note: str | None = None
     survivors: tuple[str, ...] = ()
     suspensions: int = 0  # by request: only jobs with any are told again, at a reconnect, to stop or to go on
+    gpus: tuple[GpuShare, ...] = ()  # on each of its nodes; () where it has none anywhere
     restored_epoch: int = 0  # of the controller that found it in a restored backup: it may have been launched since that was made
 
     @property
@@ -156,11 +165,15 @@ class Job:
         """Return what it holds, or last held, on each of its nodes; the script's node is the first."""
         if not self.other_slots:
             memory_mib = self.spec.memory_for_mib(self.cpus)
-            return tuple(Share(node=node, slots=self.slots, cpus=self.cpus, memory_mib=memory_mib) for node in self.nodes)
+            gpus = self.gpus[0] if self.gpus else ()
+            return tuple(
+                Share(node=node, slots=self.slots, cpus=self.cpus, memory_mib=memory_mib, gpus=gpus) for node in self.nodes
+            )
         shares = []
-        for node, slots in zip(self.nodes, (self.slots, *self.other_slots), strict=True):
+        held = self.gpus or ((),) * len(self.nodes)
+        for node, slots, gpus in zip(self.nodes, (self.slots, *self.other_slots), held, strict=True):
             cpus = len(slots) * self.spec.cpus_per_task
-            shares.append(Share(node=node, slots=slots, cpus=cpus, memory_mib=self.spec.memory_for_mib(cpus)))
+            shares.append(Share(node=node, slots=slots, cpus=cpus, memory_mib=self.spec.memory_for_mib(cpus), gpus=gpus))
         return tuple(shares)
 
 
@@ -255,6 +268,7 @@ class NodeConfig:
     weight: int = 1
     partitions: tuple[str, ...] = ()
     nice: int = 10
+    gpus: GpuLimit | None = None  # what of its GPUs may be handed out; None: all that the probe finds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,14 +298,21 @@ class NodeFacts:
     tmp_disk_mib: int = 0
     boot_at: float | None = None
     features: tuple[str, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    gpu_tool: str = ""  # nvidia-smi, rocm-smi, amd-smi; "" where there is none
+    gpu_devices: tuple[int, ...] = ()  # /dev/nvidiaN
+    gpu_problem: str = ""  # why the tool could not tell
 
     @classmethod
     def parse(cls, text: str) -> "NodeFacts | None":
         """Return stored facts; None where there are none, or none that this release can read."""
         try:
             known = json.loads(text)
-            return cls(**(known | {"features": tuple(known.get("features", ()))}))
-        except (ValueError, TypeError):
+            known["features"] = tuple(known.get("features", ()))
+            known["gpu_devices"] = tuple(known.get("gpu_devices", ()))
+            known["gpus"] = tuple(Gpu(**(gpu | {"instances": tuple(gpu["instances"])})) for gpu in known.get("gpus", ()))
+            return cls(**known)
+        except (ValueError, TypeError, KeyError):
             return None
 
 

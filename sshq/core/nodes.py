@@ -5,6 +5,7 @@ Unreachable is a flag of the node, never a verdict on its jobs: their slots stay
 
 from dataclasses import dataclass, field
 
+from sshq.core.gpus import Gpu, GpuUse, usable_gpus
 from sshq.core.model import SEQ_PER_GENERATION, NodeConfig, NodeFacts, NodeRecord
 
 
@@ -28,6 +29,8 @@ class Node:
     slots_taken: set[int] = field(default_factory=set)
     cpus_taken: int = 0
     memory_taken_mib: int = 0
+    gpus_taken: set[str] = field(default_factory=set)  # ids
+    gpu_uses: dict[str, GpuUse] = field(default_factory=dict)  # by id: in use outside the queue, at the last look
     exclusive: bool = False
     jobs: set[int] = field(default_factory=set)
 
@@ -58,6 +61,35 @@ class Node:
     @property
     def features(self) -> frozenset[str]:
         return frozenset(self.config.features) | frozenset(self.facts.features if self.facts else ())
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """GPUs to hand out: those the probe found, as far as `sshq_gpus` allows; without a tool, those it counts."""
+        return self._gpus[0]
+
+    @property
+    def gpu_complaint(self) -> str:
+        """Where inventory and machine disagree about GPUs, or why they cannot be used; "" if all is well."""
+        if self.facts is None:
+            return ""
+        return self.gpu_problem or self._gpus[1]
+
+    @property
+    def gpu_problem(self) -> str:
+        """Why no GPU of it may be used now: its tool does not answer."""
+        return self.facts.gpu_problem if self.facts else ""
+
+    @property
+    def _gpus(self) -> tuple[tuple[Gpu, ...], str]:
+        if self.facts is None:
+            return (), ""
+        return usable_gpus(self.facts.gpus, self.facts.gpu_devices, self.config.gpus)
+
+    def free_gpus(self) -> list[Gpu]:
+        """Those that no job holds and nobody else has in use."""
+        if self.gpu_problem:
+            return []
+        return [gpu for gpu in self.gpus if gpu.id not in self.gpus_taken and gpu.id not in self.gpu_uses]
 
     @property
     def known(self) -> bool:

@@ -7,11 +7,12 @@ depends on input order.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from sshq.core.features import parse_constraint
+from sshq.core.gpus import Gpu, Wanted, count_of, is_of_type, parse_gpus, pick_gpus, share_of, times
 from sshq.core.model import Job
 from sshq.core.nodes import Node
 
@@ -24,7 +25,8 @@ class Step(IntEnum):
     TOO_SMALL = 2
     DIRECTORY = 3
     UNAVAILABLE = 4
-    BUSY = 5
+    OUTSIDE = 5  # its GPUs are in use outside the queue: no end of a job will free them
+    BUSY = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,19 @@ class Request:
     directory: str | None  # None: any host will do (--anywhere, or nothing to share)
     num_nodes: int
     time_limit_s: int | None
+    gpus: Wanted = ()  # on each node
+    gpus_per_task: Wanted = ()
+    gpus_total: Wanted = ()  # over all its nodes
+
+    def gpus_on(self, tasks: int, place: int = 0) -> Wanted:
+        """Return the GPUs that go with so many tasks on its node number `place`; 0 gets the most."""
+        if self.gpus:
+            return self.gpus
+        return times(self.gpus_per_task, tasks) if self.gpus_per_task else share_of(self.gpus_total, self.num_nodes, place)
+
+    @property
+    def wants_gpus(self) -> bool:
+        return bool(self.gpus or self.gpus_per_task or self.gpus_total)
 
     def memory_mib_for(self, cpus: int) -> int:
         """Return the memory in MiB that so many CPUs on one node come with."""
@@ -72,6 +87,7 @@ def request_of(job: Job) -> Request:
     slots = 1 if several else spec.num_tasks
     cpus = slots * spec.cpus_per_task
     tasks = max(spec.num_tasks, spec.num_nodes)
+    gpus, per_task = parse_gpus(spec.gpus_per_node or "0"), parse_gpus(spec.gpus_per_task or "0")
     return Request(
         partitions=spec.partitions,
         slots=slots,
@@ -89,6 +105,9 @@ def request_of(job: Job) -> Request:
         directory=spec.work_dir if spec.provable and not spec.anywhere else None,
         num_nodes=spec.num_nodes,
         time_limit_s=spec.time_limit_s,
+        gpus=gpus,
+        gpus_per_task=per_task if not gpus else (),
+        gpus_total=parse_gpus(spec.gpus_total or "0") if not gpus and not per_task else (),
     )
 
 
@@ -191,6 +210,8 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
             return no(Step.TOO_SMALL, f"{request.cpus} CPUs asked, {node.cpus} present")
         if request.memory_mib > node.memory_mib:
             return no(Step.TOO_SMALL, f"{request.memory_mib} MiB asked, {node.memory_mib} present")
+        if request.wants_gpus and (lack := _lacks_gpus(request, node)):
+            return no(Step.TOO_SMALL, lack)
     if node.removed:
         return no(Step.UNAVAILABLE, "removed from the inventory, ending its jobs")
     if node.record.down_asserted:
@@ -209,6 +230,8 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
             return no(Step.DIRECTORY, f"not yet known whether it shares {request.directory}")
         if not answer and directories.is_shared_by_any(request.directory):
             return no(Step.DIRECTORY, f"does not share {request.directory}, other hosts do (--anywhere lifts this)")
+    if request.wants_gpus and (obstacle := _gpus_in_the_way(request, node)):
+        return no(*obstacle)
     if node.exclusive or (request.exclusive and node.jobs):
         return no(Step.BUSY, "taken exclusively" if node.exclusive else "not empty, --exclusive asked")
     if request.slots > node.free_slots:
@@ -219,3 +242,51 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
         free = node.memory_mib - node.memory_taken_mib
         return no(Step.BUSY, f"{request.memory_mib} MiB asked, {free} of {node.memory_mib} free")
     return None
+
+
+def take_gpus(request: Request, node: Node, tasks: int, *, place: int = 0, given: Collection[str] = ()) -> tuple[Gpu, ...] | None:
+    """Return the GPUs that a job with so many tasks on a node gets there; None if there are too few now.
+
+    A job that has the node to itself (--exclusive) gets all of them, as in Slurm.  `place` is the number of the node among
+    the job's, `given` are ids that others of the same pass get.
+    """
+    if not request.wants_gpus and not request.exclusive:
+        return ()
+    free = [gpu for gpu in node.free_gpus() if gpu.id not in given]
+    chosen = pick_gpus(free, request.gpus_on(tasks, place))
+    return tuple(free) if request.exclusive and chosen is not None else chosen
+
+
+def _lacks_gpus(request: Request, node: Node) -> str:
+    """Say what GPUs a node would lack even when idle; "" if it has what is asked."""
+    wanted = request.gpus_on(request.slots)
+    if pick_gpus(node.gpus, wanted) is not None:
+        return ""
+    for kind, count in wanted:
+        there = len([gpu for gpu in node.gpus if is_of_type(gpu, kind)]) if kind else len(node.gpus)
+        if there < count:
+            return f"{_name_gpus(count, kind)} asked, {there} present"
+    return f"{count_of(wanted)} GPUs asked, {len(node.gpus)} present"
+
+
+def _gpus_in_the_way(request: Request, node: Node) -> tuple[Step, str] | None:
+    """Why a node that has the GPUs does not give them now."""
+    wanted = request.gpus_on(request.slots)
+    if node.gpu_problem:
+        return Step.UNAVAILABLE, f"its GPUs cannot be used: {node.gpu_problem}"
+    if pick_gpus([gpu for gpu in node.gpus if gpu.id not in node.gpu_uses], wanted) is None:
+        held = "; ".join(f"GPU {gpu.index}: {node.gpu_uses[gpu.id]}" for gpu in node.gpus if gpu.id in node.gpu_uses)
+        return Step.OUTSIDE, f"too few GPUs: in use outside sshq: {held}"
+    free = node.free_gpus()
+    if pick_gpus(free, wanted) is not None:
+        return None
+    for kind, count in wanted:
+        left = len([gpu for gpu in free if is_of_type(gpu, kind)]) if kind else len(free)
+        if left < count:
+            there = len([gpu for gpu in node.gpus if is_of_type(gpu, kind)]) if kind else len(node.gpus)
+            return Step.BUSY, f"{_name_gpus(count, kind)} asked, {left} of {there} free"
+    return Step.BUSY, f"{count_of(wanted)} GPUs asked, {len(free)} of {len(node.gpus)} free"
+
+
+def _name_gpus(count: int, kind: str) -> str:
+    return f"{count} {'GPU' if count == 1 else 'GPUs'}{f' of type {kind}' if kind else ''}"

@@ -10,13 +10,13 @@ The pass reads the live indexes and changes nothing but the reasons it finds; th
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sshq.core.cluster import Cluster
 from sshq.core.events import Start
 from sshq.core.model import Job
 from sshq.core.nodes import Node
-from sshq.core.placement import Request, Step, judge, spread
+from sshq.core.placement import Request, Step, judge, spread, take_gpus
 
 STARTS_MAX = 512  # a pass; the rest comes in the next, so that no single transaction grows without bound
 
@@ -35,6 +35,7 @@ class _Room:
     cpus: int = 0
     memory_mib: int = 0
     exclusive: bool = False
+    gpus: set[str] = field(default_factory=set)
 
 
 class _Pass:
@@ -49,7 +50,7 @@ class _Pass:
 
     def fits(self, request: Request, node: Node) -> bool:
         holder = self.reserved.get(node.name)
-        if holder is not None and holder is not request:
+        if holder is not None and holder is not request and not self.leaves_room(request, holder, node):
             return False
         allowed = self.partitions.get(request)
         if allowed is None:
@@ -67,18 +68,36 @@ class _Pass:
             and request.slots <= node.free_slots - room.slots
             and request.cpus <= node.cpus - node.cpus_taken - room.cpus
             and request.memory_mib <= node.memory_mib - node.memory_taken_mib - room.memory_mib
+            and take_gpus(request, node, request.slots, given=room.gpus) is not None
+        )
+
+    def leaves_room(self, request: Request, holder: Request, node: Node) -> bool:
+        """Whether a lower job may use a node that is reserved: it takes nothing that the one it is reserved for waits for.
+
+        So a host whose GPUs are all taken still serves jobs without GPUs, as far as CPUs and memory for the next GPU job stay.
+        """
+        if request.wants_gpus or request.exclusive or request.num_nodes > 1:
+            return False
+        if not holder.wants_gpus or holder.exclusive or holder.num_nodes > 1:
+            return False
+        room = self.given.get(node.name) or _Room()
+        return (
+            holder.slots <= node.free_slots - room.slots - request.slots
+            and holder.cpus <= node.cpus - node.cpus_taken - room.cpus - request.cpus
+            and holder.memory_mib <= node.memory_mib - node.memory_taken_mib - room.memory_mib - request.memory_mib
         )
 
     def take(self, job: Job, request: Request, parts: list[tuple[Node, int]]) -> None:
         """Give a job its nodes, each with the number of its tasks there."""
         if job.array_job_id is not None:
             self.array_started[job.array_job_id] += 1
-        for node, tasks in parts:
+        for place, (node, tasks) in enumerate(parts):
             room = self.given.setdefault(node.name, _Room())
             cpus = tasks * request.cpus_per_task
             room.slots += tasks
             room.cpus += cpus
             room.memory_mib += request.memory_mib_for(cpus)
+            room.gpus.update(gpu.id for gpu in take_gpus(request, node, tasks, place=place, given=room.gpus) or ())
             room.exclusive = room.exclusive or request.exclusive
             if node.free_slots - room.slots <= 0:
                 self.free.remove(node)
@@ -98,13 +117,21 @@ class _Pass:
         if request.memory_per_cpu_mib:
             free_mib = node.memory_mib - node.memory_taken_mib - room.memory_mib
             most = min(most, free_mib // (request.memory_per_cpu_mib * request.cpus_per_task))
+        while most > 0 and request.gpus_per_task and take_gpus(request, node, most, given=room.gpus) is None:
+            most -= 1
         return most
 
     def node_for(self, request: Request) -> Node | None:
         fitting = [n for n in self.free if self.fits(request, n)]
         return min(
             fitting,
-            key=lambda n: (n.config.weight, n.free_slots - (self.given[n.name].slots if n.name in self.given else 0), n.name),
+            # Hosts with GPUs last for who wants none.
+            key=lambda n: (
+                n.config.weight,
+                not request.wants_gpus and bool(n.gpus),
+                n.free_slots - (self.given[n.name].slots if n.name in self.given else 0),
+                n.name,
+            ),
             default=None,
         )
 
@@ -132,7 +159,7 @@ def why_blocked(cluster: Cluster, request: Request) -> tuple[str, list[Node]]:
     limit = cluster.limit_reason(request)
     if limit:
         return limit, []
-    step, busy, down = Step.NOT_ASKED, [], []
+    step, busy, down, outside = Step.NOT_ASKED, [], [], 0
     allowed = cluster.open_partitions(request)
     for node in cluster.nodes.values():
         if allowed.isdisjoint(node.config.partitions):
@@ -143,10 +170,13 @@ def why_blocked(cluster: Cluster, request: Request) -> tuple[str, list[Node]]:
             step = Step.BUSY
             continue
         step = max(step, rejection.step)
+        outside += rejection.step is Step.OUTSIDE
         if rejection.step is Step.UNAVAILABLE:
             down.append(node.name)
     if len(busy) >= request.num_nodes:
         return "Resources", busy
+    if outside and len(busy) + outside >= request.num_nodes:
+        return "Resources", []  # nothing to reserve: it is not the queue that has it
     if down:
         return f"ReqNodeNotAvail, UnavailableNodes:{cluster.fold(down)}", []
     if step is Step.DIRECTORY:

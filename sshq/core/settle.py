@@ -71,7 +71,7 @@ def note_refusal(cluster: Cluster, event: LaunchRefused) -> None:
     if launch is not None and launch.state is LaunchState.INTENT:
         if event.why in TROUBLES:
             note_room(cluster, cluster.nodes.get(launch.node), event.why)
-        settle(cluster, launch, Outcome.NEVER_STARTED, event.now, why=event.why, by_node=not launch.fencing)
+        settle(cluster, launch, Outcome.NEVER_STARTED, event.now, why=event.why, by_node=not (launch.fencing or event.passing))
 
 
 def note_fence(cluster: Cluster, event: FenceAnswered) -> None:

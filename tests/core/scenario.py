@@ -15,6 +15,7 @@ from typing import Self
 from sshq.core import events as ev
 from sshq.core.cluster import Cluster
 from sshq.core.effects import AckLaunches, Changes, Effect, FenceLaunch, KillLaunch, StartLaunch
+from sshq.core.gpus import Gpu, GpuLimit
 from sshq.core.hostlist import expand_hostlist
 from sshq.core.lifecycle import FINAL
 from sshq.core.model import (
@@ -82,6 +83,7 @@ class Scenario:
         self.last: Changes = Changes(rows=[], effects=[])
         self.ids: dict[str, int] = {}
         self.configs: dict[str, NodeConfig] = {}
+        self.gpus: dict[str, tuple[Gpu, ...]] = {}
         self.partitions: dict[str, PartitionConfig] = {}
         self.connections = 0
         self.passes = 0
@@ -90,13 +92,17 @@ class Scenario:
 
     def nodes(
         self, names: str, *, cpus: int = 4, memory_mib: int = 8000, partitions: tuple[str, ...] = ("lab",), connected: bool = True,
-        slots: int | None = None, features: tuple[str, ...] = (), weight: int = 1,
+        slots: int | None = None, features: tuple[str, ...] = (), weight: int = 1, gpus: tuple[str, ...] = (),
+        limit: GpuLimit | None = None,
     ) -> Self:  # fmt: skip
+        """Add nodes; `gpus` are the types of what their probes find."""
         new = expand_hostlist(names)
         for name in new:
             self.configs[name] = NodeConfig(
-                name=name, cpus=cpus, memory_mib=memory_mib, partitions=partitions, slots=slots, features=features, weight=weight
-            )
+                name=name, cpus=cpus, memory_mib=memory_mib, partitions=partitions, slots=slots, features=features, weight=weight,
+                gpus=limit,
+            )  # fmt: skip
+            self.gpus[name] = tuple(Gpu(id=f"{name}-{i}", index=i, type=kind) for i, kind in enumerate(gpus))
         for partition in partitions:
             old = self.partitions.get(partition, PartitionConfig(name=partition, default=not self.partitions))
             self.partitions[partition] = replace(old, nodes=(*old.nodes, *new))
@@ -132,7 +138,8 @@ class Scenario:
             ev.NodeConnected(
                 now=self.now, name=name, generation=max(generation, node.record.generation + 1),
                 boot=boot or node.record.boot or f"boot-{name}", spool_id=spool or node.record.spool_id or f"spool-{name}",
-                machine_id=f"machine-{name}", uid=ANNA, facts=NodeFacts(cpus=config.cpus or 4, memory_mib=config.memory_mib or 8000),
+                machine_id=f"machine-{name}", uid=ANNA,
+                facts=NodeFacts(cpus=config.cpus or 4, memory_mib=config.memory_mib or 8000, gpus=self.gpus.get(name, ())),
                 facts_json="{}", entries=entries, settled=self.rows.settled(),
             )
         )  # fmt: skip
