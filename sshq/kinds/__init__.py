@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 from sshq.core.model import JobSpec
 from sshq.core.payload import Payload
-from sshq.kinds import command, script
+from sshq.kinds import allocation, command, script
 
 KINDS: dict[str, Callable[[JobSpec, bytes], Payload]] = {
     "script": script.payload,
     "command": command.payload,
+    "allocation": allocation.hold_payload,
+    "attended": allocation.attended_payload,
 }
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from sshq.runner.commands import srun_program, strip_comments
 
 PROTOCOL: Final = 1
-PROGRAM_FILES: Final = ("runner.sh", "supervisor.sh", "job.sh", "start.sh", "calls.sh")
+PROGRAM_FILES: Final = ("runner.sh", "supervisor.sh", "job.sh", "start.sh", "calls.sh", "parts.sh")
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
 PART_MAX: Final = 12_288
 IDS_MAX: Final = 500  # of one ack or sweep: its command line on the node stays far below any limit
@@ -101,6 +101,9 @@ def quote(value: str | bytes) -> bytes:
 def _call(name: str, *args: str | bytes | int, end: str) -> bytes:
     words = [name.encode(), *(quote(str(a) if isinstance(a, int) else a) for a in args), b"END-" + end.encode()]
     return b" ".join(words) + b"\n"
+
+
+write_call = _call  # for parts.py
 
 
 def _check(pattern: re.Pattern[str], value: str, what: str) -> str:

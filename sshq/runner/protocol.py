@@ -10,7 +10,8 @@ its first 4 KB are kept for `sshq doctor`.
     S  X  N  Q   Started Ended         D  SharedResult    T  Reaped
                  Refused Known         W  Swept           Z  Purged
     A  K         FenceResult           L  Listing         E  CallFailed
-                 KillResult                               U  Upcall
+                 KillResult            Y  PartAnswer      U  Upcall
+                                       V  PartNews
 """
 
 import re
@@ -45,6 +46,7 @@ from sshq.runner.calls import (
     signal_name,
     work_path,
 )  # fmt: skip
+from sshq.runner.parts import read_part_answer, read_part_news
 from sshq.runner.replies import (
     Acked,
     CallFailed,
@@ -293,7 +295,7 @@ class ReplyParser:
             if reader is None:
                 raise _BadLine("no such reply")
             reply = reader(self, rest)
-        except _BadLine as bad:
+        except (_BadLine, ValueError) as bad:
             return [Malformed(line=line[:256], why=str(bad))]
         return [] if reply is None else [reply]
 
@@ -489,4 +491,5 @@ _READERS: Final[dict[str, Callable[[ReplyParser, str], Reply | None]]] = {
     "SSHQ": ReplyParser._greeting, "h": ReplyParser._hello_line, "F": ReplyParser._fact, "L": ReplyParser._listing,  # noqa: SLF001
     "S": _started, "X": _ended, "N": _refused, "Q": _known, "A": _fenced, "K": _killed, "C": _acked, "R": _reserved,
     "W": _swept, "D": _shared, "O": _load, "P": _pong, "T": _reaped, "Z": _purged, "E": _failed, "U": _upcall,
+    "Y": lambda _, rest: read_part_answer(rest), "V": lambda _, rest: read_part_news(rest),
 }  # fmt: skip

@@ -254,6 +254,25 @@ class Upcall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartAnswer:
+    """What came of a call about a part: made, known, gone, none, started, ended, signalled, ending, took, closed."""
+
+    tag: str
+    word: str
+    value: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartNews:
+    """A holder's hint about a part: started PID, ended STATUS, took NEXT (of its input), closed."""
+
+    id: str
+    token: str
+    word: str
+    value: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Malformed:
     """A line that is none of ours, or not well formed.  `line` is cut at 256 bytes."""
 
@@ -293,5 +312,7 @@ Reply = (
     | Purged
     | CallFailed
     | Upcall
+    | PartAnswer
+    | PartNews
     | Malformed
 )

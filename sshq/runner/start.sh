@@ -377,7 +377,7 @@ clear_leftovers() { # files of launches never claimed (their parts came, they di
         if [ -e "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ] && [ ! -f "${OTHER%.*}.go" ]; then set -- "$@" "$OTHER"; fi
     done
     [ $# -eq 0 ] || rm -f "$@"
-    for OTHER in a/*.d a/*.steps; do
+    for OTHER in a/*.d a/*.steps a/*.parts; do
         if [ -d "$OTHER" ] && [ ! -L "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ] && [ ! -f "${OTHER%.*}.go" ]; then rm -rf "$OTHER" 8>&- & fi
     done
 }
