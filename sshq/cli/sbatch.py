@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sshq.cli.printing import print_messages, print_warnings
 from sshq.cli.submitting import read_job_id, read_submission, submit_job
 from sshq.errors import RefusedError
-from sshq.slurm.messages import SUBMITTED
+from sshq.slurm.messages import CLUSTER, SUBMITTED
 
 
 def run(argv: Sequence[str]) -> int:
@@ -18,6 +18,8 @@ def run(argv: Sequence[str]) -> int:
 
         sys.stdout.write(describe_command("sbatch", submission.wants))
         return 0
+    if submission.verbose:
+        print_messages(f"sbatch: {line}" for line in _list_options(submission.options))
     print_warnings("sbatch", submission.warnings)
     try:
         reply = submit_job(submission, "sbatch")
@@ -35,9 +37,9 @@ def run(argv: Sequence[str]) -> int:
     if isinstance(notes, list) and not submission.quiet:
         print_messages(f"sbatch: {note}" for note in notes)
     if submission.parsable:
-        print(job_id)
+        print(f"{job_id};{CLUSTER}" if submission.cluster else job_id)
     elif not submission.quiet:
-        print(SUBMITTED.format(job_id=job_id))
+        print(SUBMITTED.format(job_id=job_id) + (f" on cluster {CLUSTER}" if submission.cluster else ""))
     if not submission.wait:
         return 0
     sys.stdout.flush()
@@ -48,6 +50,11 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print_messages([f"sbatch: job {job_id} goes on; end it with: scancel {job_id}"])
         raise
+
+
+def _list_options(options: Mapping[str, str]) -> list[str]:
+    rule = f"{'-' * 20} {'-' * 20}"
+    return ["defined options", rule, *(f"{name:<20}: {value}" for name, value in options.items()), rule, "end of defined options"]
 
 
 def _describe_test(reply: Mapping[str, object]) -> str:

@@ -39,6 +39,7 @@ from sshq.controller.submitdesk import SubmitDesk
 from sshq.controller.upkeep import Upkeep
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Audit, BringOutput, DropEnvironment, Effect, ProveDirectories
+from sshq.core.licenses import parse_licenses
 from sshq.errors import SshqError
 from sshq.inventory.config import Config, load_config
 from sshq.inventory.load import load_found
@@ -124,6 +125,7 @@ class Controller:
         loaded = await self.store.run(lambda s: s.load())
         cluster = Cluster(store_id=store.store_id, epoch=epoch, next_job_id=loaded.next_job_id, next_order=loaded.max_order + 1)
         cluster.jobs_max = self.config.jobs_max
+        cluster.licenses = dict(parse_licenses(self.config.licenses or ""))
         cluster.restore(list(loaded.jobs), list(loaded.launches), list(loaded.nodes), self.clock())
         if loaded.restored:
             rows = cluster.hold_after_restore(self.clock())

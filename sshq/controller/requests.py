@@ -231,6 +231,8 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
     "nice": _nice, "priority": _whole(0, PRIORITY_MAX), "held": _flag, "begin_at": _time, "deadline_at": _time,
     "dependency": _dependency, "kill_on_invalid_dep": _flag, "requeue": _one_of(True, False, "always"),
     "retries": _whole(0, RETRIES_MAX), "signal": _warning_signal, "comment": _text(), "account": _text(), "qos": _text(),
+    "min_cpus": _whole(0, COUNT_MAX), "tmp_disk_mib": _whole(0, MEMORY_MIB_MAX), "prefer": _text(), "overcommit": _flag,
+    "licenses": _text(),
     "anywhere": _flag, "array": _text(ARRAY_BYTES_MAX), "array_limit": _whole(0, COUNT_MAX),
 }  # fmt: skip
 

@@ -151,6 +151,11 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "account": _text(given, "account"),
         "qos": _text(given, "qos"),
         "anywhere": given.get("anywhere") is True,
+        "min_cpus": _int(given, "min_cpus") or 0,
+        "tmp_disk_mib": _int(given, "tmp_disk_mib") or 0,
+        "prefer": _text(given, "prefer"),
+        "overcommit": given.get("overcommit") is True,
+        "licenses": _text(given, "licenses"),
     }
 
 

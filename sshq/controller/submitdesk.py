@@ -15,7 +15,8 @@ from sshq.core.admission import resolve
 from sshq.core.cluster import Cluster
 from sshq.core.events import Submitted
 from sshq.core.model import Job, JobSpec
-from sshq.core.placement import Step, judge, request_of
+from sshq.core.placement import Step, is_preferred, judge, request_of
+from sshq.core.schedule import place_now
 from sshq.errors import RefusedError
 from sshq.inventory.config import Config
 from sshq.wire.server import Peer, StreamOut
@@ -131,9 +132,10 @@ def _test(cluster: Cluster, spec: JobSpec, now: float) -> Mapping[str, object]:
     if cluster.limit_reason(request):
         raise RefusedError("Batch job submission failed: Requested node configuration is not available", code="bad_request",
                            detail=(cluster.limit_reason(request),))  # fmt: skip
-    judged = [(judge(request, n, cluster.directories), n) for n in sorted(cluster.nodes.values(), key=lambda n: n.name)]
-    free = [n.name for rejection, n in judged if rejection is None]
-    busy = [(n, rejection) for rejection, n in judged if rejection is not None and rejection.step is Step.BUSY]
+    nodes = sorted(cluster.nodes.values(), key=lambda n: (not is_preferred(request, n), n.config.weight, n.name))
+    judged = [(judge(request, n, cluster.directories), n) for n in nodes]
+    free = [node.name for node, _ in place_now(cluster, request)]
+    busy = [n.name for rejection, n in judged if rejection is None or rejection.step is Step.BUSY]
     if not free and not busy:
         raise RefusedError("Batch job submission failed: Requested node configuration is not available", code="bad_request",
                            detail=tuple(f"{n.name}  {r.detail}" for r, n in judged if r is not None)[:8])  # fmt: skip
@@ -141,8 +143,8 @@ def _test(cluster: Cluster, spec: JobSpec, now: float) -> Mapping[str, object]:
         "test_only": True,
         "job_id": cluster.next_job_id,
         "start_at": now if free and not len(cluster.pending) else None,
-        "cpus": request.cpus,
-        "node": free[0] if free else busy[0][0].name,
+        "cpus": request.tasks * request.cpus_per_task,
+        "node": cluster.fold(free or busy[: request.num_nodes]),
         "partition": spec.partitions[0],
     }
 

@@ -117,7 +117,6 @@ def job_view(job: Job, reason: str) -> View:
         "attempt": job.attempt,
         "std_out": std_out,
         "std_err": std_err,
-        "licenses": None,
         "cpu_time_s": job.cpu_time_s,
         "max_rss_kib": job.max_rss_kib,
         "note": _note_of(job),
@@ -178,6 +177,11 @@ def _spec_view(spec: JobSpec) -> View:
         "qos": spec.qos,
         "submit_host": spec.submit_host,
         "exclusive": spec.exclusive,
+        "licenses": spec.licenses,
+        "min_cpus": spec.min_cpus,
+        "tmp_disk_mib": spec.tmp_disk_mib,
+        "prefer": spec.prefer,
+        "overcommit": spec.overcommit,
     }
 
 

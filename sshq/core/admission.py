@@ -16,6 +16,7 @@ from sshq.core.events import Planned, Start, Submitted
 from sshq.core.features import parse_constraint
 from sshq.core.gpus import GpuShare, count_of, hold, parse_gpus
 from sshq.core.gpuspec import nodes_for_total, settle_shares, settle_tasks
+from sshq.core.licenses import parse_licenses
 from sshq.core.lifecycle import Trigger
 from sshq.core.model import SEQ_PER_GENERATION, Job, JobSpec, Launch, ScriptBlob, SubmitToken
 from sshq.core.nodes import Node
@@ -25,7 +26,7 @@ from sshq.errors import RefusedError
 
 def submit(cluster: Cluster, event: Submitted) -> int:
     """Create the job and return its id."""
-    spec = resolve(cluster, event.spec)
+    spec = resolve(cluster, event.spec, held=event.held)
     tasks = parse_indices(event.array) if event.array is not None else None
     if len(cluster.jobs) >= cluster.jobs_max:
         _refuse("Batch job submission failed: Slurm temporarily unable to accept job, sleeping and retrying", code="not_now")
@@ -63,8 +64,8 @@ def _ask_newcomers(cluster: Cluster, spec: JobSpec) -> None:
             cluster.emit(ProveDirectories(node=node.name, paths=(spec.work_dir,)))
 
 
-def resolve(cluster: Cluster, spec: JobSpec) -> JobSpec:
-    """Return the spec with the defaults filled in, or refuse what can never run.
+def resolve(cluster: Cluster, spec: JobSpec, *, held: bool = False) -> JobSpec:
+    """Return the spec with the defaults filled in, or refuse what can never run; of a held job the size is not judged yet.
 
     Raises:
         RefusedError: with Slurm's text; nothing has changed.
@@ -95,7 +96,9 @@ def resolve(cluster: Cluster, spec: JobSpec) -> JobSpec:
             code="bad_request",
             detail=(f"unknown: {','.join(unknown)}",),
         )
-    _check_features(cluster, spec)
+    _check_features(cluster, spec.features)
+    _check_features(cluster, spec.prefer)
+    _check_licenses(cluster, spec)
     _check_dependency(cluster, spec)
     try:
         spec = settle_tasks(spec)
@@ -103,13 +106,14 @@ def resolve(cluster: Cluster, spec: JobSpec) -> JobSpec:
         refused = "Batch job submission failed: Invalid generic resource (gres) specification"
         _refuse(refused, code="bad_request", detail=(str(error),))
     spec = settle_shares(_count_nodes(cluster, spec))
-    _check_size(cluster, spec)
+    if not held:
+        _check_size(cluster, spec)
     return spec
 
 
 def _count_nodes(cluster: Cluster, spec: JobSpec) -> JobSpec:
     """Tasks that no node holds alone are spread over as few nodes as do, unless --nodes says how many."""
-    if spec.num_nodes > 1 or spec.nodes_given or (spec.num_tasks == 1 and not spec.gpus_total):
+    if spec.num_nodes > 1 or spec.nodes_given or (spec.placed_tasks == 1 and not spec.gpus_total):
         return replace(spec, num_tasks=max(spec.num_tasks, spec.num_nodes))
     wanted = set(spec.partitions)
     nodes = [n for n in cluster.nodes.values() if wanted & set(n.config.partitions) and n.name not in spec.exc_nodes]
@@ -134,11 +138,23 @@ def _room_for_tasks(node: Node, spec: JobSpec) -> int:
     return min(room, len(node.gpus) // gpus) if gpus else room
 
 
-def _check_features(cluster: Cluster, spec: JobSpec) -> None:
-    if not spec.features:
+def _check_licenses(cluster: Cluster, spec: JobSpec) -> None:
+    """Refuse, as Slurm, licenses that nobody counts here, or more than there are."""
+    try:
+        wanted = parse_licenses(spec.licenses or "")
+    except ValueError as error:
+        _refuse("Batch job submission failed: Invalid license specification", code="bad_request", detail=(str(error),))
+    if any(count > cluster.licenses.get(name, 0) for name, count in wanted):
+        known = ", ".join(f"{name}:{count}" for name, count in sorted(cluster.licenses.items())) or "none"
+        _refuse("Batch job submission failed: Invalid license specification", code="bad_request",
+                detail=(f"licenses are: {known}",), hint="licenses: of config.yaml says what is counted")  # fmt: skip
+
+
+def _check_features(cluster: Cluster, wanted: str | None) -> None:
+    if not wanted:
         return
     try:
-        constraint = parse_constraint(spec.features)
+        constraint = parse_constraint(wanted)
     except ValueError as error:
         _refuse("Batch job submission failed: Invalid feature specification", code="bad_request", detail=(str(error),))
     known = frozenset().union(*(n.features for n in cluster.nodes.values())) if cluster.nodes else frozenset()
@@ -171,7 +187,7 @@ def _check_size(cluster: Cluster, spec: JobSpec) -> None:
         if rejection is None or rejection.step > Step.TOO_SMALL:
             return
         rejections.append(rejection)
-    if all(r.step <= Step.TOO_SMALL for r in rejections) and not _only_cpus(request.cpus, nodes):
+    if all(r.step <= Step.TOO_SMALL for r in rejections) and not _only_cpus(request.min_cpus, nodes):
         detail = ("No node could run this job even when idle:", *(f"  {r.node}  {r.detail}" for r in rejections[:8]))
         message = "Memory specification can not be satisfied" if _memory_is_why(request.memory_mib, nodes) else (
             "Batch job submission failed: Requested node configuration is not available"
@@ -247,7 +263,7 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
         private_dir=private,
     )
     node.next_n += 1
-    parts = start.gang or ((node.name, job.spec.num_tasks),)
+    parts = start.gang or ((node.name, job.spec.placed_tasks),)
     slots = [tuple(cluster.nodes[name].lowest_free_slots(tasks)) for name, tasks in parts]
     job = replace(
         cluster.move(job, Trigger.ALLOCATED),

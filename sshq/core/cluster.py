@@ -66,6 +66,8 @@ class Cluster:
         self.outputs_away: set[int] = set()  # jobs whose output was still on its way when an earlier controller ended
         self.environments: Counter[str] = Counter()
         self.schedule_wanted = True
+        self.licenses: dict[str, int] = {}  # what the controller's configuration counts, by name
+        self.license_holders: set[int] = set()
         self.jobs_max = 1_000_000  # live jobs and array records; beyond it submissions are refused, never lost
         self._timers = Timers()
         self._rows: list[Row] = []
@@ -201,6 +203,8 @@ class Cluster:
 
     def take_room(self, job: Job) -> None:
         """Enter the job's allocation into its nodes' accounts."""
+        if job.spec.licenses:
+            self.license_holders.add(job.job_id)
         for share in job.shares():
             node = self.nodes.get(share.node)
             if node is None:
@@ -216,6 +220,7 @@ class Cluster:
 
     def release_room(self, job: Job, now: float) -> Job:
         """Give the allocation back; returns the job marked released."""
+        self.license_holders.discard(job.job_id)
         for share in job.shares():
             node = self.nodes.get(share.node)
             if node is None or job.job_id not in node.jobs:

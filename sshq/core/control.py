@@ -220,7 +220,7 @@ def _update(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str
         values.setdefault("time_limit_s", -1)  # unlimited stays so; None would mean "not given" to `resolve`
     spec = replace(job.spec, **values)
     if job.state is State.PENDING:
-        spec = resolve(cluster, spec)
+        spec = resolve(cluster, spec, held=job.held is not None)
     elif "time_limit_s" in changes:
         return "refused", "the time limit of a running job is kept on its node and cannot be changed there yet"
     before = job

@@ -68,6 +68,11 @@ class JobSpec:
     qos: str | None = None
     anywhere: bool = False  # --anywhere: a host that does not share the directory is as good
     provable: bool = False  # the directory existed at submission, so hosts can be asked whether they share it
+    min_cpus: int = 0  # --mincpus: a node must have so many free, whatever the job takes of them
+    tmp_disk_mib: int = 0  # --tmp: a node's /tmp must be that large
+    prefer: str | None = None  # --prefer: among the nodes that fit, those with these features come first
+    overcommit: bool = False  # CPUs and slots are taken as for one task a node
+    licenses: str | None = None  # as given; `core.licenses` reads it
     array_limit: int | None = None  # %N
     array_text: str | None = None  # as given
     array_min: int = 0
@@ -80,6 +85,11 @@ class JobSpec:
     ntasks_per_gpu: int | None = None
     cpus_per_gpu: int | None = None
     memory_per_gpu_mib: int | None = None
+
+    @property
+    def placed_tasks(self) -> int:
+        """Tasks that room is taken for: all of them, unless --overcommit lets those of a node share the room of one."""
+        return self.num_nodes if self.overcommit else self.num_tasks
 
     def memory_for_mib(self, cpus: int) -> int:
         """Return the memory in MiB that so many CPUs on one node come with; 0 where none was asked."""
@@ -159,7 +169,7 @@ class Job:
 
     @property
     def cpus(self) -> int:
-        return self.spec.num_tasks * self.spec.cpus_per_task
+        return self.spec.placed_tasks * self.spec.cpus_per_task
 
     def shares(self) -> tuple[Share, ...]:
         """Return what it holds, or last held, on each of its nodes; the script's node is the first."""

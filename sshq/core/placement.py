@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from sshq.core.features import parse_constraint
 from sshq.core.gpus import Gpu, Wanted, count_of, is_of_type, parse_gpus, pick_gpus, share_of, times
+from sshq.core.licenses import Licenses, parse_licenses
 from sshq.core.model import Job
 from sshq.core.nodes import Node
 
@@ -61,6 +62,10 @@ class Request:
     directory: str | None  # None: any host will do (--anywhere, or nothing to share)
     num_nodes: int
     time_limit_s: int | None
+    min_cpus: int = 0
+    tmp_disk_mib: int = 0
+    prefer: str | None = None
+    licenses: Licenses = ()
     gpus: Wanted = ()  # on each node
     gpus_per_task: Wanted = ()
     gpus_total: Wanted = ()  # over all its nodes
@@ -84,9 +89,9 @@ def request_of(job: Job) -> Request:
     """Return what `job` asks of a node."""
     spec = job.spec
     several = spec.num_nodes > 1
-    slots = 1 if several else spec.num_tasks
+    slots = 1 if several else spec.placed_tasks
     cpus = slots * spec.cpus_per_task
-    tasks = max(spec.num_tasks, spec.num_nodes)
+    tasks = max(spec.placed_tasks, spec.num_nodes)
     gpus, per_task = parse_gpus(spec.gpus_per_node or "0"), parse_gpus(spec.gpus_per_task or "0")
     return Request(
         partitions=spec.partitions,
@@ -108,7 +113,16 @@ def request_of(job: Job) -> Request:
         gpus=gpus,
         gpus_per_task=per_task if not gpus else (),
         gpus_total=parse_gpus(spec.gpus_total or "0") if not gpus and not per_task else (),
+        min_cpus=max(spec.min_cpus, cpus),
+        tmp_disk_mib=spec.tmp_disk_mib,
+        prefer=spec.prefer,
+        licenses=parse_licenses(spec.licenses) if spec.licenses else (),
     )
+
+
+def is_preferred(request: Request, node: Node) -> bool:
+    """Whether a node has the features of --prefer; with nothing preferred, every node has."""
+    return request.prefer is None or parse_constraint(request.prefer).holds(node.features)
 
 
 def spread(request: Request, rooms: Sequence[tuple[Node, int]]) -> list[tuple[Node, int]]:
@@ -128,7 +142,7 @@ def spread(request: Request, rooms: Sequence[tuple[Node, int]]) -> list[tuple[No
         return []
     others = [one for one in rooms if one[0].name not in request.req_nodes]
     wanted = request.num_nodes - len(named)
-    others.sort(key=lambda one: (one[0].config.weight, split_name(one[0].name)))
+    others.sort(key=lambda one: (not is_preferred(request, one[0]), one[0].config.weight, split_name(one[0].name)))
     chosen = [*named, *others[:wanted]]
     if sum(room for _, room in chosen) < request.tasks:
         others.sort(key=lambda one: -one[1])  # stable: lightest and by name among equals
@@ -206,12 +220,14 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
     if node.known:
         if request.slots > node.slots:
             return no(Step.TOO_SMALL, f"{request.slots} slots asked, {node.slots} present")
-        if request.cpus > node.cpus:
-            return no(Step.TOO_SMALL, f"{request.cpus} CPUs asked, {node.cpus} present")
+        if request.min_cpus > node.cpus:
+            return no(Step.TOO_SMALL, f"{request.min_cpus} CPUs asked, {node.cpus} present")
         if request.memory_mib > node.memory_mib:
             return no(Step.TOO_SMALL, f"{request.memory_mib} MiB asked, {node.memory_mib} present")
         if request.wants_gpus and (lack := _lacks_gpus(request, node)):
             return no(Step.TOO_SMALL, lack)
+        if node.facts is not None and request.tmp_disk_mib > node.facts.tmp_disk_mib:
+            return no(Step.TOO_SMALL, f"{request.tmp_disk_mib} MiB of /tmp asked, {node.facts.tmp_disk_mib} present")
     if node.removed:
         return no(Step.UNAVAILABLE, "removed from the inventory, ending its jobs")
     if node.record.down_asserted:
@@ -236,8 +252,8 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
         return no(Step.BUSY, "taken exclusively" if node.exclusive else "not empty, --exclusive asked")
     if request.slots > node.free_slots:
         return no(Step.BUSY, f"{request.slots} slots asked, {node.free_slots} of {node.slots} free")
-    if request.cpus > node.cpus - node.cpus_taken:
-        return no(Step.BUSY, f"{request.cpus} CPUs asked, {node.cpus - node.cpus_taken} of {node.cpus} free")
+    if request.min_cpus > node.cpus - node.cpus_taken:
+        return no(Step.BUSY, f"{request.min_cpus} CPUs asked, {node.cpus - node.cpus_taken} of {node.cpus} free")
     if request.memory_mib > node.memory_mib - node.memory_taken_mib:
         free = node.memory_mib - node.memory_taken_mib
         return no(Step.BUSY, f"{request.memory_mib} MiB asked, {free} of {node.memory_mib} free")

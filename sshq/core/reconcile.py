@@ -116,7 +116,7 @@ def _adopt(cluster: Cluster, name: str, entry: NodeEntry, now: float) -> None:
     node = cluster.nodes[name]
     if not job.released:
         job = cluster.release_room(job, now)
-    slots = tuple(node.lowest_free_slots(job.spec.num_tasks))
+    slots = tuple(node.lowest_free_slots(job.spec.placed_tasks))
     launch = Launch(
         id=entry.launch_id, job_id=job.job_id, attempt=entry.attempt, node=name, seq=entry.seq, epoch=cluster.epoch,
         boot=node.record.boot, spool_id=node.record.spool_id, slot=slots[0] if slots else 0, decided_at=now,

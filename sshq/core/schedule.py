@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 from sshq.core.cluster import Cluster
 from sshq.core.events import Start
+from sshq.core.licenses import free_licenses
 from sshq.core.model import Job
 from sshq.core.nodes import Node
-from sshq.core.placement import Request, Step, judge, spread, take_gpus
+from sshq.core.placement import Request, Step, is_preferred, judge, spread, take_gpus
 
 STARTS_MAX = 512  # a pass; the rest comes in the next, so that no single transaction grows without bound
 
@@ -46,6 +47,7 @@ class _Pass:
         self.partitions: dict[Request, frozenset[str]] = {}  # of those it asks for, the open ones
         self.reserved_partitions: set[tuple[str, ...]] = set()
         self.array_started: Counter[int] = Counter()  # array id -> tasks started in this pass
+        self.licenses = free_licenses(cluster)
         self.free = [n for n in cluster.nodes.values() if n.usable and n.free_slots > 0]
 
     def fits(self, request: Request, node: Node) -> bool:
@@ -66,7 +68,7 @@ class _Pass:
             not room.exclusive
             and not (request.exclusive and room.slots)
             and request.slots <= node.free_slots - room.slots
-            and request.cpus <= node.cpus - node.cpus_taken - room.cpus
+            and request.min_cpus <= node.cpus - node.cpus_taken - room.cpus
             and request.memory_mib <= node.memory_mib - node.memory_taken_mib - room.memory_mib
             and take_gpus(request, node, request.slots, given=room.gpus) is not None
         )
@@ -83,12 +85,14 @@ class _Pass:
         room = self.given.get(node.name) or _Room()
         return (
             holder.slots <= node.free_slots - room.slots - request.slots
-            and holder.cpus <= node.cpus - node.cpus_taken - room.cpus - request.cpus
+            and holder.min_cpus <= node.cpus - node.cpus_taken - room.cpus - request.cpus
             and holder.memory_mib <= node.memory_mib - node.memory_taken_mib - room.memory_mib - request.memory_mib
         )
 
     def take(self, job: Job, request: Request, parts: list[tuple[Node, int]]) -> None:
-        """Give a job its nodes, each with the number of its tasks there."""
+        """Give a job its nodes, each with the number of its tasks there, and its licenses."""
+        for name, count in request.licenses:
+            self.licenses[name] -= count
         if job.array_job_id is not None:
             self.array_started[job.array_job_id] += 1
         for place, (node, tasks) in enumerate(parts):
@@ -101,6 +105,9 @@ class _Pass:
             room.exclusive = room.exclusive or request.exclusive
             if node.free_slots - room.slots <= 0:
                 self.free.remove(node)
+
+    def lacks_licenses(self, request: Request) -> bool:
+        return any(count > self.licenses.get(name, 0) for name, count in request.licenses)
 
     def place(self, request: Request) -> list[tuple[Node, int]]:
         """Return where a request goes now, nodes with tasks, or nothing."""
@@ -127,6 +134,7 @@ class _Pass:
             fitting,
             # Hosts with GPUs last for who wants none.
             key=lambda n: (
+                not is_preferred(request, n),
                 n.config.weight,
                 not request.wants_gpus and bool(n.gpus),
                 n.free_slots - (self.given[n.name].slots if n.name in self.given else 0),
@@ -152,6 +160,12 @@ class _Pass:
             return True
         started = self.array_started.get(job.array_job_id, 0) + self.cluster.array_running(job.array_job_id)
         return started < job.spec.array_limit
+
+
+def place_now(cluster: Cluster, request: Request) -> list[tuple[Node, int]]:
+    """Return where a request would go if it stood alone before a pass, nodes with tasks; nothing if it does not fit now."""
+    run = _Pass(cluster)
+    return [] if run.lacks_licenses(request) else run.place(request)
 
 
 def why_blocked(cluster: Cluster, request: Request) -> tuple[str, list[Node]]:
@@ -213,6 +227,9 @@ def schedule(cluster: Cluster, now: float) -> Plan:
         while tasks_left and len(starts) < STARTS_MAX:
             if not run.array_may_start(job):
                 break
+            if request.licenses and run.lacks_licenses(request):
+                reason = "Licenses"
+                break
             parts = run.place(request)
             if not parts:
                 blocked = True
@@ -223,6 +240,9 @@ def schedule(cluster: Cluster, now: float) -> Plan:
             tasks_left -= 1
         if blocked:
             run.block(request)
+            continue
+        if reason:  # nodes are left to others: when the licenses come back is not known
+            pending.blocked[request] = reason
             continue
         pending.blocked.pop(request, None)
         if at + 1 < len(group):

@@ -21,6 +21,7 @@ from sshq.inventory.values import (
     read_choice,
     read_duration,
     read_integer,
+    read_license_counts,
     read_local_path,
     read_memory,
     read_size,
@@ -60,6 +61,7 @@ class Config:
     environment_bytes_max: int = MIB
     array_size_max: int = 100_001  # Slurm's MaxArraySize is 1001; an array is one record here until its tasks start
     jobs_max: int = 100_000
+    licenses: str | None = None
     connect_timeout_s: int = 20
     keepalive_interval_s: int = 15
     keepalive_count: int = 3  # a dead peer is found within a minute
@@ -113,6 +115,7 @@ _ROWS: Final = (
     _row("environment_max", read_size(KIB, 16 * MIB), "size", "the largest environment of a job"),
     _row("array_size_max", read_integer(1, 4_000_001), "number", "array indices are below this"),
     _row("jobs_max", read_integer(1, 10_000_000), "number", "jobs in the queue at once"),
+    _row("licenses", read_license_counts, "list", "what `sbatch -L` may hold, and how many of each: matlab:4,fluent"),
     _row("connect_timeout", read_duration(1, 600), "duration", "a host that takes longer to log in is away"),
     _row("keepalive_interval", read_duration(1, 600), "duration", "a silent host is asked if it lives"),
     _row("keepalive_count", read_integer(1, 20), "number", "signs missed until the connection is dead"),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from sshq.core.licenses import parse_licenses
 from sshq.core.units import parse_memory, parse_time_limit, suggest_time_limit
 from sshq.inventory.document import Map, Node, Scalar, Seq, closest, describe, walk
 
@@ -84,6 +85,16 @@ def read_choice(*choices: str) -> Reader:
         return known[text.lower()]
 
     return parse
+
+
+def read_license_counts(name: str, node: Node) -> str:
+    """Return a list of licenses as Slurm writes it: matlab:4,fluent."""
+    text = read_text(name, node)
+    try:
+        parse_licenses(text)
+    except ValueError as error:
+        raise node.place.error(f"`{name}`: {error}", suggestion="matlab:4,fluent:2") from None
+    return text
 
 
 def read_time(name: str, node: Node) -> int | None:

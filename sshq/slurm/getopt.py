@@ -77,12 +77,12 @@ def parse_options(command: str, argv: Sequence[str], environ: Mapping[str, str] 
 
 
 def judge_handling(parsed: Parsed) -> list[str]:
-    """Return one warning for each ignored option that was given.
+    """Return one warning for the ignored options that were given and have no effect for the same reason.
 
     Raises:
         OptionError: a refused option was given.
     """
-    warnings: dict[str, str] = {}
+    warnings: dict[str, list[str]] = {}
     for one in parsed.given:
         option = one.option
         if option.handling == REFUSED and one.value not in ("none", "0"):
@@ -93,8 +93,10 @@ def judge_handling(parsed: Parsed) -> list[str]:
                 hint=f"sshq {parsed.command} --help lists what is",
             )
         if option.handling == IGNORED:
-            warnings[option.name] = f"{option.name} has no effect here: {option.reason}"
-    return list(warnings.values())
+            names = warnings.setdefault(option.reason, [])
+            if option.name not in names:
+                names.append(option.name)
+    return [f"{', '.join(names)} {'has' if len(names) == 1 else 'have'} no effect here: {why}" for why, names in warnings.items()]
 
 
 def scan_environment(options: Iterable[Option], environ: Mapping[str, str]) -> list[Given]:

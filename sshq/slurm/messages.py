@@ -11,6 +11,7 @@ EXIT_ERROR = 1
 SLURM_VERSION = "22.05.8"  # whose behaviour is copied
 VERSION_LINE = f"slurm {SLURM_VERSION}"
 
+CLUSTER = "sshq"  # the name of the one cluster, where Slurm shows one
 SUBMITTED = "Submitted batch job {job_id}"
 SCRIPT_EMPTY = "Batch script is empty!"
 SCRIPT_BLANK = "Batch script contains only whitespace!"

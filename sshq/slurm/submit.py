@@ -17,15 +17,17 @@ WRAPPER = "#!/bin/sh\n# This script was created by sbatch --wrap.\n\n{command}\n
 # What srun sends: the job is the srun of its node, with one step.  Its words are the script's arguments, so that nothing is
 # quoted anew; run by sh, as the spool may lie where nothing can be executed.
 COMMAND_RUNNER = '#!/bin/sh\nexec /bin/sh "${SSHQ_DIR%/a/*}/bin/srun" "$@"\n'
+OWN_CLUSTERS = ("sshq", "all")  # what -M may name without being told that it has no effect
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 # Fields of the command itself; all others go into the description.
 _CLIENT_FIELDS = ("wait", "parsable", "quiet", "verbose", "test_only", "wrap", "ignore_pbs", "export_file", "help",
-                  "usage", "version", "no_kill")  # fmt: skip
+                  "usage", "version", "no_kill", "nodefile")  # fmt: skip
 _DESCRIBED = (
     "name", "work_dir", "std_out", "std_err", "std_in", "open_mode", "partition", "time_limit_s", "memory_mib",
     "memory_per_cpu_mib", "req_nodes", "exc_nodes", "features", "nice", "priority", "begin_at", "deadline_at", "signal",
-    "requeue", "comment", "account", "qos", "dependency", "export", "ntasks_per_node",
+    "requeue", "comment", "account", "qos", "dependency", "export", "ntasks_per_node", "min_cpus", "tmp_disk_mib", "prefer",
+    "licenses",
 )  # fmt: skip  # the keys that are None where nothing was said
 
 
@@ -35,14 +37,17 @@ class Submission:
     Attributes:
         description: what the controller gets, JSON-able.
         environ: the variables that go along.
+        cluster: of -M, "" if none was named; replies then name it.
         wait, parsable, quiet, test_only, verbose: what the command itself does.
+        options: for -v, the long names of what was given with their values, as Slurm lists them.
         warnings: one line for each option without effect.
         wants: "help", "usage" or "version" if that was asked for; the description is empty then.
         sources: by key of the description, the user's words with their place.
     """
 
     __slots__ = (
-        "description", "environ", "parsable", "quiet", "sources", "test_only", "verbose", "wait", "wants", "warnings",
+        "cluster", "description", "environ", "options", "parsable", "quiet", "sources", "test_only", "verbose", "wait", "wants",
+        "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -50,6 +55,8 @@ class Submission:
         self.environ: dict[str, str] = {}
         self.wait = self.parsable = self.quiet = self.test_only = False
         self.verbose = 0
+        self.cluster = ""
+        self.options: dict[str, str] = {}
         self.warnings: list[str] = []
         self.wants: str | None = None
         self.sources: dict[str, str] = {}
@@ -77,6 +84,8 @@ def build_submission(
     """
     options = options_of(command)
     flags, arguments = scan_words(command, options, argv, permute=False)
+    if arguments[:1] == [":"]:
+        raise refuse_heterogeneous(command, " ".join((*argv[: len(argv) - len(arguments) + 1], "…")))
     variables = scan_environment(options, environ)
     submission = Submission()
     submission.wants = Parsed(command, flags, []).wants
@@ -96,12 +105,13 @@ def build_submission(
     chosen = {one.option.field: (one, values[id(one)]) for one in merged.given}
     _take_client_options(submission, merged)
     _settle_conflicts(chosen, merged)
+    _take_nodefile(chosen, read_file, cwd)
     submission.description = _describe(chosen, cwd)
     submission.description |= {
         "script": script,
         "args": args,
         "command": " ".join((path, *args)).strip(),
-        "umask": umask,
+        "umask": _read_umask(environ.get("SLURM_UMASK"), umask),
         "submit_host": submit_host,
     }
     if not submission.description["name"]:
@@ -113,6 +123,14 @@ def build_submission(
     submission.environ = _choose_environment(merged, environ, read_file)
     _settle_nodes(submission, merged)
     return submission
+
+
+def refuse_heterogeneous(command: str, text: str) -> OptionError:
+    """Return the error for several jobs in one (` : ` between options, `#SBATCH hetjob`), naming the user's words."""
+    return OptionError(
+        "heterogeneous jobs are not supported by sshq, and running one component would change what runs", source=":",
+        detail=(text,), hint=f"one {command} for each component, tied together by --dependency=after:JOB",
+    )  # fmt: skip
 
 
 def place_refusal(submission: Submission, key: str) -> tuple[str, ...]:
@@ -167,6 +185,8 @@ def _scan_directives(command: str, options: tuple[Option, ...], script: str, lab
             continue
         place = (f"{label}:{directive.line}", f"{label}:{directive.line}: {directive.text}")
         given, rest = scan_words(command, options, directive.words, permute=False, place=place)
+        if rest[:1] in (["hetjob"], ["packjob"]):
+            raise refuse_heterogeneous(command, place[1])
         if rest:
             message = f"{command}: error: Invalid directive found in batch script: {rest[0]}"
             raise ExactError((message,), source=place[0], detail=(place[1],))
@@ -183,6 +203,11 @@ def _take_client_options(submission: Submission, parsed: Parsed) -> None:
     submission.quiet = parsed.has("quiet")
     submission.test_only = parsed.has("test_only")
     submission.verbose = parsed.count("verbose")
+    values = {one.option.name.lstrip("-"): one.value or "set" for one in parsed.given}
+    submission.options = dict(sorted((values | {"verbose": str(submission.verbose)}).items()))
+    submission.cluster = parsed.value("clusters") or ""
+    if submission.cluster in OWN_CLUSTERS:
+        submission.warnings = [text for text in submission.warnings if not text.startswith("--clusters ")]
 
 
 def _settle_conflicts(chosen: dict[str, tuple[Given, object]], parsed: Parsed) -> None:
@@ -196,6 +221,27 @@ def _settle_conflicts(chosen: dict[str, tuple[Given, object]], parsed: Parsed) -
         )
     weaker = min((node, cpu), key=parsed.given.index)
     del chosen[weaker.option.field]
+
+
+def _take_nodefile(chosen: dict[str, tuple[Given, object]], read_file: Callable[[str], bytes], cwd: str) -> None:
+    """Put the nodes that --nodefile lists in the place of --nodelist's: names by blanks, commas and lines, # comments."""
+    if "nodefile" not in chosen:
+        return
+    given, path = chosen["nodefile"]
+    from sshq.core.hostlist import expand_hostlist
+
+    try:
+        text = read_file(_join(cwd, str(path))).decode("utf-8", "surrogateescape")
+        words = [word for line in text.splitlines() for word in line.partition("#")[0].split()]
+        names = dict.fromkeys(name for word in words for name in expand_hostlist(word.strip(",")))
+        if not names:
+            raise ValueError("no node is listed")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise OptionError(
+            "Invalid --nodefile node file", source=given.source, detail=(given.text, f"{path}: {why}"), exit_code=255
+        ) from None
+    chosen["req_nodes"] = (given, ",".join(names))
 
 
 def _describe(chosen: Mapping[str, tuple[Given, object]], cwd: str) -> dict[str, object]:
@@ -221,6 +267,7 @@ def _describe(chosen: Mapping[str, tuple[Given, object]], cwd: str) -> dict[str,
         "kill_on_invalid_dep": values.get("kill_on_invalid_dep", False),
         "exclusive": "exclusive" in values,
         "anywhere": "anywhere" in values,
+        "overcommit": "overcommit" in values,
     }
     return description
 
@@ -301,6 +348,12 @@ def _join(folder: str, name: str) -> str:
     while name.startswith("./"):
         name = name[2:].lstrip("/")
     return f"{folder.rstrip('/')}/{name}" if name not in ("", ".") else folder
+
+
+def _read_umask(text: str | None, umask: int) -> int:
+    """Return the umask SLURM_UMASK says (octal), else the command's own."""
+    digits = text or ""
+    return int(digits, 8) if digits and not digits.strip("01234567") and len(digits) <= 4 else umask
 
 
 def _local_offset(at: float) -> int:

@@ -63,6 +63,11 @@ CASES = [
     (["--kill-on-invalid-dep=yes"], None, None, "kill_on_invalid_dep", True),
     (["--exclusive=user"], "SBATCH_EXCLUSIVE", "", "exclusive", True),
     (["--anywhere"], None, None, "anywhere", True),
+    (["--mincpus=3"], None, None, "min_cpus", 3),
+    (["--tmp=2G"], None, None, "tmp_disk_mib", 2048),
+    (["--prefer=fast|big"], None, None, "prefer", "fast|big"),
+    (["-L", "matlab:2,fluent"], None, None, "licenses", "matlab:2,fluent"),
+    (["-O"], "SBATCH_OVERCOMMIT", "", "overcommit", True),
     (["-A", "acct"], "SBATCH_ACCOUNT", "acct", "account", "acct"),
     (["-q", "high"], "SBATCH_QOS", "high", "qos", "high"),
 ]
@@ -164,8 +169,9 @@ def test_sruns_words_are_run_as_they_are():
 
 
 def test_ignored_options_warn_once_each():
-    submission = submit("--switches=1", "--mail-type=END", "--mail-type=ALL", "-A", "x", "ok.sh")
+    submission = submit("--switches=1", "--mail-type=END", "--mail-user=anna", "--mail-type=ALL", "-A", "x", "ok.sh")
     assert len(submission.warnings) == 3
+    assert "--mail-type, --mail-user have no effect here: sshq sends no mail; see sbatch --wait" in submission.warnings
     assert "--switches has no effect here: sshq does not know the network's shape" in submission.warnings
 
 
@@ -241,3 +247,30 @@ def test_single_quotes_carry_any_word(words):
 def test_nodes_and_tasks_follow_from_each_other(argv, nodes, tasks, warnings):
     found = submit(*argv, "--wrap", "true")
     assert (found.description["num_nodes"], found.description["num_tasks"], found.warnings) == (nodes, tasks, warnings)
+
+
+def test_a_node_file_stands_in_for_the_list():
+    files = {"nodes": b"# mine\nn2, n[4-5]\n n1 n2\n", "none": b"#\n"}
+    submission = submit("-F", "nodes", "-w", "n9", "ok.sh", files=files)
+    assert submission.description["req_nodes"] == "n2,n4,n5,n1"
+    assert submission.description["num_nodes"] == 4
+    for name in ("none", "missing"):
+        with pytest.raises(OptionError, match="Invalid --nodefile node file") as caught:
+            submit("-F", name, "ok.sh", files=files)
+        assert caught.value.exit_code == 255
+
+
+def test_heterogeneous_jobs_are_refused_in_a_script_too():
+    with pytest.raises(OptionError, match="heterogeneous jobs are not supported") as caught:
+        submit("het.sh", files={"het.sh": b"#!/bin/sh\n#SBATCH -n1\n#SBATCH hetjob\n#SBATCH -n2\n"})
+    assert caught.value.detail == ("het.sh:3: #SBATCH hetjob",)
+
+
+def test_a_cluster_is_remembered_and_only_a_strange_one_warned_of():
+    assert (submit("-M", "sshq", "ok.sh").cluster, submit("-M", "sshq", "ok.sh").warnings) == ("sshq", [])
+    assert submit("-M", "other", "ok.sh").warnings == ["--clusters has no effect here: there is one cluster"]
+
+
+def test_slurms_variable_for_the_umask_counts():
+    assert submit("ok.sh", environ={"SLURM_UMASK": "0077"}).description["umask"] == 0o077
+    assert submit("ok.sh", environ={"SLURM_UMASK": "9"}).description["umask"] == submit("ok.sh").description["umask"]

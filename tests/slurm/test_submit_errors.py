@@ -88,7 +88,8 @@ def test_every_source_of_a_bad_value_is_named(argv, environ, source, text):
         (["--reservation=maint"], "--reservation is not supported by sshq, and leaving it out would change where the job runs"),
         (["--gres=gpu:1"], "--gres is not supported by sshq"),
         (["-G", "1"], "--gpus is not supported by sshq"),
-        (["-L", "matlab"], "--licenses is not supported by sshq, and leaving it out would change when the job may run"),
+        (["--uid=anna"], "--uid is not supported by sshq, and leaving it out would change whose rights the job has"),
+        (["-N1", ":"], "heterogeneous jobs are not supported by sshq, and running one component would change what runs"),
     ],
 )
 def test_what_would_change_the_job_is_refused_by_name(argv, text):
