@@ -15,10 +15,14 @@ def lookup_uid(name: str) -> int | None:
 
 def name_me() -> str:
     """Return the caller's user name, by the kernel's number and not by $USER."""
+    return name_of(os.getuid())
+
+
+def name_of(uid: object) -> str:
+    """Return the name of a user's number, the number where it has none."""
     import pwd
 
-    uid = os.getuid()
     try:
-        return pwd.getpwuid(uid).pw_name
+        return pwd.getpwuid(uid).pw_name if isinstance(uid, int) else str(uid)
     except KeyError:
         return str(uid)

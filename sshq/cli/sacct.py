@@ -5,15 +5,16 @@ import sys
 import time
 from collections.abc import Sequence
 
-from sshq.cli.asking import list_items
-from sshq.cli.people import name_me
+from sshq.cli.asking import ask_controller, list_items, read_int, read_text
+from sshq.cli.people import lookup_uid, name_me
 from sshq.cli.printing import print_json, print_lines, print_messages, print_warnings
+from sshq.errors import RefusedError
 from sshq.slurm.sacct import SacctOptions, read_sacct_options, render_helpformat, render_sacct
 
 
 def run(argv: Sequence[str]) -> int:
     """Run sacct; the result is its exit status."""
-    options = read_sacct_options(argv, os.environ, now=time.time(), me=name_me())
+    options = read_sacct_options(argv, os.environ, now=time.time(), me=name_me(), lookup_uid=lookup_uid)
     if options.wants:
         from sshq.slurm.help import describe_command
 
@@ -23,7 +24,7 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.write(render_helpformat().rstrip("\n") + "\n")
         return 0
     print_warnings("sacct", options.warnings)
-    return _show(options)
+    return _show_scripts(options) if options.batch_script else _show(options)
 
 
 def _show(options: SacctOptions) -> int:
@@ -38,3 +39,18 @@ def _show(options: SacctOptions) -> int:
     print_lines(output.lines)
     print_messages(output.messages)
     return output.exit_code
+
+
+def _show_scripts(options: SacctOptions) -> int:
+    """Print the batch script of each job asked for; scripts are kept as long as the queue knows the job."""
+    from sshq.slurm.sacct import choose_rows
+    from sshq.slurm.views import job_label
+
+    rows, _ = list_items("sacct", "history", {"filter": options.filter})
+    for row in choose_rows(rows, options):
+        try:
+            script = read_text(ask_controller("sacct", "script", {"ref": [read_int(row, "job_id"), None]}), "script")
+        except RefusedError:
+            script = "NONE\n"
+        sys.stdout.write(f"Batch Script for {job_label(row)}\n{'-' * 80}\n{script}\n")
+    return 0

@@ -10,6 +10,7 @@ from sshq.core.hostlist import HostlistError, expand_hostlist, fold_hostlist
 from sshq.slurm.getopt import Parsed
 from sshq.slurm.messages import UNKNOWN_JOB_LOAD, ExactError
 from sshq.slurm.scontrol import find_entity
+from sshq.slurm.views import names_of
 
 
 def show(words: Sequence[str], parsed: Parsed) -> int:
@@ -59,6 +60,9 @@ def _show_nodes(name: str | None, parsed: Parsed) -> int:
 
     info = ask_controller("scontrol", "info", {})
     nodes = read_items(info.get("nodes"))
+    if not parsed.has("all"):
+        hidden = {item.get("name") for item in read_items(info.get("partitions")) if item.get("hidden")}
+        nodes = [node | {"partitions": [name for name in names_of(node, "partitions") if name not in hidden]} for node in nodes]
     chosen, missing = _choose(nodes, name)
     if parsed.has("json"):
         print_json({"nodes": list(chosen)})
@@ -98,37 +102,20 @@ def _choose(items: list[Object], name: str | None) -> tuple[list[Object], list[s
 
 
 def _show_config(_name: str | None, parsed: Parsed) -> int:
-    from sshq.slurm.messages import SLURM_VERSION
-    from sshq.slurm.show import render_config
+    import os
 
-    status = ask_controller("scontrol", "status", {})
-    inventory = status.get("inventory")
-    path = inventory.get("path") if isinstance(inventory, dict) else None
-    values: dict[str, object] = {
-        "BOOT_TIME": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() - _seconds(status.get("uptime_s")))),
-        "ClusterName": "sshq",
-        "FirstJobId": 1,
-        "JobRequeue": 1,
-        "PriorityType": "priority/basic",
-        "SchedulerType": "sched/builtin",
-        "SelectType": "select/cons_tres",
-        "SLURM_CONF": path or "(none: the embedded default)",
-        "SLURM_VERSION": SLURM_VERSION,
-        "SlurmctldHost[0]": __import__("os").uname().nodename,
-        "SlurmUser": f"{status.get('uid')}",
-        "StateSaveLocation": status.get("state_dir"),
-        "SSHQ_SOCKET": status.get("socket"),
-        "SSHQ_VERSION": status.get("version"),
-    }
+    from sshq.cli.people import name_of
+    from sshq.slurm.show_config import list_config, render_config
+
+    status, now, host = ask_controller("scontrol", "status", {}), time.time(), os.uname().nodename
+    uid = status.get("uid")
+    pairs = list_config(status, now=now, host=host, user=f"{name_of(uid)}({uid})")
+    own = [("sshq.socket", str(status.get("socket"))), ("sshq.version", str(status.get("version")))]
     if parsed.has("json"):
-        print_json({"config": values})
+        print_json({"config": dict(pairs), "sshq": dict(own)})
         return 0
-    sys.stdout.write(render_config({key: str(value) for key, value in values.items()}, time.time()))
+    sys.stdout.write(render_config(pairs, own, now, host))
     return 0
-
-
-def _seconds(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def _show_hostnames(text: str | None, _parsed: Parsed) -> int:

@@ -8,12 +8,18 @@ from collections.abc import Sequence
 from sshq.cli.asking import list_items
 from sshq.cli.people import lookup_uid, name_me
 from sshq.cli.printing import print_json, print_lines, print_messages, print_warnings
-from sshq.slurm.squeue import SqueueOptions, read_squeue_options, render_squeue
+from sshq.slurm.squeue import SqueueOptions, StrayWordError, read_squeue_options, render_squeue
 
 
 def run(argv: Sequence[str]) -> int:
     """Run squeue; the result is its exit status."""
-    options = read_squeue_options(argv, os.environ, me=name_me(), lookup_uid=lookup_uid)
+    try:
+        options = read_squeue_options(argv, os.environ, me=name_me(), lookup_uid=lookup_uid)
+    except StrayWordError:
+        from sshq.slurm.help import describe_command
+
+        sys.stdout.write(describe_command("squeue", "usage"))
+        raise
     if options.wants:
         from sshq.slurm.help import describe_command
 

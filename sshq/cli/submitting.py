@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PATIENCE_S = 10.0  # for a controller that went away with our request; Slurm's commands try as long
+SUBMIT_LINE_BYTES_MAX = 4096  # of sacct's SubmitLine
 FAILED = "Batch job submission failed: "
 
 # Which of the user's words a refusal is about, by Slurm's text: the first that occurs in it.
@@ -35,10 +36,13 @@ def read_submission(argv: "Sequence[str]", command: str) -> Submission:
     """Return what command line, environment and script ask for."""
     umask = os.umask(0o77)
     os.umask(umask)
-    return build_submission(
+    submission = build_submission(
         argv, os.environ, read_file=_read_file, read_stdin=_read_stdin, now=time.time(), umask=umask,
         cwd=find_cwd(), submit_host=os.uname().nodename, command=command,
     )  # fmt: skip
+    line = os.fsencode(" ".join((command, *argv)))
+    submission.description["submit_line"] = os.fsdecode(line[:SUBMIT_LINE_BYTES_MAX])
+    return submission
 
 
 def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":

@@ -201,6 +201,7 @@ class Controller:
             socket=self.arguments.socket,
             epoch=mailbox.cluster.epoch,
             user_name=_user_name,
+            settings=_shown_settings(self.config),
         )
         return Service(
             submit=submit,
@@ -262,6 +263,18 @@ def _user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _shown_settings(config: Config) -> dict[str, object]:
+    """What of config.yaml `scontrol show config` shows."""
+    return {
+        "array_size_max": config.array_size_max,
+        "default_memory_mib": config.default_memory_mib,
+        "finished_keep_s": config.finished_keep_s,
+        "jobs_max": config.jobs_max,
+        "kill_wait_s": config.kill_wait_s,
+        "program_dir": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    }
 
 
 def _log_bug(error: BaseException, peer: Peer, method: str) -> None:

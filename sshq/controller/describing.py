@@ -29,7 +29,7 @@ class Description:
 
 def describe_launch(launch: Launch, job: Job) -> str:
     """Return the line."""
-    spec = replace(job.spec, script="", environ="", dependency=None)
+    spec = replace(job.spec, script="", environ="", dependency=None, submit_line="")
     bare = replace(
         job, state=State.PENDING, reason="None", launch_id=None, released=True, start_at=None, note=None,
         last_refused_by=None, cancel_uid=None, lost_node=None, restored_epoch=0,

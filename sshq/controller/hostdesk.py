@@ -22,7 +22,7 @@ class HostDesk:
 
     def __init__(
         self, *, mailbox: Mailbox, fleet: Fleet, clock: Callable[[], float], started_at: float, state_dir: str, socket: str,
-        epoch: int, user_name: Callable[[int], str],
+        epoch: int, user_name: Callable[[int], str], settings: Mapping[str, object],
     ) -> None:  # fmt: skip
         self._mailbox = mailbox
         self._fleet = fleet
@@ -32,6 +32,7 @@ class HostDesk:
         self._socket = socket
         self._epoch = epoch
         self._user_name = user_name
+        self._settings = settings  # of config.yaml, what `scontrol show config` shows
 
     async def info(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         return {**await self._mailbox.ask(_info), "inventory": self._inventory(), "controller": {"pid": os.getpid()}}
@@ -128,7 +129,9 @@ class HostDesk:
         return {"hosts": await self._fleet.doctor([str(n) for n in names] if isinstance(names, list) else None)}
 
     async def status(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
-        jobs, orphans = await self._mailbox.ask(lambda c: (Counter(j.state.name for j in c.jobs.values()), dict(c.orphans)))
+        jobs, orphans, nodes, next_job_id = await self._mailbox.ask(
+            lambda c: (Counter(j.state.name for j in c.jobs.values()), dict(c.orphans), len(c.nodes), c.next_job_id)
+        )
         return {
             "pid": os.getpid(),
             "uid": os.getuid(),
@@ -142,6 +145,7 @@ class HostDesk:
             "state_dir": self._state_dir,
             "socket": self._socket,
             "epoch": self._epoch,
+            "settings": {**self._settings, "nodes": nodes, "next_job_id": next_job_id},
         }
 
     async def stats(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sshq.controller.filters import JobFilter, read_filter
@@ -229,9 +229,14 @@ def _select_ids(cluster: Cluster, wanted: JobFilter) -> tuple[list[int], list[in
             unknown.append(ref.job_id)
         if ref.tasks is not None:
             tasks = set(ref.tasks)
-            members = {i for i in members if cluster.jobs[i].array_task_id in tasks or cluster.jobs[i].is_array_record}
+            members = {i for i in members if cluster.jobs[i].array_task_id in tasks or not tasks.isdisjoint(_waiting(cluster, i))}
         found |= members
     return sorted(found), unknown
+
+
+def _waiting(cluster: Cluster, job_id: int) -> Iterable[int]:
+    """The array tasks that a record stands for."""
+    return cluster.array_sets[job_id] if cluster.jobs[job_id].is_array_record else ()
 
 
 def _cancel_targets(cluster: Cluster, wanted: JobFilter) -> tuple[Selected, ...]:

@@ -220,7 +220,7 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
     "kind": _text(64), "name": _text(), "command": _text(PATH_BYTES_MAX + 1 + ARGS_BYTES_MAX),
     "script": _text(64 << 20),  # config.yaml has the bound
     "args": _list(_text(WORD_BYTES_MAX), ARGS_BYTES_MAX, bytes_max=ARGS_BYTES_MAX),
-    "work_dir": _absolute, "submit_dir": _absolute, "submit_host": _text(255),
+    "work_dir": _absolute, "submit_dir": _absolute, "submit_host": _text(255), "submit_line": _text(4096),
     "std_out": _path, "std_err": _path, "std_in": _path, "open_mode": _one_of("append", "truncate"),
     "umask": _whole(0, 0o777), "export": _text(ARRAY_BYTES_MAX),
     "partition": _list(_text(), LABEL_BYTES_MAX, bytes_max=LABEL_BYTES_MAX),

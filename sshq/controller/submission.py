@@ -117,6 +117,7 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "work_dir": _path(given, "work_dir"),
         "submit_dir": _path(given, "submit_dir", _path(given, "work_dir")),
         "submit_host": _text(given, "submit_host") or "",
+        "submit_line": _text(given, "submit_line") or "",
         "std_out": _text(given, "std_out"),
         "std_err": _text(given, "std_err"),
         "std_in": _text(given, "std_in"),

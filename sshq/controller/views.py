@@ -54,11 +54,12 @@ def live_job_view(cluster: Cluster, job: Job) -> View:
     """The view of a job in the live queue."""
     view = job_view(job, pending_reason(cluster, job))
     spec = job.spec
-    view["priority"] = display_priority(priority=spec.priority, nice=spec.nice, order=job.order, held=job.held is not None)
-    if spec.dependency and job.state is State.PENDING:
+    if spec.dependency and job.start_at is None:
         view["dependency"] = format_dependency(
             parse_dependency(spec.dependency), lambda term: cluster.dependency_facts(term, job)
         )
+    if job.state is State.PENDING and job.eligible_at is None and job.held is None:
+        view["eligible_at"] = spec.begin_at
     if job.is_array_record:
         view["array_task_count"] = cluster.array_left(job)
         if spec.array_limit:
@@ -102,7 +103,7 @@ def job_view(job: Job, reason: str) -> View:
         "state": "CANCELLED" if cancelling else job.state.name,
         "completing": cancelling or (job.state in FINAL and (not job.released or job.output_pending)),
         "reason": reason,
-        "priority": 0,
+        "priority": display_priority(priority=spec.priority, nice=spec.nice, order=job.order, held=job.held is not None),
         "held": job.held,
         "nodes": list(job.nodes) if job.state is not State.PENDING else [],
         "batch_host": node if job.state is not State.PENDING else None,
@@ -155,6 +156,7 @@ def _spec_view(spec: JobSpec) -> View:
         "exc_nodes": list(spec.exc_nodes),
         "features": spec.features,
         "num_nodes": spec.num_nodes,
+        "max_nodes": spec.num_nodes if spec.nodes_given else 0,
         "num_tasks": spec.num_tasks,
         "ntasks_given": spec.ntasks_given,
         "ntasks_per_node": spec.ntasks_per_node,
@@ -167,7 +169,7 @@ def _spec_view(spec: JobSpec) -> View:
         "deadline_at": spec.deadline_at,
         "requeue": spec.requeue != "no",
         "retries": spec.retries,
-        "dependency": spec.dependency,
+        "dependency": None,  # of one that has started it was met
         "work_dir": spec.work_dir,
         "command": spec.command,
         "std_in": spec.std_in or "/dev/null",
@@ -176,6 +178,7 @@ def _spec_view(spec: JobSpec) -> View:
         "account": spec.account,
         "qos": spec.qos,
         "submit_host": spec.submit_host,
+        "submit_line": spec.submit_line,
         "exclusive": spec.exclusive,
         "licenses": spec.licenses,
         "min_cpus": spec.min_cpus,
@@ -216,11 +219,15 @@ def node_view(cluster: Cluster, node: Node) -> View:
     record = node.record
     drained = bool(record.drain_reason and not record.down_asserted)  # down has its reason in the same place
     ailing = node.note or node.trouble or node.reclaiming or None
+    sockets, cores, threads = (facts.sockets, facts.cores, facts.threads) if facts else (1, 1, 1)
+    if sockets * cores * threads != node.cpus:  # the inventory says another number: as Slurm, so many sockets of one core
+        sockets, cores, threads = node.cpus, 1, 1
     return {
         "name": node.name,
         "state": node.state_name(),
         "drain": node.removed or bool(node.trouble) or drained,
         "unreachable": not node.connected,
+        "planned": cluster.pending.is_planned(node.name),
         "reason": record.drain_reason or ("removed from the inventory" if node.removed else ailing),
         "reason_user": record.drain_by or None,
         "reason_uid": record.drain_uid if record.drain_reason else None,
@@ -246,9 +253,9 @@ def node_view(cluster: Cluster, node: Node) -> View:
         "boot_at": facts.boot_at if facts else None,
         "last_busy_at": node.last_busy_at,
         "weight": node.config.weight,
-        "sockets": facts.sockets if facts else 1,
-        "cores": facts.cores if facts else 1,
-        "threads": facts.threads if facts else 1,
+        "sockets": sockets,
+        "cores": cores,
+        "threads": threads,
         "tmp_disk_mib": facts.tmp_disk_mib if facts else 0,
         "gres": "",
         "transport": node.config.transport,

@@ -33,6 +33,7 @@ class JobSpec:
     work_dir: str = "/"
     submit_dir: str = "/"
     submit_host: str = ""
+    submit_line: str = ""  # the command that submitted it, as sacct shows it
     std_out: str | None = None  # patterns, expanded at each launch
     std_err: str | None = None
     std_in: str | None = None

@@ -18,6 +18,7 @@ class PendingQueue:
     def __init__(self) -> None:
         self.groups: dict[Request, list[Key]] = {}
         self.blocked: dict[Request, str] = {}  # why the group's head did not start in the last pass
+        self.planned: dict[str, Request] = {}  # node -> whom the last pass kept it for
         self._where: dict[int, tuple[Request, Key]] = {}
 
     def __len__(self) -> int:
@@ -50,6 +51,11 @@ class PendingQueue:
     def is_head(self, job_id: int) -> bool:
         found = self._where.get(job_id)
         return found is not None and self.groups[found[0]][0] == found[1]
+
+    def is_planned(self, node: str) -> bool:
+        """Whether a node is kept for a request that still waits."""
+        request = self.planned.get(node)
+        return request is not None and request in self.groups
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._where)

@@ -46,6 +46,7 @@ class _Pass:
         self.reserved: dict[str, Request] = {}  # node -> the only request it is open to
         self.partitions: dict[Request, frozenset[str]] = {}  # of those it asks for, the open ones
         self.reserved_partitions: set[tuple[str, ...]] = set()
+        self.full_partitions: set[str] = set()  # where somebody of higher priority waits for room already
         self.array_started: Counter[int] = Counter()  # array id -> tasks started in this pass
         self.licenses = free_licenses(cluster)
         self.free = [n for n in cluster.nodes.values() if n.usable and n.free_slots > 0]
@@ -145,14 +146,23 @@ class _Pass:
 
     def block(self, request: Request) -> None:
         """Note why the group's head waits; the first in its partitions reserves the emptiest node that could hold it."""
-        reason, candidates = why_blocked(self.cluster, request)
-        self.cluster.pending.blocked[request] = reason
+        reason, candidates = self.note(request)
         if reason == "Resources" and request.partitions not in self.reserved_partitions:
             open_nodes = [n for n in candidates if n.name not in self.reserved]
             open_nodes.sort(key=lambda n: (n.free_slots, n.name), reverse=True)
             for node in open_nodes[: request.num_nodes]:
                 self.reserved[node.name] = request
                 self.reserved_partitions.add(request.partitions)
+
+    def note(self, request: Request) -> tuple[str, list[Node]]:
+        """Note why a head waits: for room, or, as Slurm has it, behind one that waits for room in the same partition."""
+        reason, candidates = why_blocked(self.cluster, request)
+        shown = reason
+        if reason == "Resources":
+            shown = "Resources" if self.full_partitions.isdisjoint(request.partitions) else "Priority"
+            self.full_partitions.update(request.partitions)
+        self.cluster.pending.blocked[request] = shown
+        return reason, candidates
 
     def array_may_start(self, job: Job) -> bool:
         """Whether %N allows one more task; a task with a job of its own (held before, or retried) counts as any other."""
@@ -220,7 +230,7 @@ def schedule(cluster: Cluster, now: float) -> Plan:
             pending.blocked[request] = reason
             continue
         if not run.free:
-            pending.blocked[request] = why_blocked(cluster, request)[0]
+            run.note(request)
             continue
         tasks_left = cluster.array_left(job) if job.is_array_record else 1
         blocked = False
@@ -247,4 +257,5 @@ def schedule(cluster: Cluster, now: float) -> Plan:
         pending.blocked.pop(request, None)
         if at + 1 < len(group):
             heapq.heappush(heads, (group[at + 1], i, at + 1))
+    pending.planned = run.reserved
     return Plan(starts=tuple(starts), more=len(starts) >= STARTS_MAX)

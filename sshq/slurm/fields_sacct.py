@@ -67,6 +67,8 @@ class AccountRow:
         at = time_of(self.shown, key)
         if key == "end_at" and not has_ended(self.shown):
             at = None  # of a running job end_at is only when its limit would end it
+        if key == "start_at" and at is None and has_ended(self.shown):
+            at = time_of(self.shown, "end_at")  # it never ran: Slurm shows when it was given up, twice
         return UNKNOWN if at is None else format_local(at, self.time_style, self.now)
 
     def elapsed_s(self) -> int:
@@ -215,6 +217,13 @@ def _step_start_or(key: str) -> Callable[[AccountRow], str]:
     return show
 
 
+def _flags(row: AccountRow) -> str:
+    """Return how a job was scheduled; "Recieved" is how Slurm writes it."""
+    if not row.was_started():
+        return ""
+    return "SchedMain,StartRecieved"
+
+
 def _limit_minutes(row: AccountRow) -> str:
     limit_s = int_or_none(row.job, "time_limit_s")
     return "UNLIMITED" if limit_s is None else str(limit_s // 60)
@@ -242,6 +251,7 @@ GETTERS: dict[str, Callable[[AccountRow], str]] = {
     "Eligible": _step_start_or("eligible_at"),
     "End": lambda row: row.time("end_at"),
     "ExitCode": show_exit_code,
+    "Flags": _job_only(_flags),
     "GID": _job_number("gid"),
     "Group": _job_text("group"),
     "JobID": _label,
@@ -256,6 +266,9 @@ GETTERS: dict[str, Callable[[AccountRow], str]] = {
     "Priority": _job_number("priority"),
     "QOS": _job_text("qos", "normal"),
     "Reason": _job_text("reason", "None"),
+    "ReqCPUFreqGov": _job_only(lambda _row: UNKNOWN),
+    "ReqCPUFreqMax": _job_only(lambda _row: UNKNOWN),
+    "ReqCPUFreqMin": _job_only(lambda _row: UNKNOWN),
     "ReqCPUS": lambda row: str(int_of(row.job, "cpus", 1)),
     "ReqMem": _job_only(_memory),
     "ReqNodes": _job_number("num_nodes"),

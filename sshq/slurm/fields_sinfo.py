@@ -10,6 +10,7 @@ from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_time_limit
 from sshq.slurm.clock import format_local
 from sshq.slurm.layout import Field
+from sshq.slurm.messages import SLURM_VERSION
 from sshq.slurm.views import View, int_of, int_or_none, names_of, text_of, time_of
 
 NULL = "(null)"
@@ -204,7 +205,7 @@ NODE_FIELDS: tuple[Field[NodeGroup], ...] = (
     Field("T", "StateLong", "STATE", _first(lambda node: name_state(node, long=True), "n/a")),
     Field("u", "User", "USER", _first(_user, "Unknown")),
     Field("U", "UserLong", "USER", _first(_long_user, "Unknown")),
-    Field("v", "Version", "VERSION", _always("N/A")),
+    Field("v", "Version", "VERSION", _always(SLURM_VERSION)),
     Field("V", "Cluster", "CLUSTER", _always("N/A")),
     Field("w", "Weight", "WEIGHT", _least("weight", 1)),
     Field("X", "Sockets", "SOCKETS", _least("sockets", 1)),

@@ -4,13 +4,14 @@ Programs cut these texts apart at blanks and signs of equality, so the order, th
 ends are kept.  What sshq knows beyond Slurm follows at the end of a block.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_elapsed_padded, format_memory, format_time_limit_padded
 from sshq.slurm.clock import format_local
 from sshq.slurm.filename import NO_TASK
 from sshq.slurm.layout import keep_on_line
+from sshq.slurm.messages import SLURM_VERSION
 from sshq.slurm.views import (
     View,
     describe_tres,
@@ -56,8 +57,8 @@ def render_node(view: View, *, oneline: bool = False) -> str:
         f"AvailableFeatures={features}",
         f"ActiveFeatures={features}",
         f"Gres={text_of(view, 'gres', NULL)}",
-        f"NodeAddr={address} NodeHostName={text_of(view, 'name')} Port={int_of(view, 'port', 22)} Version=N/A",
-        f"OS={text_of(view, 'os', 'unknown')}{_prefixed(' ', text_of(view, 'kernel'))} ",
+        f"NodeAddr={address} NodeHostName={text_of(view, 'name')} Port={int_of(view, 'port', 22)} Version={SLURM_VERSION}",
+        f"OS=Linux{_prefixed(' ', text_of(view, 'kernel'))} ",
         (
             f"RealMemory={memory} AllocMem={memory_used} FreeMem={'N/A' if free is None else free} "
             f"Sockets={int_of(view, 'sockets', 1)} Boards=1"
@@ -109,13 +110,6 @@ def render_partition(view: View, nodes: Iterable[View] = (), *, oneline: bool = 
     return _join(lines, oneline)
 
 
-def render_config(values: Mapping[str, str], now: float) -> str:
-    """Return `scontrol show config` of the values given, in Slurm's two columns."""
-    lines = [f"Configuration data as of {format_local(now)}"]
-    lines += [f"{key:<24}= {value}" for key, value in sorted(values.items(), key=lambda item: item[0].lower())]
-    return "\n".join(lines) + "\n"
-
-
 def complete_node_state(view: View) -> str:
     """Return a node's state with its flags: IDLE, MIXED+DRAIN, DOWN+NOT_RESPONDING."""
     parts = [text_of(view, "state", "UNKNOWN")]
@@ -141,9 +135,13 @@ def _yes(view: View, key: str) -> str:
     return "YES" if view.get(key) else "NO"
 
 
-def _time(view: View, key: str, missing: str = UNKNOWN) -> str:
-    at = time_of(view, key)
+def show_time(at: float | None, missing: str = UNKNOWN) -> str:
+    """Return a time as Slurm shows it, `missing` where there is none."""
     return missing if at is None else format_local(at)
+
+
+def _time(view: View, key: str, missing: str = UNKNOWN) -> str:
+    return show_time(time_of(view, key), missing)
 
 
 def _job_identity(view: View) -> list[str]:
@@ -177,6 +175,8 @@ def _job_identity(view: View) -> list[str]:
 def _job_times(view: View, now: float) -> list[str]:
     start_at = time_of(view, "start_at")
     begin_at = time_of(view, "begin_at")
+    submit_at, eligible_at = time_of(view, "submit_at"), time_of(view, "eligible_at")
+    looked_at = submit_at if eligible_at is None or eligible_at > now else eligible_at
     if start_at is None and view.get("state") == "PENDING" and begin_at is not None and begin_at > now:
         start_at = begin_at
     end_at, limit_s = time_of(view, "end_at"), int_or_none(view, "time_limit_s")
@@ -188,16 +188,16 @@ def _job_times(view: View, now: float) -> list[str]:
         f"SubmitTime={_time(view, 'submit_at')} EligibleTime={_time(view, 'eligible_at')}",
         f"AccrueTime={_time(view, 'eligible_at')}",
         (
-            f"StartTime={UNKNOWN if start_at is None else format_local(start_at)} "
-            f"EndTime={UNKNOWN if end_at is None else format_local(end_at)} Deadline={_time(view, 'deadline_at', 'N/A')}"
+            f"StartTime={show_time(start_at)} EndTime={show_time(end_at)} Deadline={_time(view, 'deadline_at', 'N/A')}"
         ),
-        f"SuspendTime=None SecsPreSuspend=0 LastSchedEval={_time(view, 'eligible_at')} Scheduler=Main",
+        f"SuspendTime=None SecsPreSuspend=0 LastSchedEval={show_time(looked_at)} Scheduler=Main",
     ]
 
 
 def _job_placement(view: View, *, details: bool) -> list[str]:
     pending = view.get("state") == "PENDING"
     nodes = [] if pending else names_of(view, "nodes")
+    count, most = int_of(view, "num_nodes", 1), int_of(view, "max_nodes") if pending else 0
     per_cpu, per_node = int_or_none(view, "memory_per_cpu_mib"), int_or_none(view, "memory_mib")
     memory = f"MinMemoryCPU={format_memory(per_cpu)}" if per_cpu is not None else f"MinMemoryNode={format_memory(per_node or 0)}"
     lines = [
@@ -212,8 +212,8 @@ def _job_placement(view: View, *, details: bool) -> list[str]:
         lines.append(f"BatchHost={text_of(view, 'batch_host', nodes[0])}")
     lines += [
         (
-            f"NumNodes={int_of(view, 'num_nodes', 1)} NumCPUs={int_of(view, 'cpus', 1)} NumTasks={int_of(view, 'num_tasks', 1)} "
-            f"CPUs/Task={int_of(view, 'cpus_per_task', 1)} ReqB:S:C:T=0:0:*:*"
+            f"NumNodes={count}{f'-{most}' if most else ''} NumCPUs={int_of(view, 'cpus', 1)} "
+            f"NumTasks={int_of(view, 'num_tasks', 1)} CPUs/Task={int_of(view, 'cpus_per_task', 1)} ReqB:S:C:T=0:0:*:*"
         ),
         f"TRES={describe_tres(view)}",
         f"Socks/Node=* NtasksPerN:B:S:C={int_of(view, 'ntasks_per_node')}:0:*:* CoreSpec=*",

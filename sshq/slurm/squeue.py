@@ -26,6 +26,13 @@ JOB_ID_HINT = "job ids look like 12, 12_4 (array task) or 12_[1-5]"
 Key = tuple[float, str, float]  # a number, a text, a number: enough for every sort letter
 
 
+class StrayWordError(OptionError):
+    """A word that is no option: Slurm shows its usage, on stdout, before the message."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(f"Unrecognized option: {word}")
+
+
 class SqueueOptions:
     """What a call of squeue asked for."""
 
@@ -85,7 +92,7 @@ def read_squeue_options(
     if options.wants:
         return options
     if parsed.arguments:
-        raise OptionError(f"Unrecognized option: {parsed.arguments[0]}")
+        raise StrayWordError(parsed.arguments[0])
     if parsed.value("format") is not None and parsed.value("long_format") is not None:
         _drop_weaker_format(parsed)
     iterate = parsed.last("iterate")

@@ -35,6 +35,9 @@ _BY_NODE: Final = """job_id IN (
     UNION SELECT job_id FROM launch WHERE open = 1 AND node IN (SELECT value FROM json_each(?)))"""
 
 
+_ORDER: Final = "coalesce(array_job_id, job_id), array_task_id, job_id"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryFilter:
     """Which jobs; what is empty does not restrict."""
@@ -49,7 +52,7 @@ class HistoryFilter:
     nodes: tuple[str, ...] = ()  # any a launch of it was sent to
     start_at: float | None = None  # not ended before
     end_at: float | None = None  # eligible by then
-    limit: int | None = None  # the first so many, by id
+    limit: int | None = None  # the first so many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +62,12 @@ class HistoryJob:
 
 
 def read_history(select: Select, wanted: HistoryFilter) -> Iterator[HistoryJob]:
-    """Yield the jobs that match, by id."""
+    """Yield the jobs that match, by id; the tasks of an array stand together, by index, where its id is."""
     conditions, values = _conditions(wanted)
     where = " AND ".join(conditions) or "1"
     limit = -1 if wanted.limit is None else wanted.limit
     # Only the constants above are put together; what users gave is bound.
-    statement = f"SELECT job_id FROM job WHERE {where} ORDER BY job_id LIMIT ?"  # noqa: S608
+    statement = f"SELECT job_id FROM job WHERE {where} ORDER BY {_ORDER} LIMIT ?"  # noqa: S608
     found = select(statement, *values, limit)
     ids = [job_id for (job_id,) in found]
     for start in range(0, len(ids), PORTION):
@@ -107,15 +110,17 @@ def _read_portion(select: Select, ids: list[int]) -> Iterator[HistoryJob]:
     for job_id, text in select("SELECT job_id, record FROM accounting WHERE job_id IN (SELECT value FROM json_each(?))", listed):
         rows.setdefault(job_id, []).append(ACCOUNTING.decode(text))
     specs: dict[bytes, JobSpec] = {}
+    found: dict[int, HistoryJob] = {}
     for job_id, digest, text, spec_text in select(
         "SELECT job_id, spec, job.record, spec.record FROM job JOIN spec ON spec = digest"
-        " WHERE job_id IN (SELECT value FROM json_each(?)) ORDER BY job_id",
+        " WHERE job_id IN (SELECT value FROM json_each(?))",
         listed,
     ):
         if digest not in specs:
             specs[digest] = SPECS.decode(spec_text)
         accounting = sorted(rows.get(job_id, ()), key=lambda row: (row.attempt, row.end_at))
-        yield HistoryJob(job=JOBS.decode(text, spec=specs[digest]), accounting=tuple(accounting))
+        found[job_id] = HistoryJob(job=JOBS.decode(text, spec=specs[digest]), accounting=tuple(accounting))
+    yield from (found[job_id] for job_id in ids if job_id in found)
 
 
 def forget_before(connection: sqlite3.Connection, at: float, at_most: int) -> int:

@@ -20,7 +20,7 @@ from .session import MARK, REPO, is_zombie, kill_marked_by, session, wait_until
 
 T = TypeVar("T")
 
-READY_STATES = {"idle", "mixed", "allocated", "completing", "draining", "drained"}
+READY_STATES = {"idle", "planned", "mixed", "allocated", "completing", "draining", "drained"}
 
 
 class Instance:

@@ -15,7 +15,8 @@ from sshq.wire.protocol import METHODS
 
 DESCRIPTION = {
     "kind": "script", "name": "fuzz", "script": "#!/bin/sh\nexit 0\n", "args": ["a", "b"], "command": "/w/j.sh a b", "work_dir": "/tmp",
-    "submit_dir": "/tmp", "submit_host": "here", "std_out": "o-%j", "std_err": None, "std_in": None, "open_mode": "append", "umask": 18,
+    "submit_dir": "/tmp", "submit_host": "here", "submit_line": "sbatch x",
+    "std_out": "o-%j", "std_err": None, "std_in": None, "open_mode": "append", "umask": 18,
     "export": None, "partition": None, "time_limit_s": 60, "num_nodes": 1, "num_tasks": 1, "ntasks_given": False, "ntasks_per_node": None,
     "cpus_per_task": 1, "cpus_per_task_given": False, "memory_mib": 1, "memory_per_cpu_mib": None, "req_nodes": None, "exc_nodes": None,
     "features": None, "exclusive": False, "nice": 0, "priority": None, "held": False, "begin_at": None, "deadline_at": None,

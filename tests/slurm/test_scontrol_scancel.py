@@ -8,7 +8,8 @@ import pytest
 from sshq.errors import OptionError
 from sshq.slurm.scancel import describe_result, exit_code_of, read_scancel_options
 from sshq.slurm.scontrol import find_entity, find_verb, parse_scontrol, parse_update
-from sshq.slurm.show import render_config, render_job, render_node, render_partition
+from sshq.slurm.show import render_job, render_node, render_partition
+from sshq.slurm.show_config import list_config, render_config
 
 from .recordings import JOBS, NODES, NOW, PARTITIONS, RUNNER, UID, at, load, make_job, make_node
 
@@ -77,10 +78,13 @@ def test_partitions_are_shown_as_recorded(name, part):
 
 
 def test_the_configuration_stands_in_two_columns():
-    text = render_config({"SLURM_VERSION": "22.05.8", "ClusterName": "lab2"}, NOW)
-    assert text == (
-        "Configuration data as of 2026-11-22T17:09:54\nClusterName             = lab2\nSLURM_VERSION           = 22.05.8\n"
-    )
+    pairs = list_config({"uptime_s": 60, "settings": {"kill_wait_s": 5}}, now=NOW, host="head", user="me(1)")
+    lines = render_config(pairs, [("sshq.socket", "/s")], NOW, "head").splitlines()
+    assert lines[0] == "Configuration data as of 2026-11-22T17:09:54"
+    assert {"KillWait                = 5 sec", "BOOT_TIME               = 2026-11-22T17:08:54"} <= set(lines)
+    keys = [key for key, _ in pairs if key.isascii() and key.replace("_", "").isalpha()]
+    recorded = SHOWN["scontrol-config-keys"]["stdout"].replace("DefMemPerCPU", "DefMemPerNode").split()
+    assert ["Configuration", *keys] == recorded
 
 
 @pytest.mark.parametrize(
