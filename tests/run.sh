@@ -53,7 +53,7 @@ unset SSH_AUTH_SOCK SSH_ASKPASS PYTHONPATH PYTHONHOME
 export SSHQ_KEEP_LOGS=${SSHQ_KEEP_LOGS:-${TMPDIR:-/tmp}/sshq-test-logs.$$}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 if [ "${CI:-}" = true ]; then
-    export SSHQ_REQUIRE_TIERS=${SSHQ_REQUIRE_TIERS:-netns,shells}
+    export SSHQ_REQUIRE_TIERS=${SSHQ_REQUIRE_TIERS:-netns,shells,docker}
 fi
 if [ ! -d "${HOME:-}" ] || [ ! -w "${HOME:-}" ]; then
     HOME=$(mktemp -d) || exit 1
@@ -69,6 +69,8 @@ missing_packages() { # what the tests use and this machine lacks, as Debian name
         busybox:busybox-static tcsh:tcsh fish:fish zsh:zsh ksh:ksh mksh:mksh dash:dash ps:procps unshare:util-linux; do
         command -v "${pair%%:*}" >/dev/null || printf '%s\n' "${pair#*:}"
     done
+    # Hosts in containers need the machine's root.  An engine that is here serves; the tests start one of their own beside it.
+    [ "$(id -u)" != 0 ] || command -v dockerd >/dev/null || printf '%s\n' docker.io
     compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || printf '%s\n' libfaketime
 }
 

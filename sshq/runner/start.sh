@@ -20,7 +20,11 @@ find_oom_counter() { # where the kernel counts what it killed for want of memory
     while IFS=: read -r NUMBER CONTROLLERS PLACE; do
         case $NUMBER:,$CONTROLLERS, in
         0:,,) OTHER=/sys/fs/cgroup${PLACE%/}/memory.events ;;
-        *,memory,*) OTHER=/sys/fs/cgroup/memory${PLACE%/}/memory.oom_control ;;
+        *,memory,*)
+            OTHER=/sys/fs/cgroup/memory
+            [ ! -d "$OTHER${PLACE%/}" ] || OTHER=$OTHER${PLACE%/} # else a container sees its own group there, as the top
+            OTHER=$OTHER/memory.oom_control
+            ;;
         *) continue ;;
         esac
         [ ! -r "$OTHER" ] || OOM_FILE=$OTHER

@@ -127,6 +127,7 @@ def sweep(slot: int) -> None:
     """Remove all that stands under a slot's names."""
     thaw_cgroups(slot)
     kill_marked_by(f"{MARK}={slot}", session_dir(slot))
+    kill_in_cgroups(slot)
     spaces = [n for n in list_dir("/run/netns") if n.startswith(f"sq{slot}-")]
     links = [n for n in list_dir("/sys/class/net") if n == f"sq{slot}br" or n.startswith(f"sq{slot}v")]
     lines = [f"link del {n}\n" for n in links] + [f"netns del {n}\n" for n in spaces]
@@ -144,8 +145,12 @@ def list_dir(path: str) -> list[str]:
 
 
 def cgroups_of(slot: int) -> Iterator[str]:
-    for base in ("/sys/fs/cgroup", "/sys/fs/cgroup/freezer", "/sys/fs/cgroup/memory"):
-        yield from (f"{base}/{name}" for name in list_dir(base) if name.startswith(f"sq{slot}-"))
+    """Those of hosts, and below those of the containers' engine; the inner ones first."""
+    for base in ("/sys/fs/cgroup", *(f"/sys/fs/cgroup/{name}" for name in list_dir("/sys/fs/cgroup"))):
+        for name in list_dir(base):
+            if name.startswith(f"sq{slot}-"):
+                yield from (f"{base}/{name}/{inner}" for inner in list_dir(f"{base}/{name}") if os.path.isdir(f"{base}/{name}/{inner}"))
+                yield f"{base}/{name}"
 
 
 def thaw_cgroups(slot: int) -> None:
@@ -154,6 +159,15 @@ def thaw_cgroups(slot: int) -> None:
         for name, value in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
             with contextlib.suppress(OSError):
                 Path(group, name).write_text(value)
+
+
+def kill_in_cgroups(slot: int) -> None:
+    """The first process of a container is an sshd, whose title hides its environment."""
+    for group in cgroups_of(slot):
+        with contextlib.suppress(OSError):
+            for pid in map(int, Path(group, "cgroup.procs").read_text().split()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def remove_cgroups(slot: int) -> None:
@@ -242,7 +256,8 @@ def is_routed(slot: int) -> bool:
     with contextlib.suppress(OSError):
         for line in Path("/proc/net/route").read_text().splitlines()[1:]:
             link, destination = line.split()[:2]
-            if int(destination[6:8], 16) == 10 and int(destination[4:6], 16) == 100 + slot and link != f"sq{slot}br":
+            ours = (f"sq{slot}br", f"sq{slot}vd")
+            if int(destination[6:8], 16) == 10 and int(destination[4:6], 16) == 100 + slot and link not in ours:
                 return True
     return False
 
