@@ -1,1 +1,1 @@
-"""The library for Python users: sync, typed, no asyncssh."""
+"""The Python interface: `sshq.Client`, `sshq.Job`, `sshq.Executor`, `sshq.job`; reached through the package, lazily."""

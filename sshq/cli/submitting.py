@@ -1,11 +1,9 @@
-"""From a submission to a job id: one token for all tries, and the nonce that proves what the submit directory is.
-
-The nonce file is made and removed here, as the user: a directory on a host is the same one if the file shows there.
-"""
+"""From a submission to a job id: one token for all tries, in the words of the command that asks."""
 
 import os
 import time
 
+from sshq.api.proof import describe_directory, find_cwd, submit_proved
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, open_controller, read_int
 from sshq.errors import RefusedError, UnreachableError
 from sshq.slurm.submit import Submission, build_submission, place_refusal
@@ -58,7 +56,7 @@ def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":
         "environ": submission.environ,
         "token": os.urandom(16).hex(),
         "test_only": submission.test_only,
-        "directory": _describe_directory(str(submission.description["work_dir"])),
+        "directory": describe_directory(str(submission.description["work_dir"])),
     }
     ends_at: float | None = None
     lost: LostReplyError | None = None
@@ -101,69 +99,9 @@ def read_job_id(reply: "Mapping[str, object]") -> int:
     return read_int(reply, "job_id")
 
 
-def find_cwd() -> str:
-    """Return the working directory by the name the user knows it by, if $PWD is still right, as sbatch does."""
-    named = os.environ.get("PWD", "")
-    try:
-        if named.startswith("/") and os.path.samestat(os.stat(named), os.stat(".")):
-            return named
-        return os.getcwd()
-    except OSError:
-        return "/tmp"  # Slurm's own way out for a directory that is gone
-
-
 def _submit_once(params: dict[str, object], program: str) -> "Mapping[str, object]":
     with open_controller(program) as client:
-        reply = client.call("submit", params)
-        if not reply.get("need_nonce"):
-            return reply
-        nonce_path, nonce = "", os.urandom(16).hex()
-        directory = params["directory"]
-        proof: dict[str, object] | None = None
-        try:
-            if isinstance(directory, dict):
-                nonce_path = _write_nonce(str(directory["path"]), nonce)
-                proof = directory | {"nonce_path": nonce_path, "nonce": nonce} if nonce_path else None
-            return client.call("submit", params | {"directory": proof})
-        finally:
-            if nonce_path:
-                _remove_quietly(nonce_path)
-
-
-def _describe_directory(work_dir: str) -> dict[str, object] | None:
-    path = os.path.realpath(work_dir)
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    if not os.path.isdir(path):
-        return None
-    return {"path": path, "dev": found.st_dev, "ino": found.st_ino, "nonce_path": None, "nonce": None}
-
-
-def _write_nonce(directory: str, nonce: str) -> str:
-    """Return the path of a nonce file made in `directory`, "" where we may not write: then nothing is proved."""
-    path = os.path.join(directory, f".sshq-nonce-{os.urandom(16).hex()}")
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return ""
-    try:
-        os.write(file, nonce.encode())
-        os.fsync(file)  # a network file system must show it to others now
-    except OSError:
-        _remove_quietly(path)
-        return ""
-    finally:
-        os.close(file)
-    return path
-
-
-def _remove_quietly(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
+        return submit_proved(client, params)
 
 
 def _read_file(path: str) -> bytes:

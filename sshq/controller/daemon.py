@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sshq.controller.auditfile import AuditFile
 from sshq.controller.crash import VARIABLE, crash_hook
+from sshq.controller.eventdesk import EventDesk
 from sshq.controller.fleet import Fleet
 from sshq.controller.history import HistoryDesk
 from sshq.controller.hostdesk import HostDesk
@@ -206,6 +207,7 @@ class Controller:
         return Service(
             submit=submit,
             jobs=JobDesk(mailbox=mailbox, store=self.store, clock=self.clock),
+            events=EventDesk(mailbox=mailbox),
             hosts=hosts,
             removal=RemovalDesk(
                 mailbox=mailbox, fleet=self.fleet, clock=self.clock, store_id=mailbox.cluster.store_id, user_name=_user_name

@@ -27,6 +27,11 @@ def err_path(spool: str, launch_id: str) -> str:
     return f"{out_path(spool, launch_id).removesuffix('.out')}.err"
 
 
+def result_path(spool: str, launch_id: str) -> str:
+    """Return where a private job leaves its result, beside its output."""
+    return f"{out_path(spool, launch_id).removesuffix('.out')}.result"
+
+
 def build_call(launch: Launch, job: Job, *, host: Host, hello: Hello, material: Material, grace_s: int) -> LaunchCall:
     """Return the runner's call for one launch on one host."""
     spec = job.spec
@@ -58,6 +63,11 @@ def build_call(launch: Launch, job: Job, *, host: Host, hello: Hello, material: 
         std_out = expand_output(spec, job, spec.std_out, launch.node)
         std_err = expand_output(spec, job, spec.std_err, launch.node) if own_err else None
     std_in = expand_output(spec, job, spec.std_in, launch.node) if spec.std_in else "/dev/null"
+    if spec.result:
+        place = result_path(hello.spool, launch.id) if private else expand_output(spec, job, spec.result, launch.node)
+        environ["SSHQ_RESULT"] = place
+    if host.python:
+        environ["SSHQ_PYTHON"] = host.python
     return LaunchCall(
         id=launch.id,
         job_id=job.job_id,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sshq.controller.crash import go_on
 from sshq.controller.fleet import Fleet
-from sshq.controller.launching import err_path
+from sshq.controller.launching import err_path, result_path
 from sshq.controller.logdesk import read_head
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.views import expand_output
@@ -125,6 +125,8 @@ class OutputBringer:
         await self._bring_one(effect, rp.out_path, out, way)
         if err != out:
             await self._bring_one(effect, err_path, err, way)
+        if spec.result:
+            await self._bring_one(effect, result_path, expand_output(spec, effect.job, spec.result, effect.node), way)
 
     async def _bring_one(self, effect: BringOutput, place: Callable[[str, str], str], home: str, way: _Way) -> None:
         link = self._fleet.links.get(effect.node)
@@ -134,6 +136,7 @@ class OutputBringer:
             return
         spec = effect.job.spec
         append = spec.open_mode == "append" or (spec.open_mode is None and effect.job.attempt > 1)
+        append = append and place is not result_path  # the newest attempt's alone counts
         path = place(link.session.hello.spool, effect.launch_id)
         channel, _ = await link.open_reader()
         try:

@@ -221,7 +221,8 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
     "script": _text(64 << 20),  # config.yaml has the bound
     "args": _list(_text(WORD_BYTES_MAX), ARGS_BYTES_MAX, bytes_max=ARGS_BYTES_MAX),
     "work_dir": _absolute, "submit_dir": _absolute, "submit_host": _text(255), "submit_line": _text(4096),
-    "std_out": _path, "std_err": _path, "std_in": _path, "open_mode": _one_of("append", "truncate"),
+    "std_out": _path, "std_err": _path, "std_in": _path, "result": _path,
+    "open_mode": _one_of("append", "truncate"),
     "umask": _whole(0, 0o777), "export": _text(ARRAY_BYTES_MAX),
     "partition": _list(_text(), LABEL_BYTES_MAX, bytes_max=LABEL_BYTES_MAX),
     "time_limit_s": _whole(-1, LIMIT_S_MAX), "num_nodes": _count, "nodes_given": _flag, "num_tasks": _count,
@@ -259,6 +260,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     },
     "jobs": {"filter": _filter, "finished": _flag},
     "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX)},
+    "events": {"filter": _filter},
     "history": {"filter": _filter, "start_at": _number(-TIME_MAX, TIME_MAX), "end_at": _number(-TIME_MAX, TIME_MAX)},
     "why": {"ref": _ref},
     "script": {"ref": _ref},

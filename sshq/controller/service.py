@@ -10,6 +10,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from sshq.controller.eventdesk import EventDesk
 from sshq.controller.history import HistoryDesk
 from sshq.controller.hostdesk import HostDesk
 from sshq.controller.jobdesk import JobDesk
@@ -25,7 +26,7 @@ log = logging.getLogger("sshq.service")
 Handler = Callable[[Peer, Mapping[str, Any], StreamOut], Awaitable[Mapping[str, object]]]
 
 # May anybody list?  Reading (names, states) can be opened to others by the configuration; all else cannot.
-READING = frozenset({"jobs", "info", "status", "hosts", "history", "why", "wait", "ping", "stats"})
+READING = frozenset({"jobs", "info", "status", "hosts", "history", "why", "wait", "events", "ping", "stats"})
 
 
 STORED_ALREADY = frozenset({"ping", "down", "history", "script", "logs", "controller_log"})  # answered without the queue
@@ -36,6 +37,7 @@ class Service:
 
     def __init__(
         self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, removal: RemovalDesk, history: HistoryDesk, logs: LogDesk,
+        events: EventDesk,
         others_may_list: bool, shut_down: Callable[[], None], waiting_for: Callable[[], SshqError | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._others_may_list = others_may_list
@@ -47,6 +49,7 @@ class Service:
             "submit": submit.submit,
             "jobs": jobs.jobs,
             "wait": jobs.wait,
+            "events": events.events,
             "why": jobs.why,
             "cancel": jobs.cancel,
             "hold": jobs.hold,

@@ -121,6 +121,7 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "std_out": _text(given, "std_out"),
         "std_err": _text(given, "std_err"),
         "std_in": _text(given, "std_in"),
+        "result": _text(given, "result"),
         "open_mode": _text(given, "open_mode"),
         "umask": _int(given, "umask") or 0,
         "export": _text(given, "export"),

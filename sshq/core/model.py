@@ -37,6 +37,7 @@ class JobSpec:
     std_out: str | None = None  # patterns, expanded at each launch
     std_err: str | None = None
     std_in: str | None = None
+    result: str | None = None  # pattern of a file the job may leave, which comes home with its output (kind "callable")
     open_mode: Literal["append", "truncate"] | None = None
     umask: int = 0o022
     export: str | None = None  # the value of --export as given, for SLURM_EXPORT_ENV

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from sshq.core.model import JobSpec
 from sshq.core.payload import Payload
 from sshq.kinds import allocation, command, script
+from sshq.kinds import callable as callable_
 
 KINDS: dict[str, Callable[[JobSpec, bytes], Payload]] = {
     "script": script.payload,
     "command": command.payload,
     "allocation": allocation.hold_payload,
     "attended": allocation.attended_payload,
+    "callable": callable_.payload,
 }
 
 

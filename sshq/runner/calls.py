@@ -27,6 +27,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _BOOT = re.compile(r"[0-9a-z:-]{1,100}")
 
+GIVEN_NAMES: Final = frozenset({"SSHQ_RESULT", "SSHQ_PYTHON"})  # what the controller tells a call; a submitted one gets nowhere
 # Read-only or magic in one of the shells that may be /bin/sh: assigning these would end it, or change its uid (zsh).
 UNSAFE_NAMES: Final = frozenset(
     """BASHOPTS BASHPID BASH_ALIASES BASH_ARGC BASH_ARGV BASH_CMDS BASH_COMMAND BASH_LINENO BASH_SOURCE BASH_SUBSHELL
@@ -186,7 +187,7 @@ def dropped_names(environ: Mapping[str, str]) -> tuple[str, ...]:
     """
     return tuple(
         name for name, value in environ.items()
-        if not _NAME.fullmatch(name) or name in UNSAFE_NAMES or name.startswith("SSHQ_")
+        if not _NAME.fullmatch(name) or name in UNSAFE_NAMES or (name.startswith("SSHQ_") and name not in GIVEN_NAMES)
         or (name in NUMBER_NAMES and not _NUMBER.fullmatch(value))
     )  # fmt: skip
 

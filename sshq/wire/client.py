@@ -89,6 +89,13 @@ class Client:
         """Close the connection; whatever the controller was doing for it ends."""
         self._socket.close()
 
+    def hang_up(self) -> None:
+        """End the connection under a thread that waits for an answer; it meets LostReplyError."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it is over already
+
     def call(
         self, method: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = CALL_TIMEOUT_S
     ) -> dict[str, object]:

@@ -30,6 +30,7 @@ METHODS: dict[str, str] = {
     "info": "nothing",
     "cancel": "nothing",
     "wait": "items",
+    "events": "items",
     "history": "items",
     "update_job": "nothing",
     "hold": "nothing",

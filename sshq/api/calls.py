@@ -1,0 +1,239 @@
+"""A call of a Python function as a job: what is sent to the node, and what is made of the file that comes back.
+
+Functions of `__main__` and of modules in the working directory travel by value (cloudpickle), all others by name.  What comes
+back is unpickled here alone, by its owner, from a file of the owner's; controller and commands never look into it.
+"""
+
+import base64
+import json
+import os
+import pickle
+import shlex
+import stat
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sshq.api.jobs import Ending, Job, JobFailedError, name_job
+from sshq.errors import SshqError, UserError
+
+TRAVELS_BYTES_MAX = 1 << 20  # what is larger is read by the node from the folder, if it shares that
+PICKLE_PROTOCOL = 4  # what Python 3.8 reads
+OLDEST = (3, 8)
+
+_SCRIPT = """\
+#!/bin/sh
+# A call of a Python function, written by sshq.api: find an interpreter that can read it, and hand it over.
+seen=
+fits() {{
+    where=$(command -v "$1" 2>/dev/null) || return 1
+    has=$("$where" -I -S -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null </dev/null) || return 1
+    seen="$seen, $where is $has"
+    case $has in {fitting}) python=$where ;; *) return 1 ;; esac
+}}
+python=
+for one in {candidates}; do
+    if [ -n "$one" ] && fits "$one"; then break; fi
+done
+if [ -z "$python" ]; then
+    : "${{seen:=, none was found}}"
+    printf 'no Python for this call on %s: it needs {needs}%s\\n' "${{SLURMD_NODENAME:-this host}}" "$seen" >&2
+    printf '{{"ok": false, "size": 0, "type": "NoPython", "message": "it needs {needs}%s"}}\\n' "$seen" >"$SSHQ_RESULT"
+    exit 127
+fi
+stub=$(cat <<'END-OF-STUB'
+{stub}
+END-OF-STUB
+)
+exec "$python" -c "$stub" "$0"
+exit 127
+#CALL
+"""
+
+
+class RemoteError(SshqError):
+    """What a call raised and this process cannot rebuild, or why it could not be called at all.
+
+    Attributes:
+        type_name: the exception's type there.
+        traceback_text: the traceback there, "" if there was none.
+
+    """
+
+    def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
+        super().__init__(f"{type_name}: {message}" if type_name else message)
+        self.type_name = type_name
+        self.traceback_text = traceback_text
+
+    def __str__(self) -> str:
+        return f"{self.message}\n\n{self.traceback_text}" if self.traceback_text else self.message
+
+
+class _RemoteTracebackError(Exception):
+    """The traceback on the node, shown as the cause of the exception that came back."""
+
+    def __str__(self) -> str:
+        return f"\n\n{self.args[0]}"
+
+
+def write_script(
+    function: Any, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], *, folder: str, token: str, python: str | None
+) -> bytes:
+    """Return the script that makes one of `calls`: the only one, or that of SLURM_ARRAY_TASK_ID.
+
+    Raises:
+        UserError: something cannot be pickled; it says what.
+
+    """
+    with _by_value():
+        packed = _pack(function, "the function")
+        blobs = [_pack(call, "the arguments") for call in calls]
+    by_value = any(b"cloudpickle" in blob for blob in (packed, *blobs))
+    document = {
+        "function": _encode(packed),
+        "calls": [_encode(blob) for blob in blobs],
+        "cloudpickle": _cloudpickle_source() if by_value else "",
+        "path": [path for path in sys.path if path and not _is_installed(path)],
+    }
+    text = json.dumps(document).encode()
+    if len(text) > TRAVELS_BYTES_MAX:
+        path = os.path.join(folder, f"{token}.call")
+        _write_private(path, text)
+        text = json.dumps({"file": {"path": path, "size": len(text), "sha256": sha256(text).hexdigest()}}).encode()
+    return os.fsencode(_head(python, by_value=by_value)) + text + b"\n"
+
+
+def _head(python: str | None, *, by_value: bool) -> str:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if python is not None:
+        candidates = shlex.quote(python)
+    else:
+        own = [sys.executable, f"python{version}", "python3", "/usr/bin/python3", "/usr/local/bin/python3"]
+        candidates = '"${SSHQ_PYTHON:-}" ' + " ".join(shlex.quote(one) for one in own)
+    # Code that travels by value is bytecode, which only the same minor version reads.
+    fitting = version if by_value else "3.8|3.9|3.[1-9][0-9]|[4-9].*"
+    needs = f"Python {version}, which wrote it" if by_value else "Python 3.8 or newer"
+    return _SCRIPT.format(candidates=candidates, fitting=fitting, needs=needs, stub=_stub_text())
+
+
+def finish_call(path: str, job: Job, ending: Ending) -> object:
+    """Return what the function returned, or raise what it raised, with the traceback there as the cause.
+
+    Raises:
+        JobFailedError: the job left no result: it was killed, ran out of time or memory, or its node was lost.
+        RemoteError: the exception cannot be rebuilt here, or there was no Python for the call.
+
+    """
+    try:
+        head, body = _read_result(path)
+    except FileNotFoundError:
+        if ending.state == "COMPLETED":
+            raise RemoteError("", f"job {name_job(job.job_id, job.array_task_id)} completed, but {path} is not there") from None
+        raise JobFailedError(ending, job._last_words()) from None  # noqa: SLF001  a friend of this class
+    os.unlink(path)
+    if head["ok"] is True:
+        return pickle.loads(body)  # noqa: S301  our own call's result, from a file of ours
+    text = str(head.get("traceback") or "")
+    if body:
+        try:
+            error = pickle.loads(body)  # noqa: S301
+        except Exception:
+            error = None
+        if isinstance(error, BaseException):
+            error.__cause__ = _RemoteTracebackError(text)
+            raise error
+    raise RemoteError(str(head.get("type", "")), str(head.get("message", "")), text)
+
+
+def _read_result(path: str) -> tuple[dict[str, Any], bytes]:
+    """Return the head and the body of a result file; FileNotFoundError for one that is not there or not whole."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if found.st_uid not in (os.geteuid(), 0) or not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path} belongs to uid {found.st_uid}, not to you: it is not unpickled")
+        line = file.readline()
+        body = file.read()
+    try:
+        head = json.loads(line)
+    except ValueError:
+        raise FileNotFoundError(path) from None
+    if len(body) != head.get("size") or (body and sha256(body).hexdigest() != head.get("sha256")):
+        raise FileNotFoundError(path)
+    return head, body
+
+
+def _pack(value: object, what: str) -> bytes:
+    try:
+        import cloudpickle
+    except ImportError:
+        raise UserError("calls of Python functions need cloudpickle", hint="pip install 'sshq[python]'") from None
+    try:
+        packed = cloudpickle.dumps(value, PICKLE_PROTOCOL)
+    except Exception as error:
+        raise UserError(f"{what} cannot be pickled: {error}", hint="open files, locks and connections cannot travel") from error
+    return bytes(packed)
+
+
+@contextmanager
+def _by_value() -> Iterator[None]:
+    """Modules of the working directory travel by value: no node need have them."""
+    import cloudpickle
+
+    here = os.path.realpath(os.getcwd()) + os.sep
+    own = [module for module in list(sys.modules.values()) if _lies_in(module, here)]
+    already = set(cloudpickle.list_registry_pickle_by_value())
+    ours = [module for module in own if module.__name__ not in already]
+    for module in ours:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in ours:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _lies_in(module: ModuleType | None, folder: str) -> bool:
+    file = getattr(module, "__file__", None)
+    if not isinstance(module, ModuleType) or not isinstance(file, str) or module.__name__ in ("__main__", "sshq"):
+        return False
+    if module.__name__.startswith(("sshq.", "cloudpickle")):
+        return False
+    return os.path.realpath(file).startswith(folder) and not _is_installed(file)
+
+
+def _is_installed(path: str) -> bool:
+    parts = path.split(os.sep)
+    standard = (f"{sys.base_prefix}{os.sep}lib", f"{sys.prefix}{os.sep}lib")
+    return "site-packages" in parts or "dist-packages" in parts or path.startswith(standard)
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _write_private(path: str, data: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@cache
+def _cloudpickle_source() -> str:
+    """Return cloudpickle's own text, packed: one module that a node need not have."""
+    import cloudpickle.cloudpickle
+
+    text = Path(cloudpickle.cloudpickle.__file__).read_bytes()
+    return _encode(zlib.compress(text, 9))
+
+
+@cache
+def _stub_text() -> str:
+    return Path(__file__).with_name("stub.py").read_text()

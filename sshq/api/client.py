@@ -1,0 +1,196 @@
+"""Client: submit, cancel, list and follow jobs from Python; what the commands do, with futures in place of numbers."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sshq.api.jobs import Finisher, Job
+from sshq.api.proof import describe_directory, submit_proved
+from sshq.api.watch import Watcher
+from sshq.api.words import read_script
+from sshq.core.ids import JobRef, parse_job_ids
+from sshq.errors import OptionError, RefusedError, UnreachableError
+from sshq.slurm.submit import Submission
+from sshq.wire.client import Client as Wire
+from sshq.wire.client import LostReplyError, connect
+
+Object = dict[str, Any]
+PATIENCE_S = 10.0  # for a controller that went away with a submission; then the same is asked once more
+
+
+class Client:
+    """A way to the controller: that of $SSHQ_HOME, the user's own, or the system-wide one, as for the commands.
+
+    It needs no closing; `close` and `with` are there for who wants its thread and connection gone at once.  Threads may share it.
+
+    Raises:
+        UnreachableError: by any method: nobody answers.  Jobs go on all the same.
+        RefusedError: by any method: the controller said no; `code` is a word for programs.
+
+    """
+
+    def __init__(self, *, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._watcher = Watcher(self._connect)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection.  Jobs go on; futures that are not done stay so."""
+        self._watcher.close()
+
+    def _connect(self) -> Wire:
+        return connect(self._environ)
+
+    # ---- submitting ------------------------------------------------------------------------------------------
+
+    def submit(
+        self, script: "str | os.PathLike[str] | Sequence[str]", *args: str, **options: Any
+    ) -> Job:
+        """Submit one job and return it as a future.
+
+        Args:
+            script: the path of a script; or its text (it begins with #! or has several lines); or a list, which is a command.
+            args: arguments of the script.
+            options: sbatch's by their long names: `time="1:00:00", cpus_per_task=4, partition=["a", "b"], exclusive=True`;
+                and name, cpus, tasks, memory, cwd as plain words for --job-name, --cpus-per-task, --ntasks, --mem, --chdir.
+
+        Raises:
+            OptionError: an option or the script, in sbatch's words.
+
+        """
+        submission = read_script(script, args, options)
+        if submission.description["array"] is not None:
+            raise OptionError("this is a job array", hint="Client.submit_array gives a future for each of its tasks")
+        return self.submit_read(submission)
+
+    def submit_array(
+        self, script: "str | os.PathLike[str] | Sequence[str]", *args: str, array: str | None = None, **options: Any
+    ) -> list[Job]:
+        """Submit a job array and return a future for each of its tasks; `array` as for sbatch: "0-9", "1,3,5%2"."""
+        submission = read_script(script, args, options | {"array": array})
+        indices = submission.description["array"]
+        if indices is None:
+            raise OptionError("this is no job array", hint='submit_array(script, array="0-9")')
+        return self.submit_tasks(submission)
+
+    def submit_read(self, submission: Submission, *, finish: Finisher | None = None) -> Job:
+        """Submit what `words.read_script` understood."""
+        self._watcher.prepare()
+        job = Job(self, self._send(submission), finish=finish)
+        self._watcher.add([job])
+        return job
+
+    def submit_tasks(self, submission: Submission, *, finish: Finisher | None = None) -> list[Job]:
+        """Submit an array that `words.read_script` understood."""
+        from sshq.core.arrays import parse_array
+
+        self._watcher.prepare()
+        job_id = self._send(submission)
+        indices = sorted(parse_array(str(submission.description["array"])).index_set())
+        jobs = [Job(self, job_id, index, finish=finish) for index in indices]
+        self._watcher.add(jobs)
+        return jobs
+
+    def _send(self, submission: Submission) -> int:
+        params: Object = {
+            "description": submission.description, "environ": submission.environ, "token": os.urandom(16).hex(),
+            "directory": describe_directory(str(submission.description["work_dir"])),
+        }  # fmt: skip
+        ends_at: float | None = None
+        while True:
+            try:
+                with self._connect() as wire:
+                    return int(str(submit_proved(wire, params)["job_id"]))
+            except LostReplyError:
+                ends_at = ends_at or time.monotonic() + PATIENCE_S  # it may have been taken: the token makes it one job
+                if time.monotonic() > ends_at:
+                    raise
+            except UnreachableError:
+                if ends_at is None or time.monotonic() > ends_at:
+                    raise
+            time.sleep(0.2)
+
+    # ---- jobs ------------------------------------------------------------------------------------------------
+
+    def job(self, job: int | str) -> Job:
+        """Return a future for a job that was submitted before, by whomever: 12, "12_4".
+
+        Raises:
+            RefusedError: nobody knows it.
+
+        """
+        ref = _read_ref(job)
+        task = ref.tasks[0] if ref.tasks else None
+        views = list(self.jobs(job, finished=True)) or list(self.history(job))
+        if not views:
+            raise RefusedError("Invalid job id specified", code="unknown_job", detail=(str(job),), hint="sshq squeue --me")
+        self._watcher.prepare()
+        found = Job(self, ref.job_id, task)
+        self._watcher.add([found])
+        return found
+
+    def jobs(self, *jobs: "int | str | Job", finished: bool = False, **wanted: Sequence[str]) -> Iterator[Object]:
+        """Yield the jobs of the queue as objects (the keys of `squeue --json` are Slurm's, these are sshq's own).
+
+        Args:
+            jobs: only these.
+            finished: also those that are over and still in memory.
+            wanted: lists: users, states, partitions, names, nodes, kinds, accounts, qos.
+
+        """
+        params: Object = {"filter": _filter(jobs) | {key: list(value) for key, value in wanted.items()}, "finished": finished}
+        with self._connect() as wire:
+            yield from wire.stream("jobs", params)
+
+    def history(self, *jobs: "int | str | Job", start_at: float | None = None, end_at: float | None = None) -> Iterator[Object]:
+        """Yield jobs from the history, as sacct reads it; times are seconds since the epoch, UTC."""
+        with self._connect() as wire:
+            yield from wire.stream("history", {"filter": _filter(jobs), "start_at": start_at, "end_at": end_at})
+
+    def nodes(self) -> list[Object]:
+        """Return the nodes: name, state, slots, CPUs, memory, partitions, and why one cannot be used."""
+        with self._connect() as wire:
+            reply = wire.call("info")
+        nodes = reply.get("nodes")
+        return [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
+
+    def events(self, *jobs: "int | str | Job") -> Iterator[Object]:
+        """Yield each change of a job as it is stored: `{"event": "job", "over": bool, "job": {…}}`; ends with the controller."""
+        with self._connect() as wire:
+            yield from wire.stream("events", {"filter": _filter(jobs)}, timeout_s=None)
+
+    def cancel(self, jobs: "Iterable[int | str | Job]", *, signal: int | None = None) -> None:
+        """End jobs (TERM, after the grace KILL), or send them a signal; those that are over are passed over in silence."""
+        refs = _filter(list(jobs))
+        if refs:
+            with self._connect() as wire:
+                wire.call("cancel", {"filter": refs, "signal": signal})
+
+    def read_output(self, job_id: int, task: int | None, stream: str, *, timeout_s: float | None = 60.0) -> str:
+        """Return what a job has written so far to "out" or "err"."""
+        params: Object = {"ref": [job_id, task], "stream": stream, "follow": False, "attempt": None, "offset": 0}
+        with self._connect() as wire:
+            data = b"".join(wire.data("logs", params, timeout_s=timeout_s))
+        return data.decode("utf-8", "replace")
+
+
+def _read_ref(job: "int | str | Job") -> JobRef:
+    if isinstance(job, Job):
+        return JobRef(job_id=job.job_id, tasks=None if job.array_task_id is None else (job.array_task_id,))
+    try:
+        return parse_job_ids(str(job))[0]
+    except (ValueError, IndexError):
+        raise OptionError(f"Invalid job id specified: {job!r}", hint="12, or 12_4 for a task of an array") from None
+
+
+def _filter(jobs: "Sequence[int | str | Job]") -> Object:
+    if not jobs:
+        return {}
+    refs = [_read_ref(job) for job in jobs]
+    return {"refs": [[ref.job_id, list(ref.tasks) if ref.tasks is not None else None] for ref in refs]}
