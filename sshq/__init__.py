@@ -20,13 +20,6 @@ _PLACES = {
 }  # fmt: skip
 __all__ = ["Client", "Ending", "Executor", "Job", "JobFailedError", "RemoteError", "__version__", "job"]
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from sshq.api.calls import RemoteError
-    from sshq.api.client import Client
-    from sshq.api.executor import Executor, job
-    from sshq.api.jobs import Ending, Job, JobFailedError
-
 
 def __getattr__(name: str) -> object:
     if name in _PLACES:

@@ -1,0 +1,11 @@
+"""What `import sshq` offers, for type checkers; __init__.py finds it when it is asked for."""
+
+from sshq.api.calls import RemoteError as RemoteError
+from sshq.api.client import Client as Client
+from sshq.api.executor import Executor as Executor
+from sshq.api.executor import job as job
+from sshq.api.jobs import Ending as Ending
+from sshq.api.jobs import Job as Job
+from sshq.api.jobs import JobFailedError as JobFailedError
+
+__version__: str
