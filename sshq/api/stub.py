@@ -4,98 +4,104 @@ It reads the call from the script it stands in, calls, and writes $SSHQ_RESULT: 
 pickle.  Written for Python 3.8 and newer; `sshq.api.calls` is its other half.
 """
 
+import base64 as _base64
+import hashlib as _hashlib
+import json as _json
+import os as _os
+import pickle as _pickle
+import sys as _sys
+import traceback as _traceback
 
-def _main():
-    import base64
-    import hashlib
-    import json
-    import os
-    import pickle
-    import sys
-    import traceback
-    import types
-    import zlib
 
-    def read_call(script):
-        with open(script, "rb") as file:
-            text = file.read().partition(b"\n#CALL\n")[2]
-        call = json.loads(text)
-        place = call.get("file")
-        if place is None:
-            return call
-        try:
-            with open(place["path"], "rb") as file:
-                text = file.read()
-        except OSError as error:
-            raise RuntimeError(
-                "%s cannot be read on this host (%s): the call is larger than what travels with the job (%d bytes), "
-                "so its folder must be shared with the hosts that run it" % (place["path"], error.strerror, place["size"])
-            )
-        if hashlib.sha256(text).hexdigest() != place["sha256"]:
-            raise RuntimeError("%s is not what was submitted" % place["path"])
-        return json.loads(text)
-
-    def bring_cloudpickle(source):
-        try:
-            import cloudpickle
-        except ImportError:
-            package = types.ModuleType("cloudpickle")
-            module = types.ModuleType("cloudpickle.cloudpickle")
-            package.__path__ = []
-            sys.modules["cloudpickle"], sys.modules["cloudpickle.cloudpickle"] = package, module
-            exec(compile(zlib.decompress(base64.b64decode(source)), "cloudpickle", "exec"), module.__dict__)
-            package.cloudpickle = module
-            for name in ("dumps", "loads", "dump", "load"):
-                if hasattr(module, name):
-                    setattr(package, name, getattr(module, name))
-
-    def dump(value):
-        try:
-            return pickle.dumps(value, 4)
-        except Exception:
-            import cloudpickle
-
-            return cloudpickle.dumps(value, 4)
-
-    def leave(ok, body, note=None):
-        head = {"ok": ok, "size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-        head.update(note or {})
-        with open(os.environ["SSHQ_RESULT"], "wb") as file:
-            file.write(json.dumps(head).encode() + b"\n" + body)
-            file.flush()
-            os.fsync(file.fileno())
-
-    result = os.environ["SSHQ_RESULT"]
+def _read_call(script):
+    with open(script, "rb") as file:
+        text = file.read().partition(b"\n#CALL\n")[2]
+    call = _json.loads(text)
+    place = call.get("file")
+    if place is None:
+        return call
     try:
-        call = read_call(sys.argv[1])
-        sys.path[1:1] = [path for path in call["path"] if path not in sys.path and os.path.isdir(path)]
-        if call["cloudpickle"]:
-            bring_cloudpickle(call["cloudpickle"])
-        index = int(os.environ["SLURM_ARRAY_TASK_ID"]) if len(call["calls"]) > 1 else 0
-        function = pickle.loads(base64.b64decode(call["function"]))
-        args, kwargs = pickle.loads(base64.b64decode(call["calls"][index]))
-        sys.argv = [getattr(function, "__qualname__", "call")]
-        value = function(*args, **kwargs)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        body = dump(value)
+        with open(place["path"], "rb") as file:
+            text = file.read()
+    except OSError as error:
+        raise RuntimeError(
+            "%s cannot be read on this host (%s): the call is larger than what travels with the job (%d bytes), "
+            "so its folder must be shared with the hosts that run it" % (place["path"], error.strerror, place["size"])
+        )
+    if _hashlib.sha256(text).hexdigest() != place["sha256"]:
+        raise RuntimeError("%s is not what was submitted" % place["path"])
+    return _json.loads(text)
+
+
+def _bring_cloudpickle(source):
+    try:
+        import cloudpickle
+    except ImportError:
+        import types
+        import zlib
+
+        package = types.ModuleType("cloudpickle")
+        module = types.ModuleType("cloudpickle.cloudpickle")
+        package.__path__ = []
+        _sys.modules["cloudpickle"], _sys.modules["cloudpickle.cloudpickle"] = package, module
+        exec(compile(zlib.decompress(_base64.b64decode(source)), "cloudpickle", "exec"), module.__dict__)
+        package.cloudpickle = module
+        for name in ("dumps", "loads", "dump", "load"):
+            if hasattr(module, name):
+                setattr(package, name, getattr(module, name))
+
+
+def _dump(value):
+    try:
+        return _pickle.dumps(value, 4)
+    except Exception:
+        import cloudpickle
+
+        return cloudpickle.dumps(value, 4)
+
+
+def _leave(path, ok, body, note=None):
+    head = {"ok": ok, "size": len(body), "sha256": _hashlib.sha256(body).hexdigest()}
+    head.update(note or {})
+    with open(path, "wb") as file:
+        file.write(_json.dumps(head).encode() + b"\n" + body)
+        file.flush()
+        _os.fsync(file.fileno())
+
+
+def _call(script):
+    call = _read_call(script)
+    _sys.path[1:1] = [path for path in call["path"] if path not in _sys.path and _os.path.isdir(path)]
+    if call["cloudpickle"]:
+        _bring_cloudpickle(call["cloudpickle"])
+    index = int(_os.environ["SLURM_ARRAY_TASK_ID"]) if len(call["calls"]) > 1 else 0
+    function = _pickle.loads(_base64.b64decode(call["function"]))
+    args, kwargs = _pickle.loads(_base64.b64decode(call["calls"][index]))
+    _sys.argv = [getattr(function, "__qualname__", "call")]
+    value = function(*args, **kwargs)
+    for stream in (_sys.stdout, _sys.stderr):
+        stream.flush()
+    return _dump(value)
+
+
+def _main(result):
+    try:
+        body = _call(_sys.argv[1])
     except SystemExit as error:
-        leave(False, b"", {"type": "SystemExit", "message": str(error.code), "traceback": traceback.format_exc()})
+        note = {"type": "SystemExit", "message": str(error.code), "traceback": _traceback.format_exc()}
+        _leave(result, False, b"", note)
         raise
     except BaseException as error:
-        text = traceback.format_exc()
+        text = _traceback.format_exc()
         try:
-            body = dump(error)
-            pickle.loads(body)  # not every exception that can be written can be read
+            body = _dump(error)
+            _pickle.loads(body)  # not every exception that can be written can be read
         except Exception:
             body = b""
-        os.environ["SSHQ_RESULT"] = result
-        leave(False, body, {"type": type(error).__name__, "message": str(error), "traceback": text})
-        sys.stderr.write(text)
-        sys.stderr.flush()
-        os._exit(1) if isinstance(error, KeyboardInterrupt) else sys.exit(1)
-    os.environ["SSHQ_RESULT"] = result
-    leave(True, body)
+        _leave(result, False, body, {"type": type(error).__name__, "message": str(error), "traceback": text})
+        _sys.stderr.write(text)
+        _sys.exit(1)
+    _leave(result, True, body)
 
 
-_main()
+_main(_os.environ["SSHQ_RESULT"])
