@@ -30,9 +30,12 @@ class EventDesk:
         """Stream `{"event": "job", "over": bool, "job": view}` for each job that changes and matches the filter.
 
         The first item is `{"event": "listening"}`: of all that is stored after it nothing is missed.  A job that left the
-        queue before it could be told is `{"event": "gone", "job_id": N}`: its history has the rest.
+        queue before it could be told is `{"event": "gone", "job_id": N}`: its history has the rest.  It ends when the client
+        hangs up, or after `count` changes.
         """
         wanted = read_filter(params)
+        count = params.get("count")
+        left = count if isinstance(count, int) else None
         changed: dict[int, None] = {}
         wake = asyncio.Event()
 
@@ -45,14 +48,16 @@ class EventDesk:
         self._mailbox.listeners.append(listener)
         try:
             await stream.items([{"event": "listening"}])
-            while True:
+            while left is None or left > 0:
                 await wake.wait()
-                part = list(changed)[:CHUNK]
+                part = list(changed)[: CHUNK if left is None else min(CHUNK, left)]
                 for job_id in part:
                     del changed[job_id]
                 if not changed:
                     wake.clear()
                 await stream.items(await self._mailbox.ask(partial(_tell_all, job_ids=part)))
+                left = None if left is None else left - len(part)
+            return {}
         finally:
             self._mailbox.listeners.remove(listener)
 

@@ -260,7 +260,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     },
     "jobs": {"filter": _filter, "finished": _flag},
     "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX)},
-    "events": {"filter": _filter},
+    "events": {"filter": _filter, "count": _whole(0, INT_MAX)},
     "history": {"filter": _filter, "start_at": _number(-TIME_MAX, TIME_MAX), "end_at": _number(-TIME_MAX, TIME_MAX)},
     "why": {"ref": _ref},
     "script": {"ref": _ref},

@@ -48,6 +48,7 @@ ROWS: dict[str, tuple[str, dict[str, object], str]] = {
     "history": (LISTING, {"filter": {}}, "ok"),
     "why": (LISTING, REF, "ok"),
     "wait": (LISTING, {"ids": [999]}, "ok"),
+    "events": (LISTING, {"filter": {}, "count": 0}, "ok"),
     "stats": (LISTING, {}, "ok"),
     "submit": (OWN, {"description": DESCRIPTION, "environ": {}}, "ok"),
     "cancel": (OWN, {"filter": {"names": ["nosuch"]}}, "ok"),
