@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import bed as beds
+import turns
 
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # whoever started us in the background had them ignored
     if signal.getsignal(number) is signal.SIG_IGN:
@@ -24,12 +27,35 @@ KEEP = os.environ.get("SSHQ_KEEP_LOGS", "")
 PHASES = pytest.StashKey[dict[str, pytest.CollectReport]]()
 
 
+HOSTED = {"netns_bed", "bed", "hosts", "loopback", "instance", "instances"}  # whoever asks for these starts servers and controllers
+
+OTHER_SHELLS = {"bash", "busybox", "ksh", "zsh"}  # the quick tier knows nodes with dash only
+NO_PARAMS = SimpleNamespace(params={})
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests last, so that a break shows soon; tests on network namespaces get their marker by what they use."""
+    """Slow tests last, so that a break shows soon, and those that measure the machine after them; markers by what tests use."""
     for item in items:
-        if {"netns_bed", "hosts"} & set(getattr(item, "fixturenames", ())):
+        used = set(getattr(item, "fixturenames", ()))
+        if {"netns_bed", "hosts"} & used:
             item.add_marker(pytest.mark.netns)
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+        if HOSTED & used:
+            item.add_marker(pytest.mark.hosted)
+        if OTHER_SHELLS & {value for value in getattr(item, "callspec", NO_PARAMS).params.values() if isinstance(value, str)}:
+            item.add_marker(pytest.mark.shells)
+    items.sort(key=lambda item: [item.get_closest_marker(mark) is not None for mark in ("alone", "slow")])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Side by side with the tests of the other workers, unless marked `alone`; waiting for one's turn counts for no time-out."""
+    with turns.turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Any:
+    return turns.make_scheduler(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,8 +71,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+runs: set[str] = set()  # with workers, where this is not one of them: the run's name
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    runs.add(node.workerinput["testrunuid"])
+
+
 def pytest_unconfigure() -> None:
     beds.close_session()
+    for run in runs:
+        turns.forget_run(run)
 
 
 def has_failed(request: pytest.FixtureRequest) -> bool:

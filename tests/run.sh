@@ -3,11 +3,12 @@
 # mypy --strict, import contracts, shellcheck, the README's first command on the installed package, then the tests.
 #
 #   bash tests/run.sh                     everything
-#   bash tests/run.sh quick               without the tests marked slow
+#   bash tests/run.sh quick               a few minutes: what needs neither real hosts (but for one), nor other shells, nor long
 #   bash tests/run.sh [quick] -k TEXT …   further words go to pytest
 #
 #   SSHQ_VENV=DIR             use this virtual environment as it is (nothing is installed into it)
 #   SSHQ_REQUIRE_TIERS=…      a skipped test is a failure (set when CI=true)
+#   SSHQ_WORKERS=N            tests side by side (default: one more than there are CPUs, for most of them wait; 0: one by one)
 #   SSHQ_KEEP_LOGS=DIR        where failed tests leave what their instances wrote
 set -u
 exec </dev/null
@@ -45,11 +46,13 @@ stage() { # stage NAME COMMAND…: run it, show its time, remember a failure
 # -- the machine: nothing of its user's settings may reach a test ------------------------------------------------------
 for name in ${!SSHQ_@} ${!SBATCH_@} ${!SLURM_@} ${!SQUEUE_@} ${!SINFO_@} ${!SACCT_@} ${!SCANCEL_@}; do
     case $name in
-        SSHQ_VENV | SSHQ_REQUIRE_TIERS | SSHQ_KEEP_LOGS) ;;
+        SSHQ_VENV | SSHQ_REQUIRE_TIERS | SSHQ_KEEP_LOGS | SSHQ_WORKERS) ;;
         *) unset "$name" ;;
     esac
 done
 unset SSH_AUTH_SOCK SSH_ASKPASS PYTHONPATH PYTHONHOME
+workers=${SSHQ_WORKERS:-$(($(nproc) + 1))}
+unset SSHQ_WORKERS
 export SSHQ_KEEP_LOGS=${SSHQ_KEEP_LOGS:-${TMPDIR:-/tmp}/sshq-test-logs.$$}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 if [ "${CI:-}" = true ]; then
@@ -214,7 +217,8 @@ fi
 selection=()
 wrapper=()
 enter_namespace
-[ "$tier" = full ] || selection=(-m "not slow")
+[ "$tier" = full ] || selection=(-m "not slow and not shells and (not hosted or quick)")
+[ "$workers" -lt 2 ] || selection+=(-n "$workers")
 say "== tests ($tier) after $SECONDS s"
 run_tests --cache-clear --durations=10 ${selection[@]+"${selection[@]}"} "$@" || try_again $? || failed+=(tests)
 

@@ -253,13 +253,11 @@ class Cluster:
         if reason == "DependencyNeverSatisfied" and job.spec.kill_on_invalid_dep:
             self.finish(replace(job, reason="DependencyNeverSatisfied"), Trigger.CANCELLED, now)
             return
+        if not reason or reason == "BeginTime":  # as in Slurm, a begin time that alone is waited for is the eligible time
+            job = self._note_eligible(job, now)
         if reason:
             self.pending.remove(job_id)
         else:
-            if job.eligible_at is None:
-                self.dependents.unwatch(job)
-                job = replace(job, eligible_at=now)
-                self.put_job(job)
             first, second = queue_key(priority=job.spec.priority, nice=job.spec.nice, order=job.order)
             tier = max((self.partitions[p].priority_tier for p in job.spec.partitions if p in self.partitions), default=1)
             key = (first - tier * TIER_STEP, second)
@@ -270,6 +268,15 @@ class Cluster:
             self.put_job(replace(self.jobs[job_id], reason=wanted))
         if job.spec.deadline_at is not None:
             self.wake_at(job.spec.deadline_at, job_id)
+
+    def _note_eligible(self, job: Job, now: float) -> Job:
+        """Its dependency, if any, is met, and stays so whatever becomes of the jobs it names."""
+        eligible_at = max(now, job.spec.begin_at or now)
+        if job.eligible_at is None:
+            self.dependents.unwatch(job)
+        elif now >= job.eligible_at or eligible_at == job.eligible_at:
+            return job
+        return self.put_job(replace(job, eligible_at=eligible_at))
 
     def waiting_reason(self, job: Job, now: float) -> str:
         """Return why a pending job may not be considered at all, or an empty string."""

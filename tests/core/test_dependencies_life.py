@@ -137,6 +137,22 @@ def test_what_was_met_stays_met_whatever_becomes_of_the_job_it_named(kind, then)
     assert "then" in s.plan()
 
 
+def test_what_was_met_stays_met_while_the_begin_time_is_waited_for() -> None:
+    s = Scenario().nodes("n1", cpus=1)
+    s.submit("first", retries=1)
+    begin_at = s.now + 100
+    s.submit("then", dependency="after:1", begin_at=begin_at)
+    s.plan()
+    s.started("first").ended("first", code=1)
+    assert (s.reason("then"), s.job("then").eligible_at) == ("BeginTime", begin_at)
+    s.restart().connect("n1")
+    assert s.reason("then") == "BeginTime"
+    s.control("update", "then", changes={"begin_at": begin_at - 50})
+    assert s.job("then").eligible_at == begin_at - 50
+    s.wait(51)
+    assert (s.reason("then"), s.job("then").eligible_at) == ("None", begin_at - 50)
+
+
 def test_a_job_cancelled_while_it_waited_waits_again_when_requeued() -> None:
     s = first()
     s.submit("then", dependency="afterok:1")

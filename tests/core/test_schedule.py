@@ -161,9 +161,9 @@ def test_a_hundred_thousand_pending_jobs_cost_no_hundred_thousand_steps() -> Non
         s.submit(f"j{i}", num_tasks=1 + i % 8, memory_mib=100 * (i % 5))
     s.submit("many", array="0-99999")
     s.plan()
-    began = time.perf_counter()
+    began = time.process_time()
     schedule(s.cluster, s.now)
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 0.1
 
 
 requests = st.fixed_dictionaries(

@@ -121,6 +121,7 @@ def test_a_daemon_without_environment_and_parents_is_the_known_miss(instance, ho
     assert "sleep 0.05" not in processes(host)
 
 
+@pytest.mark.slow  # the node tries for twenty seconds
 def test_the_result_of_a_cancel_names_what_survived(instance, host):
     """A process of another user in the job's session: what sudo starts, say."""
     host.sh("cp /usr/bin/unshare /usr/bin/as-root && chmod 4755 /usr/bin/as-root")

@@ -4,6 +4,10 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.quick
+
 SCRIPT = """#!/bin/sh
 #SBATCH --job-name=greeting
 #SBATCH --output=greeting-%j.txt

@@ -308,6 +308,6 @@ def test_a_thousand_hosts_load_in_a_blink() -> None:
         f"    rack{r}:\n      hosts:\n" + "".join(f"        n{r}-{n}: {{ansible_host: 10.0.{r}.{n}, sshq_slots: 4}}\n" for n in range(50))
         for r in range(20)
     )
-    start = time.monotonic()
+    start = time.process_time()
     assert len(load_text(text).hosts) == 1000
-    assert time.monotonic() - start < 10  # about 0.2 s when nothing else runs; it must not be quadratic
+    assert time.process_time() - start < 10  # about 0.2 s when nothing else runs; it must not be quadratic

@@ -125,8 +125,8 @@ class Runner:
         self.raw = b""
         self.gen = 0
         self.n = 0
-        arguments = {"base": str(node.base), "shell": " ".join(node.shell)} | boot
-        self.send(p.encode_bootstrap(nonce=self.nonce, store_id="test", **arguments))
+        arguments = {"store_id": "test", "base": str(node.base), "shell": " ".join(node.shell)} | boot
+        self.send(p.encode_bootstrap(nonce=self.nonce, **arguments))
 
     def send(self, *calls: bytes) -> None:
         for call in calls:

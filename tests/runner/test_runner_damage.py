@@ -200,7 +200,8 @@ def test_damage_after_the_end_loses_the_record_or_nothing(herd):
     ids = [call.id for call in herd.calls.values()]
     herd.runner.send(p.encode_ack(tag="ack", high=9_000_000, open_seqs=(), ids=ids))
     assert herd.runner.wait(p.Acked).ok
-    assert list((herd.node.spool / "a").iterdir()) == []
+    # private directories may be large: they are removed in the background
+    wait_until(lambda: not list((herd.node.spool / "a").iterdir()), what="all files gone")
 
 
 @pytest.mark.parametrize(("shell", "name"), [("dash", name) for name in GLOBAL] + [(s, "spool_id") for s in SHELLS if s != "dash"])

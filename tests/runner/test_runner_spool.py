@@ -90,7 +90,7 @@ def test_a_spool_shared_between_hosts_is_refused_unless_forced(node, tmp_path, m
         pytest.skip("optional: busybox runs its own cat")
     assert unusable(node).why == "spool-remote"
     assert node.connect(force_spool=True).hello.fs == "nfs4"
-    chosen = node.connect(base=None).hello
+    chosen = node.connect(base=None, store_id=f"test-{os.getpid()}").hello  # a directory of the whole machine
     assert chosen.spool.startswith(f"/var/tmp/sshq-{os.getuid()}/"), "home is remote, so not there"
     shutil.rmtree(chosen.spool)
 

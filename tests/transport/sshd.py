@@ -1,6 +1,7 @@
 """One real sshd on a loopback port, all its files in one directory: start, kill, change its keys, edit who may come in."""
 
 import contextlib
+import itertools
 import os
 import pwd
 import shutil
@@ -10,6 +11,8 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from bed import session
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", "")) or ""
 USER = pwd.getpwuid(os.geteuid()).pw_name
@@ -40,10 +43,18 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 10.0
         time.sleep(0.01)
 
 
+_numbers = itertools.count()
+
+
 def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
+    """A port of this session's own hundred, below those that the kernel gives out: nobody takes it until the server listens."""
+    first = 12_000 + 100 * session().slot
+    while True:
+        port = first + next(_numbers) % 100
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as sshd does
+            probe.bind((address, port))
+            return port
 
 
 def is_locked_account() -> bool:

@@ -138,7 +138,7 @@ def test_brackets_in_strings_are_not_nesting():
     [b"[" * (8 << 20), b'{"a":' * (1 << 20), b'"\\"' * (2 << 20), b'{"a":"' + b'\\"' * (3 << 20), b"[]" * (4 << 20)],
 )
 def test_a_hostile_frame_of_full_size_is_refused_in_linear_time(body):
-    started_at = time.monotonic()
+    started_at = time.process_time()
     with pytest.raises(CodecError):
         decode_json(body)
-    assert time.monotonic() - started_at < 20  # quadratic would be hours
+    assert time.process_time() - started_at < 20  # quadratic would be hours
