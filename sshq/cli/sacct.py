@@ -28,7 +28,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _show(options: SacctOptions) -> int:
-    params = {"filter": options.filter, "start_at": options.start_at, "end_at": options.end_at}
+    steps = not options.parsed.has("allocations")
+    params = {"filter": options.filter, "start_at": options.start_at, "end_at": options.end_at, "steps": steps}
     rows, _ = list_items("sacct", "history", params)
     if options.json:
         from sshq.slurm.jsondoc import sacct_document

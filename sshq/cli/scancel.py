@@ -19,6 +19,22 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.write(describe_command("scancel", request.wants))
         return 0
     print_warnings("scancel", request.warnings)
+    code = _cancel_steps(request) if request.steps else 0
+    return code if request.steps and not request.job_refs else max(code, _cancel_jobs(request))
+
+
+def _cancel_steps(request: ScancelRequest) -> int:
+    params = {"steps": [list(step) for step in request.steps], "signal": request.signal}
+    results = read_items(ask_controller("scancel", "cancel_steps", params).get("results"))
+    if request.json:
+        print_json({"results": list(results)})
+    for result in results:
+        print_messages(describe_result(result, request))
+        print_messages(_describe_rest(result, quiet=request.quiet))
+    return 1 if any(result.get("outcome") == "refused" for result in results) else exit_code_of(results)
+
+
+def _cancel_jobs(request: ScancelRequest) -> int:
     chosen = _choose_by_hand(request) if request.interactive else request.filter
     if chosen is None:
         return 0

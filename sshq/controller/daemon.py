@@ -34,6 +34,7 @@ from sshq.controller.preload import load_all
 from sshq.controller.proving import DirectoryKeeper
 from sshq.controller.purging import RemovalDesk
 from sshq.controller.service import Service
+from sshq.controller.stepdesk import StepDesk
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import DirectoryProver
 from sshq.controller.submitdesk import SubmitDesk
@@ -204,6 +205,7 @@ class Controller:
             user_name=_user_name,
             settings=_shown_settings(self.config),
         )
+        steps = StepDesk(mailbox=mailbox, fleet=self.fleet, clock=self.clock)
         return Service(
             submit=submit,
             jobs=JobDesk(mailbox=mailbox, store=self.store, clock=self.clock),
@@ -212,7 +214,8 @@ class Controller:
             removal=RemovalDesk(
                 mailbox=mailbox, fleet=self.fleet, clock=self.clock, store_id=mailbox.cluster.store_id, user_name=_user_name
             ),
-            history=HistoryDesk(self.store),
+            history=HistoryDesk(self.store, steps),
+            steps=steps,
             logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
             others_may_list=self.config.others_may_list,
             shut_down=lambda: self.stop("sshq down"),

@@ -18,6 +18,7 @@ from sshq.controller.launching import build_call
 from sshq.controller.patience import BUG_PAUSE_S, Patience, StrangerError, TwinError
 from sshq.controller.replies import end_record, node_entry
 from sshq.controller.session import Session
+from sshq.controller.stepping import complete_entries, fetch_ended_steps
 from sshq.core import events as ev
 from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, StartLaunch, SweepLaunches
 from sshq.core.hostlife import ended_on
@@ -62,6 +63,10 @@ class HostLink:
     @property
     def name(self) -> str:
         return self.host.name
+
+    @property
+    def kill_wait_s(self) -> int:
+        return self._around.config.kill_wait_s
 
     # ---- life ------------------------------------------------------------------------------------------------
 
@@ -166,7 +171,7 @@ class HostLink:
         sent = frozenset(session.sent)
         listing = await session.call(lambda tag: rp.encode_list(nonce=tag), rp.Listing)
         load = await session.call(lambda tag: rp.encode_load(tag=tag), rp.Load)
-        entries = tuple(node_entry(e) for e in listing.entries)
+        entries = await complete_entries(self._around.mailbox, session, listing.entries)
         settled = await ask_settled(self._around, entries)
         self._post(
             ev.NodeListed(
@@ -204,7 +209,10 @@ class HostLink:
                 self._post(ev.LaunchStarted(now=now, launch_id=reply.id, pid=reply.pid))
             case rp.Ended():
                 self._around.crash("hosts.ended")
-                self._post(ev.LaunchEnded(now=now, launch_id=reply.id, record=end_record(reply.record)))
+                if reply.record.steps:
+                    asyncio.ensure_future(self._end_with_steps(session, reply.record))  # noqa: RUF006
+                else:
+                    self._post(ev.LaunchEnded(now=now, launch_id=reply.id, record=end_record(reply.record)))
             case rp.Refused() if reply.why != "floor":  # a floor proves nothing of this launch: the next listing fences it
                 self._post(ev.LaunchRefused(now=now, launch_id=reply.id, why=f"{reply.why} {reply.text}".strip()))
             case rp.Known():
@@ -233,7 +241,16 @@ class HostLink:
             case _:
                 session.answer(getattr(reply, "tag", ""), reply)
 
+    async def _end_with_steps(self, session: Session, record: rp.ExitRecord) -> None:
+        """Record and steps are settled together; if the line is cut now, the next listing shows the record again."""
+        with contextlib.suppress(NodeError):
+            steps = (await fetch_ended_steps(session, (record.id,))).get(record.id, ())
+            self._post(ev.LaunchEnded(now=self._around.clock(), launch_id=record.id, record=end_record(record, steps)))
+
     def _take_entry(self, session: Session, entry: rp.Entry) -> None:
+        if entry.record is not None and entry.record.steps:
+            asyncio.ensure_future(self._end_with_steps(session, entry.record))  # noqa: RUF006
+            return
         now, entries = self._around.clock(), (node_entry(entry),)
         self._post(ev.NodeListed(now=now, name=self.name, generation=session.generation, entries=entries, sent=frozenset()))
 

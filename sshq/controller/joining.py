@@ -13,8 +13,9 @@ from sshq.controller.launching import Material
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.patience import StrangerError, TwinError
 from sshq.controller.placing import format_place
-from sshq.controller.replies import encode_facts, node_entry, node_facts
+from sshq.controller.replies import encode_facts, node_facts
 from sshq.controller.session import Session
+from sshq.controller.stepping import complete_entries
 from sshq.core.cluster import Cluster
 from sshq.core.effects import StartLaunch
 from sshq.core.events import LoadReported, NodeConnected, NodeEntry
@@ -90,7 +91,7 @@ async def enter(host: Host, around: Surroundings, session: Session, hello: rp.He
     session.generation = await _reserve(host.name, around, session, hello)
     around.crash("hosts.reserved")
     listing = await session.call(lambda tag: rp.encode_list(nonce=tag), rp.Listing)
-    entries = tuple(node_entry(e) for e in listing.entries)
+    entries = await complete_entries(around.mailbox, session, listing.entries)
     settled = await ask_settled(around, entries)
     around.crash("hosts.listed")
     known = node_facts(facts)

@@ -1,17 +1,19 @@
 """The runner's replies in the core's words."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 
-from sshq.core.events import EndRecord, NodeEntry
+from sshq.core.events import EndRecord, NodeEntry, StepNews
+from sshq.core.hostlist import expand_hostlist
 from sshq.core.model import NodeFacts
 from sshq.inventory.facts import Facts
-from sshq.runner.protocol import Entry, ExitRecord
+from sshq.runner.protocol import Entry, ExitRecord, StepEntry
 
 SURELY_SIGNALS = (9, 15)
 
 
-def end_record(record: ExitRecord) -> EndRecord:
+def end_record(record: ExitRecord, steps: Iterable[StepEntry] = ()) -> EndRecord:
     """What the core needs of an exit record."""
     duration = record.end_uptime_s - record.start_uptime_s
     signal, code = record.signal, record.code or 0
@@ -33,10 +35,32 @@ def end_record(record: ExitRecord) -> EndRecord:
         cpu_time_s=record.cpu_s,
         survivors=record.survivors,
         oom=record.oom,
+        steps=tuple(step_news(step, record.start_uptime_s) for step in steps),
     )
 
 
-def node_entry(entry: Entry) -> NodeEntry:
+def step_news(step: StepEntry, began_uptime_s: float) -> StepNews:
+    """What the core needs of a step; `began_uptime_s` is when its launch began, by the node's uptime."""
+
+    def since(uptime_s: float | None) -> float | None:
+        return None if uptime_s is None else max(0.0, uptime_s - began_uptime_s)
+
+    return StepNews(
+        number=step.number, name=step.name, done=step.state == "done", code=step.code or 0, tasks=max(1, step.tasks or 1),
+        nodes=names_in(step.node_list), cpus=step.cpus, start_s=since(step.began_uptime_s), end_s=since(step.ended_uptime_s),
+        user_s=step.user_s, system_s=step.system_s, line=step.line,
+    )  # fmt: skip
+
+
+def names_in(node_list: str) -> tuple[str, ...]:
+    """Return the names in a folded list that a node wrote; none where it is damaged."""
+    try:
+        return tuple(expand_hostlist(node_list)) if node_list else ()
+    except ValueError:
+        return ()
+
+
+def node_entry(entry: Entry, steps: Iterable[StepEntry] = ()) -> NodeEntry:
     return NodeEntry(
         launch_id=entry.id,
         seq=entry.seq,
@@ -46,7 +70,7 @@ def node_entry(entry: Entry) -> NodeEntry:
         supervisor_alive=entry.supervisor,
         job_alive=entry.alive,
         pid=entry.pid or None,
-        record=end_record(entry.record) if entry.record is not None else None,
+        record=end_record(entry.record, steps) if entry.record is not None else None,
     )
 
 

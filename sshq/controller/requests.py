@@ -170,6 +170,16 @@ def _ref(value: object, place: str) -> None:
         tasks(value[1], f"{place}[1]")
 
 
+def _step(value: object, place: str) -> None:
+    """[job, task or null, number of the step]."""
+    if not isinstance(value, list) or len(value) != 3:
+        raise RefusedError("Invalid job id specified", code="bad_request", detail=(f"{place} is not [job, task, step]",))
+    _ref(value[:2], place)
+    if isinstance(value[1], list):
+        _bad(f"{place}[1]", "a task")
+    _whole(0, INT_MAX)(value[2], f"{place}[2]")
+
+
 def _warning_signal(value: object, place: str) -> None:
     if not isinstance(value, list) or len(value) != 3:
         _bad(place, "[signal, seconds before the limit, batch script only]")
@@ -261,7 +271,11 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     "jobs": {"filter": _filter, "finished": _flag},
     "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX)},
     "events": {"filter": _filter, "count": _whole(0, INT_MAX)},
-    "history": {"filter": _filter, "start_at": _number(-TIME_MAX, TIME_MAX), "end_at": _number(-TIME_MAX, TIME_MAX)},
+    "steps": {"filter": _filter},
+    "cancel_steps": {"steps": _list(_step, REFS_MAX), "signal": _whole(1, SIGNAL_MAX)},
+    "history": {
+        "filter": _filter, "steps": _flag, "start_at": _number(-TIME_MAX, TIME_MAX), "end_at": _number(-TIME_MAX, TIME_MAX),
+    },
     "why": {"ref": _ref},
     "script": {"ref": _ref},
     "logs": {

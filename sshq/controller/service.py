@@ -17,6 +17,7 @@ from sshq.controller.jobdesk import JobDesk
 from sshq.controller.logdesk import LogDesk
 from sshq.controller.purging import RemovalDesk
 from sshq.controller.requests import check_request
+from sshq.controller.stepdesk import StepDesk
 from sshq.controller.submitdesk import SubmitDesk
 from sshq.errors import RefusedError, SshqError
 from sshq.wire.server import Peer, StreamOut
@@ -26,7 +27,7 @@ log = logging.getLogger("sshq.service")
 Handler = Callable[[Peer, Mapping[str, Any], StreamOut], Awaitable[Mapping[str, object]]]
 
 # May anybody list?  Reading (names, states) can be opened to others by the configuration; all else cannot.
-READING = frozenset({"jobs", "info", "status", "hosts", "history", "why", "wait", "events", "ping", "stats"})
+READING = frozenset({"jobs", "steps", "info", "status", "hosts", "history", "why", "wait", "events", "ping", "stats"})
 
 
 STORED_ALREADY = frozenset({"ping", "down", "history", "script", "logs", "controller_log"})  # answered without the queue
@@ -37,7 +38,7 @@ class Service:
 
     def __init__(
         self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, removal: RemovalDesk, history: HistoryDesk, logs: LogDesk,
-        events: EventDesk,
+        events: EventDesk, steps: StepDesk,
         others_may_list: bool, shut_down: Callable[[], None], waiting_for: Callable[[], SshqError | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._others_may_list = others_may_list
@@ -61,6 +62,8 @@ class Service:
             "purge": jobs.purge,
             "script": jobs.script,
             "history": history.history,
+            "steps": steps.steps,
+            "cancel_steps": steps.cancel_steps,
             "info": hosts.info,
             "hosts": hosts.hosts,
             "hosts_retry": hosts.retry,

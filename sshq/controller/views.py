@@ -4,12 +4,11 @@ The keys are the protocol of the socket (`wire`), read by the columns of `slurm.
 """
 
 import time
-from collections.abc import Iterable
 
 from sshq.core.cluster import Cluster
 from sshq.core.dependency import format_dependency, parse_dependency
 from sshq.core.lifecycle import FINAL, State
-from sshq.core.model import Accounting, Job, JobSpec, PartitionConfig
+from sshq.core.model import Job, JobSpec, PartitionConfig
 from sshq.core.nodes import Node
 from sshq.core.priority import display_priority
 from sshq.slurm.filename import default_output, expand_filename
@@ -108,12 +107,15 @@ def job_view(job: Job, reason: str) -> View:
         "nodes": list(job.nodes) if job.state is not State.PENDING else [],
         "batch_host": node if job.state is not State.PENDING else None,
         "cpus": job.cpus,
+        "batch_cpus": job.shares()[0].cpus if job.other_slots else job.cpus,
         "submit_at": job.submit_at,
         "eligible_at": job.eligible_at,
         "start_at": job.start_at,
         "end_at": job.end_at,
         "exit_code": job.exit_code,
         "exit_signal": job.exit_signal,
+        "derived_exit_code": job.derived_code,
+        "derived_exit_signal": job.derived_signal,
         "restarts": job.restarts,
         "attempt": job.attempt,
         "std_out": std_out,
@@ -188,30 +190,12 @@ def _spec_view(spec: JobSpec) -> View:
     }
 
 
-def history_view(job: Job, accounting: Iterable[Accounting]) -> View:
-    """A row of sacct: the job and each of its attempts."""
+def history_view(job: Job, attempts: list[View], steps: list[View]) -> View:
+    """A row of sacct: the job, each of its attempts, and their steps."""
     view = job_view(job, job.reason)
     if job.is_array_record and job.spec.array_limit:
         view["array_tasks"] = f"{job.array_tasks}%{job.spec.array_limit}"
-    view["attempts"] = [
-        {
-            "attempt": row.attempt,
-            "node": row.node,
-            "state": row.state.name,
-            "outcome": row.outcome.value,
-            "start_at": row.start_at,
-            "end_at": row.end_at,
-            "exit_code": row.exit_code,
-            "exit_signal": row.exit_signal,
-            "cpu_time_s": row.cpu_time_s,
-            "max_rss_kib": row.max_rss_kib,
-            "cancelled_by": row.cancelled_by,
-            "detail": row.detail,
-            "survivors": list(row.survivors),
-        }
-        for row in accounting
-    ]
-    return view
+    return view | {"attempts": attempts, "steps": steps}
 
 
 def node_view(cluster: Cluster, node: Node) -> View:

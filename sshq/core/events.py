@@ -49,6 +49,24 @@ class NodeEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepNews:
+    """One step of a launch, as its node tells it with the exit record.  Times in seconds since the launch began."""
+
+    number: int
+    name: str = ""
+    done: bool = True  # else its srun was killed before it could say how it ended
+    code: int = 0  # as a shell has it: 128+n for a signal
+    tasks: int = 1
+    nodes: tuple[str, ...] = ()
+    cpus: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    user_s: float | None = None
+    system_s: float | None = None
+    line: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndRecord:
     """An intact exit record.  `how`: exit, signal, never, timeout, cancel, output, …  (the runner's words)."""
 
@@ -64,6 +82,7 @@ class EndRecord:
     cpu_time_s: float | None = None
     survivors: tuple[str, ...] = ()
     oom: bool = False  # the kernel killed it for want of memory
+    steps: tuple[StepNews, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,6 +158,8 @@ class Job:
     output_pending: bool = False  # its private output is not home yet
     cpu_time_s: float | None = None
     max_rss_kib: int | None = None
+    derived_code: int | None = None  # the worst exit of its steps
+    derived_signal: int | None = None
     private_dir: bool = False
     note: str | None = None
     survivors: tuple[str, ...] = ()
@@ -240,6 +242,28 @@ class Accounting:
     cancelled_by: int | None = None
     detail: str = ""
     survivors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step of a launch (`12.0`), written in the transaction that settles the launch and never again."""
+
+    launch_id: str
+    number: int
+    job_id: int
+    attempt: int
+    state: State
+    name: str = ""
+    start_at: float | None = None
+    end_at: float | None = None
+    exit_code: int = 0
+    exit_signal: int | None = None
+    tasks: int = 1
+    nodes: tuple[str, ...] = ()
+    cpus: int = 1
+    user_s: float | None = None
+    system_s: float | None = None
+    line: str = ""  # as it was typed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,4 +377,4 @@ class Purged:
     job_id: int
 
 
-Row = Job | Launch | Accounting | NodeRecord | ScriptBlob | SubmitToken | Purged
+Row = Job | Launch | Accounting | Step | NodeRecord | ScriptBlob | SubmitToken | Purged

@@ -16,6 +16,7 @@ from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import Accounting, Job, Launch, LaunchState, Outcome
 from sshq.core.nodes import Node
 from sshq.core.restored import find_unheard
+from sshq.core.steps import make_steps, worst_exit
 
 REFUSALS_MAX = 3  # node refusals in a row until the job is held, as Slurm holds after launch failures
 HELD_AFTER_REFUSALS = "launch failed requeued held"
@@ -124,11 +125,18 @@ def settle(
             detail=why, survivors=record.survivors if record else (),
         )
     )  # fmt: skip
+    steps = make_steps(closed, job, record.steps, ended_at=ended) if record is not None else []
+    for step in steps:
+        cluster.store_row(step)
     newest = job is not None and job.launch_id == launch.id and job.state not in FINAL and job.state is not State.PENDING
     if job is not None and newest:
         job = replace(job, exit_code=code, exit_signal=signal, end_at=ended, start_at=started or job.start_at)
         if record is not None:
-            job = replace(job, cpu_time_s=record.cpu_time_s, survivors=record.survivors)
+            derived_code, derived_signal = worst_exit(steps)
+            job = replace(
+                job, cpu_time_s=record.cpu_time_s, survivors=record.survivors, derived_code=derived_code,
+                derived_signal=derived_signal,
+            )  # fmt: skip
         _move(cluster, job, closed, trigger, now, why=why, by_node=by_node)
     if record is not None:
         drain_unkillable(cluster, launch.node, record.survivors, now)

@@ -14,7 +14,7 @@ from typing import Final
 from sshq.runner.commands import srun_program, strip_comments
 
 PROTOCOL: Final = 1
-PROGRAM_FILES: Final = ("runner.sh", "supervisor.sh", "job.sh", "start.sh", "calls.sh", "parts.sh")
+PROGRAM_FILES: Final = ("runner.sh", "supervisor.sh", "job.sh", "start.sh", "calls.sh", "parts.sh", "steps.sh")
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
 PART_MAX: Final = 12_288
 IDS_MAX: Final = 500  # of one ack or sweep: its command line on the node stays far below any limit
@@ -300,6 +300,18 @@ def encode_list(*, nonce: str) -> bytes:
 def encode_sweep(*, tag: str, ids: Collection[str]) -> bytes:
     """Kill what still carries the cookie of these ended attempts.  -> Swept"""
     return _call("call_sweep", _check(_TAG, tag, "tag"), *_ids(ids), end=tag)
+
+
+def encode_steps(*, tag: str, ids: Collection[str], live: bool) -> bytes:
+    """Ask for the steps of launches, the running ones with what they use so far, or all there were.  -> Steps"""
+    return _call("call_steps", _check(_TAG, tag, "tag"), int(live), *_ids(ids), end=tag)
+
+
+def encode_end_step(*, tag: str, id: str, number: int, signal: int | str | None, grace_s: int = 30) -> bytes:  # noqa: A002
+    """End a running step (no signal: TERM, and KILL after the grace), or signal it.  -> Steps, with it if it ran"""
+    name = "" if signal is None else signal_name(signal)
+    launch_id = _check(_ID, id, "launch id")
+    return _call("call_end_step", _check(_TAG, tag, "tag"), launch_id, _natural(number, "step"), name, grace_s, end=tag)
 
 
 def encode_shared(*, tag: str, path: str, name: str, content: str) -> bytes:

@@ -11,12 +11,12 @@ from typing import Final
 from sshq.slurm.messages import VERSION_LINE
 from sshq.slurm.options import HONOURED, IGNORED, NO_VALUE, REQUIRED, Option, options_of
 
-SRUN_FILES: Final = ("srun_options.sh", "srun.sh")
+SRUN_FILES: Final = ("srun_options.sh", "srun_record.sh", "srun.sh")
 
 # What a step honours.  Other honoured rows describe the allocation, which a step has already: Slurm takes them without a word.
 _OF_A_STEP: Final = frozenset(
     """num_tasks cpus_per_task ntasks_per_node num_nodes req_nodes exc_nodes job_id std_out std_err std_in open_mode work_dir
-    export label quiet overlap overcommit exact immediate kill_on_bad_exit wait""".split()  # noqa: SIM905
+    export label quiet overlap overcommit exact immediate kill_on_bad_exit wait name""".split()  # noqa: SIM905
 )
 # Rows that mean something else in a step than to the command that allocates.
 _IN_A_STEP: Final = {
@@ -46,7 +46,7 @@ def _option_table() -> str:
     variables = "".join(
         f'[ -z "${{{row.variable}+x}}" ] || s_from_variable {row.name} "${row.variable}"\n'
         for row in rows
-        if row.variable and row.field in _OF_A_STEP
+        if row.variable and row.field in _OF_A_STEP and row.field != "name"  # SLURM_JOB_NAME is the job's
     )
     return (
         f"s_version={_quote(VERSION_LINE)}\ns_longs={_quote(longs)}\n"

@@ -12,9 +12,9 @@ its first 4 KB are kept for `sshq doctor`.
     A  K         FenceResult           L  Listing         E  CallFailed
                  KillResult            Y  PartAnswer      U  Upcall
                                        V  PartNews
+                                       G  Steps
 """
 
-import re
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +27,7 @@ from sshq.runner.calls import (
     dropped_names,
     encode_ack,
     encode_bootstrap,
+    encode_end_step,
     encode_fence,
     encode_kill,
     encode_launch,
@@ -39,6 +40,7 @@ from sshq.runner.calls import (
     encode_reap,
     encode_reserve,
     encode_shared,
+    encode_steps,
     encode_sweep,
     out_path,
     program,
@@ -71,19 +73,32 @@ from sshq.runner.replies import (
     Reserved,
     SharedResult,
     Started,
+    StepEntry,
+    Steps,
     Swept,
     Unusable,
     Upcall,
 )  # fmt: skip
+from sshq.runner.steps import read_step
+from sshq.runner.words import INT as _INT
+from sshq.runner.words import WORD as _WORD
+from sshq.runner.words import BadLineError as _BadLine
+from sshq.runner.words import cpu_s_of as _cpu_s
+from sshq.runner.words import flag_of as _flag
+from sshq.runner.words import id_of as _id
+from sshq.runner.words import int_of as _int
+from sshq.runner.words import list_of as _list
+from sshq.runner.words import plain_of as _plain
+from sshq.runner.words import real_of as _real
 
 __all__ = [
     "INLINE_MAX", "KILL_MODES", "PART_MAX", "PROTOCOL", "Acked", "CallFailed", "Ended", "Entry", "ExitRecord", "FactsReply",
     "FenceResult", "Floor", "Hello", "KillResult", "Known", "LaunchCall", "Listing", "Load", "Malformed", "Pong", "Purged",
-    "ReadHead", "Reaped", "Refused", "Reply", "ReplyParser", "Reserved", "SharedResult", "Started", "Swept", "Unusable",
-    "Upcall", "dropped_names", "encode_ack", "encode_bootstrap", "encode_fence", "encode_kill", "encode_launch",
-    "encode_list", "encode_load", "encode_ping", "encode_probe", "encode_purge", "encode_read", "encode_reap",
-    "encode_reserve", "encode_shared", "encode_sweep", "out_path", "parse_entry", "parse_read_head", "parse_record",
-    "program", "quote", "signal_name", "work_path",
+    "ReadHead", "Reaped", "Refused", "Reply", "ReplyParser", "Reserved", "SharedResult", "Started", "StepEntry", "Steps",
+    "Swept", "Unusable", "Upcall", "dropped_names", "encode_ack", "encode_bootstrap", "encode_end_step", "encode_fence",
+    "encode_kill", "encode_launch", "encode_list", "encode_load", "encode_ping", "encode_probe", "encode_purge",
+    "encode_read", "encode_reap", "encode_reserve", "encode_shared", "encode_steps", "encode_sweep", "out_path",
+    "parse_entry", "parse_read_head", "parse_record", "program", "quote", "signal_name", "work_path",
 ]  # fmt: skip
 
 LINE_MAX: Final = 4096
@@ -91,55 +106,7 @@ NOISE_MAX: Final = 4096
 LISTING_ENTRIES_MAX: Final = 20_000
 FACTS_MAX: Final = 200
 
-_INT = re.compile(r"[0-9]{1,18}")
-_REAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
-_ID = re.compile(r"[0-9a-f]{32}")
-_WORD = re.compile(r"[!-~]{1,64}")
-_CPU = re.compile(r"([0-9]{1,12})m([0-9]{1,3}(?:\.[0-9]{1,9})?)s")
 _HOWS = ("exit", "signal", "cancel", "timeout", "never", "output")
-
-
-class _BadLine(Exception):
-    """A line is not well formed; `args[0]` says what about it."""
-
-
-def _int(word: str) -> int:
-    if not _INT.fullmatch(word):
-        raise _BadLine("not a number")
-    return int(word)
-
-
-def _real(word: str) -> float:
-    if not _REAL.fullmatch(word):
-        raise _BadLine("not a number")
-    return float(word)
-
-
-def _flag(word: str) -> bool:
-    if word not in ("0", "1"):
-        raise _BadLine("neither 0 nor 1")
-    return word == "1"
-
-
-def _id(word: str) -> str:
-    if not _ID.fullmatch(word):
-        raise _BadLine("not a launch id")
-    return word
-
-
-def _plain(word: str) -> str:
-    if not _WORD.fullmatch(word):
-        raise _BadLine("not a plain word")
-    return word
-
-
-def _list(word: str) -> tuple[str, ...]:
-    return () if word == "-" else tuple(w for w in word.split(",") if w)
-
-
-def _cpu_s(word: str) -> float | None:
-    match = _CPU.fullmatch(word)
-    return int(match[1]) * 60 + float(match[2]) if match else None
 
 
 def parse_record(text: str) -> ExitRecord | None:
@@ -175,7 +142,7 @@ def _record(launch_id: str, fields: dict[str, str]) -> ExitRecord:
         terminated=_flag(fields["term"]), start_uptime_s=_real(fields["start"]), end_uptime_s=_real(fields["end"]),
         start_at=_int(fields["began"]), end_at=_int(fields["ended"]), user_s=_cpu_s(fields["user"]),
         system_s=_cpu_s(fields["sys"]), boot=_plain_or_long(fields["boot"]), survivors=_list(fields["left"]),
-        oom=fields.get("oom") == "1",
+        oom=fields.get("oom") == "1", steps=fields.get("steps") == "1",
     )  # fmt: skip
 
 
@@ -252,6 +219,7 @@ class ReplyParser:
         self._hello_lines = 0
         self._facts: dict[str, list[tuple[str, str]]] = {}
         self._listings: dict[str, list[Entry] | None] = {}  # None: something in it was not well formed
+        self._steps: dict[str, list[StepEntry]] = {}
         self._noise = b""
 
     @property
@@ -359,6 +327,19 @@ class ReplyParser:
             del self._facts[tag]
             raise _BadLine("too many facts")
         facts.append((_plain(key), value))
+        return None
+
+    def _step(self, rest: str) -> Reply | None:
+        tag, _, rest = rest.partition(" ")
+        steps = self._steps.setdefault(_plain(tag), [])
+        if rest.startswith(". "):
+            # What cannot be read of them, a job wrote itself: it is passed over, for nobody may wait for better.
+            del self._steps[tag]
+            return Steps(tag=tag, entries=tuple(steps))
+        if len(steps) >= LISTING_ENTRIES_MAX or len(self._steps) > 16:
+            del self._steps[tag]
+            raise _BadLine("too many steps")
+        steps.append(read_step(rest))
         return None
 
     def _listing(self, rest: str) -> Reply | None:
@@ -492,4 +473,5 @@ _READERS: Final[dict[str, Callable[[ReplyParser, str], Reply | None]]] = {
     "S": _started, "X": _ended, "N": _refused, "Q": _known, "A": _fenced, "K": _killed, "C": _acked, "R": _reserved,
     "W": _swept, "D": _shared, "O": _load, "P": _pong, "T": _reaped, "Z": _purged, "E": _failed, "U": _upcall,
     "Y": lambda _, rest: read_part_answer(rest), "V": lambda _, rest: read_part_news(rest),
+    "G": ReplyParser._step,  # noqa: SLF001
 }  # fmt: skip

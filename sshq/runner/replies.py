@@ -44,6 +44,7 @@ class ExitRecord:
     boot: str = ""
     survivors: tuple[str, ...] = ()
     oom: bool = False  # killed by a KILL that was not ours, and the kernel killed for memory meanwhile
+    steps: bool = False  # there were steps, which the node tells when asked
 
     @property
     def cpu_s(self) -> float | None:
@@ -201,6 +202,40 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepEntry:
+    """One step as its srun wrote it.  `state`: run, done, or dead where its srun was killed before it was done.
+
+    Times are uptimes of the node; `start_uptime_s` is the job's own.  `code` is the highest of its tasks as a shell has it.
+    """
+
+    launch_id: str
+    number: int
+    state: str
+    code: int | None = None
+    held_cpus: int = 0  # kept from other steps meanwhile
+    tasks: int | None = None
+    nodes: int | None = None
+    cpus: int | None = None  # given to it
+    began_uptime_s: float | None = None
+    ended_uptime_s: float | None = None
+    user_s: float | None = None
+    system_s: float | None = None
+    sampled_cpu_s: float | None = None  # so far, of a running one
+    sampled_rss_kib: int | None = None  # of its largest task
+    start_uptime_s: float | None = None
+    uptime_s: float = 0.0
+    node_list: str = ""
+    name: str = ""
+    line: str = ""  # as it was typed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    tag: str
+    entries: tuple[StepEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SharedResult:
     tag: str
     present: bool
@@ -304,6 +339,7 @@ Reply = (
     | Listing
     | Acked
     | Reserved
+    | Steps
     | Swept
     | SharedResult
     | Load

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The whole of sshq that ever runs on a node: POSIX sh, fed to the stdin of `exec /bin/sh` over one channel.
-# This part is what the others stand on; supervisor.sh, job.sh, start.sh, calls.sh and parts.sh follow it, as one program.
+# This part is what the others stand on; supervisor.sh, job.sh, start.sh, calls.sh, parts.sh and steps.sh follow
+# it, as one program.
 # shellcheck disable=SC2034,SC2153 # variables shared with the other parts of the program
 #
 # Three kinds of process run this text:
@@ -18,7 +19,7 @@
 #   a/ID.req     what is asked, as assignments   a/ID.env  exports, emptied once read   a/ID.script
 #   a/ID.sup     supervisor: pid, start, boot    a/ID.run  job: pid, start, boot, ...   a/ID.cancel  signal, grace
 #                                                                                        a/ID.seen    the last one heard
-#   a/ID.steps/  a file a step, written by the job's own sruns (srun.sh)
+#   a/ID.steps/  a file a step, written by the job's own sruns (srun_record.sh)
 #   a/ID.parts/  what is started in it from outside, and the input it is fed (parts.sh, and the holder in sshq/kinds)
 #   bin/srun     what jobs find first on their PATH; its second line is its mark
 #   a/ID.out, .err, .d   output and working directory of a job that has no place of its own

@@ -4,15 +4,14 @@
 # shellcheck disable=SC2034,SC2154 # variables shared with srun_options.sh, and what is written in front
 # shellcheck disable=SC2329 # s_signal: in traps
 #
-# A step is a file SSHQ_DIR.steps/NUMBER, made exclusively, which is how steps get their numbers:
-#   1 PID START CPUS STATE     of this srun; STATE: wait, start, run or done
-#   t PID START                a task: leader of a session and group of its own, so that a signal reaches it once
+# A step is a file SSHQ_DIR.steps/NUMBER, made exclusively, which is how steps get their numbers; srun_record.sh says what
+# stands in it.
 # A step waits until the CPUs that the live steps before it hold leave room for its own; --overlap holds none.  The
 # runner reads these files: a signal to the job goes to its tasks, not to this srun, which would only pass it on again.
 #
 # Every variable here begins with s_: what the user exported must reach the tasks as it is.
-# In front of this text stand s_row, s_variables, s_longs (the options, by commands.py), s_setsid... (tools, by start.sh), and
-# srun_options.sh.
+# In front of this text stand s_row, s_variables, s_longs (the options, by commands.py), s_setsid... (tools, by start.sh),
+# srun_options.sh and srun_record.sh.
 
 # ---------------------------------------------------------------- the step's place
 
@@ -66,21 +65,12 @@ s_await_room() { # CPUS
         if [ "$s_rounds" -gt 50 ]; then sleep 1; else sleep 0.1 2>/dev/null || sleep 1; fi
         if [ -n "$s_asked" ]; then
             s_say "Cancelled pending job step with signal $s_asked"
-            s_write_state 'done 1'
+            s_write_state never
             s_refuse 'Job/step already completing or completed'
         fi
     done
     [ "$s_rounds" -eq 0 ] || s_say "Step created for StepId=$SLURM_JOB_ID.$s_step"
 }
-
-# s_write_state STATE [TASK...]: by rename, so that nobody reads a step that is neither
-s_write_state() {
-    {
-        printf '1 %s %s %s %s\n' "$$" "$s_mine" "$s_need" "$1"
-        shift
-        for s_one in "$@"; do printf 't %s %s\n' "${s_one%:*}" "${s_one#*:}"; done
-    } >|"$s_steps/f.$s_step" && mv -f "$s_steps/f.$s_step" "$s_file"
-} 2>/dev/null
 
 # ---------------------------------------------------------------- signals
 
@@ -421,11 +411,12 @@ s_describe_step() { # the variables of the recorded srun-env
 s_main() {
     s_quiet='' s_tasks='' s_cpus=1 s_cpus_given='' s_per_node='' s_out='' s_err='' s_in='' s_append='' s_dir='' s_export=ALL
     s_label='' s_share='' s_exact='' s_immediate='' s_bad_exit='' s_wait='' s_live='' s_asked='' s_woken='' s_forced=''
-    s_codes='' s_helpers='' s_feeder='' s_nodes=1 s_starting=1
+    s_codes='' s_helpers='' s_feeder='' s_nodes=1 s_starting=1 s_job_name=
     { true >&2; } 2>/dev/null || exec 2>/dev/null
     exec 6>&2
     case ${SSHQ_DIR:-} in */a/*) ;; *) s_fail 'this srun runs steps of a job of sshq, and there is none around it' ;; esac
     : "${SLURM_JOB_ID:=0}" "${SLURMD_NODENAME:=localhost}"
+    s_introduce "$@"
     s_variables
     s_scan "$@"
     shift "$s_used"
@@ -442,6 +433,9 @@ s_main() {
     case $s_share in *overcommit*) s_need=$((s_need > s_total ? s_total : s_need)) ;; esac
     [ "$s_need" -le "$s_total" ] || s_refuse 'More processors requested than permitted'
     case $s_share in *overlap*) s_need=0 ;; esac
+    s_given=$s_total s_node_list=$SLURMD_NODENAME
+    [ -z "$s_exact" ] || s_given=$s_need
+    s_name_step "$1"
     s_claim "$s_need"
     for s_one in HUP:1 INT:2 QUIT:3 USR1:10 USR2:12 ALRM:14 TERM:15 CONT:18; do
         # shellcheck disable=SC2064
@@ -471,6 +465,7 @@ s_main() {
     for s_one in $s_helpers; do wait "$s_one"; done
     exec 2>&6
     s_tell_ends
+    s_note_end
     s_write_state "done $s_rc"
     [ -z "$s_label$s_feeds" ] || rm -f "$s_steps/f.$s_step".*
     exit "$s_rc"

@@ -86,6 +86,7 @@ s_take() { # VALUE GIVEN?: one option, whose row has been found
     work_dir) s_dir=$1 ;;
     export) s_export=$1 ;;
     label) s_label=1 ;;
+    name) s_job_name=$1 ;;
     quiet) s_quiet=1 ;;
     overlap | overcommit) s_share=$s_share$s_field ;;
     exact) s_exact=1 ;;

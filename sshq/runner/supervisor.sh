@@ -353,8 +353,8 @@ write_notice() { # Slurm's closing line, where the job's stderr goes
     output_paths
     WHEN=$(date +%Y-%m-%dT%H:%M:%S)
     # In a child, waited for a second at most: the file may be on a file server that hangs.
-    printf 'slurmstepd-%s: error: *** JOB %s ON %s CANCELLED AT %s%s ***\n' \
-        "$job_node" "$job_id" "$job_node" "$WHEN" "$1" >>"${ERR:-$OUT}" &
+    printf 'slurmstepd-%s: error: *** %s %s ON %s CANCELLED AT %s%s ***\n' \
+        "$job_node" "${NOTICE_OF:-JOB}" "$job_id" "$job_node" "$WHEN" "$1" >>"${ERR:-$OUT}" &
     NOTICE=$!
     TRIES=0
     while look "$NOTICE" && [ "$TRIES" -lt 60 ]; do
@@ -385,6 +385,10 @@ write_record() {
         [ "$OOM" = "$OOM_BEFORE" ] || RECORD="$RECORD oom=1"
         ;;
     esac
+    for STEP in "$F.steps"/[0-9]*; do
+        [ ! -e "$STEP" ] || RECORD="$RECORD steps=1" # whoever reads this asks for them before the files go
+        break
+    done
     put_record || keep_record
 } 2>/dev/null
 

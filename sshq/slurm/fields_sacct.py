@@ -46,13 +46,17 @@ OUT_OF_MEMORY_EXIT = 125  # what Slurm shows for a job killed for its memory
 
 
 class AccountRow:
-    """One line: a job at one of its attempts, or that attempt's batch step."""
+    """One line: a job at one of its attempts, that attempt's batch step, or one of its steps."""
 
-    __slots__ = ("attempt", "is_step", "job", "now", "time_style", "units")
+    __slots__ = ("attempt", "is_step", "job", "now", "step", "time_style", "units")
 
-    def __init__(self, job: View, attempt: View | None, *, is_step: bool, now: float, time_style: str, units: str) -> None:
+    def __init__(
+        self, job: View, attempt: View | None, *, is_step: bool, now: float, time_style: str, units: str,
+        step: View | None = None,
+    ) -> None:  # fmt: skip
         self.job = job
         self.attempt = attempt
+        self.step = step  # None: the line is the job's, or its batch step's
         self.is_step = is_step
         self.now = now
         self.time_style = time_style
@@ -60,7 +64,9 @@ class AccountRow:
 
     @property
     def shown(self) -> View:
-        """The attempt if the line is about one, else the job: both have state, times and exit."""
+        """The step or the attempt if the line is about one, else the job: all have state, times and exit."""
+        if self.step is not None:
+            return self.step
         return self.attempt if self.attempt is not None else self.job
 
     def time(self, key: str) -> str:
@@ -83,6 +89,8 @@ def name_account_state(row: AccountRow) -> str:
     state = text_of(row.shown, "state", text_of(row.job, "state", "PENDING"))
     if state == "CONFIGURING":
         state = "RUNNING"
+    if row.step is not None:
+        return state
     if row.is_step:
         if state in ("TIMEOUT", "PREEMPTED", "DEADLINE") or (state == "FAILED" and int_of(row.shown, "exit_signal")):
             return "CANCELLED"
@@ -151,23 +159,48 @@ def _job_number(key: str) -> Callable[[AccountRow], str]:
 
 
 def _label(row: AccountRow) -> str:
-    return job_label(row.job) + (".batch" if row.is_step else "")
+    return job_label(row.job) + _suffix(row)
 
 
 def _raw_label(row: AccountRow) -> str:
-    return str(int_of(row.job, "job_id")) + (".batch" if row.is_step else "")
+    return str(int_of(row.job, "job_id")) + _suffix(row)
+
+
+def _suffix(row: AccountRow) -> str:
+    if row.step is not None:
+        return f".{text_of(row.step, 'step_id')}"
+    return ".batch" if row.is_step else ""
+
+
+def _cpu_count(row: AccountRow) -> int:
+    if row.step is not None:
+        return int_of(row.step, "cpus", 1)
+    if row.is_step:  # the batch step has its node's part of them
+        return int_of(row.job, "batch_cpus") or int_of(row.job, "cpus", 1)
+    return int_of(row.job, "cpus", 1)
+
+
+def _node_count(row: AccountRow) -> int:
+    if row.is_step:
+        return int_of(row.step, "num_nodes", 1) if row.step is not None else 1
+    return int_of(row.job, "num_nodes", 1)
 
 
 def _cpus(row: AccountRow) -> str:
-    return str(int_of(row.job, "cpus", 1)) if row.was_started() else "0"
+    return str(_cpu_count(row)) if row.was_started() else "0"
 
 
 def _tres(row: AccountRow) -> str:
-    parts = sorted(describe_tres(row.job, with_billing=not row.is_step).split(","))
-    return ",".join(parts)
+    job = row.job
+    if row.is_step:
+        job = {**job, "cpus": _cpu_count(row), "num_nodes": _node_count(row)}
+    return ",".join(sorted(describe_tres(job, with_billing=not row.is_step).split(",")))
 
 
 def _nodes(row: AccountRow) -> str:
+    if row.is_step and row.attempt is None:
+        names = names_of(row.step, "nodes") if row.step is not None else names_of(row.job, "nodes")[:1]
+        return fold_hostlist(names) or "None assigned"
     node = text_of(row.attempt, "node") if row.attempt is not None else ""
     return node or fold_hostlist(names_of(row.job, "nodes")) or "None assigned"
 
@@ -230,7 +263,27 @@ def _limit_minutes(row: AccountRow) -> str:
 
 
 def _elapsed_cpus(row: AccountRow) -> int:
-    return row.elapsed_s() * (int_of(row.job, "cpus", 1) if row.was_started() else 0)
+    return row.elapsed_s() * (_cpu_count(row) if row.was_started() else 0)
+
+
+def _derived_code(row: AccountRow) -> str:
+    return f"{int_of(row.job, 'derived_exit_code')}:{int_of(row.job, 'derived_exit_signal')}"
+
+
+def _step_name(row: AccountRow) -> str:
+    if row.step is not None:
+        return text_of(row.step, "name")
+    return "batch" if row.is_step else text_of(row.job, "name")
+
+
+def _submit_line(row: AccountRow) -> str:
+    if row.step is not None:
+        return text_of(row.step, "submit_line")
+    return "" if row.is_step else text_of(row.job, "submit_line")
+
+
+def _task_count(row: AccountRow) -> str:
+    return str(int_of(row.step, "num_tasks", 1)) if row.step is not None else "1"
 
 
 GETTERS: dict[str, Callable[[AccountRow], str]] = {
@@ -245,7 +298,7 @@ GETTERS: dict[str, Callable[[AccountRow], str]] = {
     "CPUTime": lambda row: format_elapsed_padded(_elapsed_cpus(row)),
     "CPUTimeRAW": lambda row: str(_elapsed_cpus(row)),
     "DBIndex": _job_number("job_id"),
-    "DerivedExitCode": _job_only(lambda _row: "0:0"),
+    "DerivedExitCode": _job_only(_derived_code),
     "Elapsed": lambda row: format_elapsed_padded(row.elapsed_s()),
     "ElapsedRaw": lambda row: str(row.elapsed_s()),
     "Eligible": _step_start_or("eligible_at"),
@@ -256,12 +309,12 @@ GETTERS: dict[str, Callable[[AccountRow], str]] = {
     "Group": _job_text("group"),
     "JobID": _label,
     "JobIDRaw": _raw_label,
-    "JobName": lambda row: "batch" if row.is_step else text_of(row.job, "name"),
+    "JobName": _step_name,
     "MaxRSS": _step_only(_max_rss),
     "NCPUS": _cpus,
-    "NNodes": lambda row: str(int_of(row.job, "num_nodes", 1)),
+    "NNodes": lambda row: str(_node_count(row)),
     "NodeList": _nodes,
-    "NTasks": _step_only(lambda _row: "1"),
+    "NTasks": _step_only(_task_count),
     "Partition": _job_text("partition"),
     "Priority": _job_number("priority"),
     "QOS": _job_text("qos", "normal"),
@@ -269,7 +322,7 @@ GETTERS: dict[str, Callable[[AccountRow], str]] = {
     "ReqCPUFreqGov": _job_only(lambda _row: UNKNOWN),
     "ReqCPUFreqMax": _job_only(lambda _row: UNKNOWN),
     "ReqCPUFreqMin": _job_only(lambda _row: UNKNOWN),
-    "ReqCPUS": lambda row: str(int_of(row.job, "cpus", 1)),
+    "ReqCPUS": lambda row: str(_cpu_count(row)),
     "ReqMem": _job_only(_memory),
     "ReqNodes": _job_number("num_nodes"),
     "ReqTRES": _job_only(_tres),
@@ -277,7 +330,7 @@ GETTERS: dict[str, Callable[[AccountRow], str]] = {
     "Start": lambda row: row.time("start_at"),
     "State": name_account_state,
     "Submit": _step_start_or("submit_at"),
-    "SubmitLine": _job_text("submit_line"),
+    "SubmitLine": _submit_line,
     "Suspended": lambda _row: "00:00:00",
     "SystemCPU": lambda _row: "00:00:00",
     "Timelimit": _job_only(lambda row: format_time_limit_padded(int_or_none(row.job, "time_limit_s"))),

@@ -195,7 +195,7 @@ def _choose_fields(options: SacctOptions) -> str:
 
 
 def _split_row(job: View, options: SacctOptions, now: float) -> list[AccountRow]:
-    """Return the lines of a job: itself and its batch step, for its last attempt, or for each with --duplicates."""
+    """Return the lines of a job: itself, its batch step and its steps, for its last attempt, or for each with --duplicates."""
     attempts: list[View | None] = list(views_of(job, "attempts"))
     # Of the last attempt the job's own row says the same, and more.
     shown = attempts or [None] if options.parsed.has("duplicates") else [None]
@@ -210,14 +210,22 @@ def _split_row(job: View, options: SacctOptions, now: float) -> list[AccountRow]
         started = bool(attempts) or time_of(job, "start_at") is not None
         never_ran = job.get("state") == "PENDING" or not names_of(job, "nodes")
         with_step = jobs_asked and not options.parsed.has("allocations")
-        if started and not never_ran and (with_step or "batch" in steps_asked):
+        if not started or never_ran:
+            continue
+        if with_step or "batch" in steps_asked:
             lines.append(make(True))
+        of_attempt = int_of(attempt, "attempt") if attempt is not None else int_of(job, "attempt")
+        steps = (step for step in views_of(job, "steps") if int_of(step, "attempt") == of_attempt)
+        lines.extend(make(True, step) for step in steps if with_step or text_of(step, "step_id") in steps_asked)
     return lines
 
 
-def _row_maker(job: View, attempt: View | None, options: SacctOptions, now: float, units: str) -> Callable[[bool], AccountRow]:
-    def make(is_step: bool) -> AccountRow:
-        return AccountRow(job, attempt, is_step=is_step, now=now, time_style=options.time_style, units=units)
+def _row_maker(
+    job: View, attempt: View | None, options: SacctOptions, now: float, units: str
+) -> Callable[..., AccountRow]:  # fmt: skip
+    def make(is_step: bool, step: View | None = None) -> AccountRow:
+        style = options.time_style
+        return AccountRow(job, None if step else attempt, is_step=is_step, now=now, time_style=style, units=units, step=step)
 
     return make
 

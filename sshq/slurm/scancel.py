@@ -30,6 +30,7 @@ class ScancelRequest:
         self.signal: int | None = None
         self.job_refs: tuple[tuple[int, tuple[int, ...] | None], ...] = ()
         self.job_texts: list[str] = []
+        self.steps: list[tuple[int, int | None, int]] = []  # job, task of an array, number
         self.states: frozenset[str] | None = None
         self.users: list[str] | None = None
         self.nodes: list[str] | None = None
@@ -77,7 +78,7 @@ def read_scancel_options(
     if parsed.has("me"):
         request.users = [me]
     _read_jobs(request)
-    if not request.job_refs and not any(parsed.has(field) for field in FILTER_FIELDS):
+    if not request.job_refs and not request.steps and not any(parsed.has(field) for field in FILTER_FIELDS):
         raise OptionError("No job identification provided")
     return request
 
@@ -95,7 +96,9 @@ def describe_result(result: View, request: ScancelRequest, text: str = "") -> li
         text: how the user named the job, if so.
     """
     task = int_or_none(result, "array_task_id")
+    step = int_or_none(result, "step")
     name = text or str(int_of(result, "job_id")) + (f"_{task}" if task is not None else "")
+    name += f".{step}" if step is not None else ""
     outcome = text_of(result, "outcome")
     lines = []
     if request.verbose:
@@ -150,8 +153,11 @@ def _read_jobs(request: ScancelRequest) -> None:
             except ValueError:
                 hint = "job ids look like 12, 12_4 (array task) or 12_[1-5]"
                 raise OptionError(f"Invalid job id {item}", hint=hint) from None
+            if ref.step is not None and ref.step.isdigit() and (ref.tasks is None or len(ref.tasks) == 1):
+                request.steps.append((ref.job_id, ref.tasks[0] if ref.tasks else None, int(ref.step)))
+                continue
             if ref.step is not None and ref.step != "batch":
-                raise OptionError(f"Invalid job id {item}", detail=("sshq keeps no steps but .batch yet.",))
+                raise OptionError(f"Invalid job id {item}")
             if ref.step == "batch":
                 request.batch = True
             refs.append((ref.job_id, ref.tasks))

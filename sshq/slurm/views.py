@@ -1,6 +1,18 @@
 """Typed reading of the views the controller sends: JSON objects whose absent values are None.
 
 A wrong type counts as absent: what a listing cannot show must not end the listing.
+
+A job of `history` has `steps`, those that its attempts ran; the request `steps` streams the running ones of the jobs its
+filter means, each job's batch step first, with the job's own view under `job`.  A step has:
+
+    step_id      "0", "1", …, or "batch"        name        its command, or --job-name
+    job_id       raw id of its job              attempt     number of the job's attempt
+    state        RUNNING, COMPLETED, FAILED, CANCELLED
+    start_at     UTC seconds                    end_at      null while it runs
+    exit_code    exit_signal                    cpus        given to it, over all its nodes
+    num_tasks    num_nodes                      nodes       names
+    user_s       system_s     cpu_time_s        max_rss_kib of its largest task: while it runs, else null
+    submit_line  as it was typed                (those of a running step are asked of its node at that moment)
 """
 
 from collections.abc import Mapping

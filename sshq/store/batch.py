@@ -20,6 +20,7 @@ from sshq.core.model import (
     Purged,
     Row,
     ScriptBlob,
+    Step,
     SubmitToken,
 )
 from sshq.errors import CheckFailedError
@@ -29,6 +30,7 @@ JOBS: Final = Codec(Job, leave_out=("spec",))
 SPECS: Final = Codec(JobSpec)
 LAUNCHES: Final = Codec(Launch)
 ACCOUNTING: Final = Codec(Accounting)
+STEPS: Final = Codec(Step)
 NODES: Final = Codec(NodeRecord)
 
 NEVER: Final = math.inf  # job.until_at of what has not ended
@@ -46,6 +48,7 @@ class Batch:
     opened: dict[str, tuple[Value, ...]] = field(default_factory=dict)
     settled: dict[str, tuple[Value, ...]] = field(default_factory=dict)
     accounting: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    steps: dict[str, list[tuple[Value, ...]]] = field(default_factory=dict)
     nodes: dict[str, tuple[Value, ...]] = field(default_factory=dict)
     scripts: dict[str, bytes] = field(default_factory=dict)
     tokens: list[tuple[Value, ...]] = field(default_factory=list)
@@ -68,6 +71,9 @@ def prepare_batch(rows: Iterable[Row], known_specs: dict[JobSpec, bytes]) -> Bat
                 batch.accounting[row.launch_id] = (
                     row.launch_id, row.job_id, format_column(row.node), ACCOUNTING.encode(row),
                 )  # fmt: skip
+            case Step():
+                step = (row.launch_id, row.number, row.job_id, STEPS.encode(row))
+                batch.steps.setdefault(row.launch_id, []).append(step)
             case NodeRecord():
                 batch.nodes[row.name] = (format_column(row.name), NODES.encode(row))
             case ScriptBlob():

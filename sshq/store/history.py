@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sshq.core.lifecycle import State
-from sshq.core.model import Accounting, Job, JobSpec
-from sshq.store.batch import ACCOUNTING, JOBS, SPECS
+from sshq.core.model import Accounting, Job, JobSpec, Step
+from sshq.store.batch import ACCOUNTING, JOBS, SPECS, STEPS
 from sshq.store.records import format_column, format_json
 
 PORTION: Final = 500
@@ -59,6 +59,7 @@ class HistoryFilter:
 class HistoryJob:
     job: Job
     accounting: tuple[Accounting, ...]  # by attempt
+    steps: tuple[Step, ...] = ()  # by attempt and number
 
 
 def read_history(select: Select, wanted: HistoryFilter) -> Iterator[HistoryJob]:
@@ -109,6 +110,9 @@ def _read_portion(select: Select, ids: list[int]) -> Iterator[HistoryJob]:
     rows: dict[int, list[Accounting]] = {}
     for job_id, text in select("SELECT job_id, record FROM accounting WHERE job_id IN (SELECT value FROM json_each(?))", listed):
         rows.setdefault(job_id, []).append(ACCOUNTING.decode(text))
+    steps: dict[int, list[Step]] = {}
+    for job_id, text in select("SELECT job_id, record FROM step WHERE job_id IN (SELECT value FROM json_each(?))", listed):
+        steps.setdefault(job_id, []).append(STEPS.decode(text))
     specs: dict[bytes, JobSpec] = {}
     found: dict[int, HistoryJob] = {}
     for job_id, digest, text, spec_text in select(
@@ -119,7 +123,8 @@ def _read_portion(select: Select, ids: list[int]) -> Iterator[HistoryJob]:
         if digest not in specs:
             specs[digest] = SPECS.decode(spec_text)
         accounting = sorted(rows.get(job_id, ()), key=lambda row: (row.attempt, row.end_at))
-        found[job_id] = HistoryJob(job=JOBS.decode(text, spec=specs[digest]), accounting=tuple(accounting))
+        told = tuple(sorted(steps.get(job_id, ()), key=lambda step: (step.attempt, step.number)))
+        found[job_id] = HistoryJob(job=JOBS.decode(text, spec=specs[digest]), accounting=tuple(accounting), steps=told)
     yield from (found[job_id] for job_id in ids if job_id in found)
 
 
@@ -131,6 +136,7 @@ def forget_before(connection: sqlite3.Connection, at: float, at_most: int) -> in
     ).fetchall()
     ids = [(job_id,) for job_id, _ in found]
     connection.executemany("DELETE FROM accounting WHERE job_id = ?", ids)
+    connection.executemany("DELETE FROM step WHERE job_id = ?", ids)
     connection.executemany("DELETE FROM launch WHERE job_id = ? AND open = 0", ids)
     connection.executemany("DELETE FROM job WHERE job_id = ?", ids)
     connection.executemany(

@@ -183,6 +183,7 @@ class Store:
         for launch_id, row in batch.settled.items():
             if run(_SETTLE_LAUNCH, row).rowcount == 1 and launch_id in batch.accounting:
                 run("INSERT INTO accounting VALUES (?, ?, ?, ?)", batch.accounting[launch_id])
+                run_many("INSERT OR IGNORE INTO step VALUES (?, ?, ?, ?)", batch.steps.get(launch_id, ()))
         run_many(_PUT_NODE, batch.nodes.values())
         run_many("INSERT INTO token VALUES (?, ?, ?, ?)", batch.tokens)
         run("UPDATE store SET next_job_id = ? WHERE next_job_id < ?", (next_job_id, next_job_id))

@@ -32,6 +32,8 @@ METHODS: dict[str, str] = {
     "wait": "items",
     "events": "items",
     "history": "items",
+    "steps": "items",
+    "cancel_steps": "nothing",
     "update_job": "nothing",
     "hold": "nothing",
     "release": "nothing",

@@ -76,7 +76,7 @@ def look_at(scenario, job_id):
     view = decode_json(encode_json({"job": live_job_view(scenario.cluster, job)}))["job"]
     render_job(view, now=scenario.now)
     squeue_document([view])
-    sacct_document([history_view(job, ())])
+    sacct_document([history_view(job, [], [])])
     _explain(scenario.cluster, job, scenario.now)
 
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sshq.core import model
-from sshq.core.model import Accounting, Job, JobSpec, Launch, NodeRecord
+from sshq.core.model import Accounting, Job, JobSpec, Launch, NodeRecord, Step
 from sshq.errors import CheckFailedError, StoreError
 from sshq.store.records import Codec, seal
 from store.build import SPEC, make_job, make_spec, records_of
 
-STORED = (JobSpec, Job, Launch, Accounting, NodeRecord)
+STORED = (JobSpec, Job, Launch, Accounting, Step, NodeRecord)
 JOBS = Codec(Job, leave_out=("spec",))
 
 
@@ -72,6 +72,7 @@ NOT_EMPTY_DEFAULTS = {
     "Job": {"state": "PENDING", "reason": "None", "released": True},
     "Launch": {"state": "INTENT"},
     "Accounting": {},
+    "Step": {"tasks": 1, "cpus": 1},
     "NodeRecord": {"account_uid": -1},
 }  # fmt: skip
 
