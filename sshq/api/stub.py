@@ -104,4 +104,5 @@ def _main(result):
     _leave(result, True, body)
 
 
-_main(_os.environ["SSHQ_RESULT"])
+if __name__ == "__main__":
+    _main(_os.environ["SSHQ_RESULT"])
