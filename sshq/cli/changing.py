@@ -20,6 +20,7 @@ _METHODS: dict[str, tuple[str, dict[str, object]]] = {
     "requeuehold": ("requeue", {"hold": True}),
     "suspend": ("suspend", {}),
     "resume": ("resume", {}),
+    "top": ("top", {}),
 }
 # What Slurm prints once more, with the name of its call.
 _CALLS = {"hold": "slurm_suspend", "uhold": "slurm_suspend", "release": "slurm_suspend"}

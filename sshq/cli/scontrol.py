@@ -58,7 +58,9 @@ def _run_verb(words: Sequence[str], parsed: Parsed) -> int:
     verb = find_verb(words[0])
     command = _VERBS.get(verb)
     if command is None:
-        raise OptionError(f"scontrol {verb} is not supported by sshq", hint="scontrol --help")
+        from sshq.cli.asides import run_aside
+
+        return run_aside(verb, words[1:], parsed)
     return command(words[1:], parsed)
 
 
@@ -147,6 +149,15 @@ def _reconfigure(_words: Sequence[str], _parsed: Parsed) -> int:
     return 0
 
 
+def _aside(verb: str) -> Callable[[Sequence[str], Parsed], int]:
+    def run_verb(words: Sequence[str], parsed: Parsed) -> int:
+        from sshq.cli.asides import run_aside
+
+        return run_aside(verb, words, parsed)
+
+    return run_verb
+
+
 _VERBS: dict[str, Callable[[Sequence[str], Parsed], int]] = {
     "show": _show,
     "ping": _ping,
@@ -162,4 +173,9 @@ _VERBS: dict[str, Callable[[Sequence[str], Parsed], int]] = {
     "resume": _change("resume"),
     "write": _write,
     "reconfigure": _reconfigure,
+    "top": _change("top"),
+    "completing": _aside("completing"),
+    "errnumstr": _aside("errnumstr"),
+    "listpids": _aside("listpids"),
+    "wait_job": _aside("wait_job"),
 }

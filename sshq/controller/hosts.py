@@ -20,7 +20,7 @@ from sshq.controller.replies import end_record, node_entry
 from sshq.controller.session import Session
 from sshq.controller.stepping import complete_entries, fetch_ended_steps
 from sshq.core import events as ev
-from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, StartLaunch, SweepLaunches
+from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, SetLimit, StartLaunch, SweepLaunches
 from sshq.core.hostlife import ended_on
 from sshq.core.model import SEQ_PER_GENERATION
 from sshq.errors import NodeError, UnreachableHostError
@@ -326,6 +326,8 @@ class HostLink:
                 self._around.crash("hosts.before_kill")
                 session.write(_encode_kill(effect, self._around.config.kill_wait_s))
                 self._around.crash("hosts.after_kill")
+            case SetLimit():
+                session.write(rp.encode_limit(id=effect.launch_id, seq=effect.seq, limit_s=effect.limit_s))
             case AckLaunches():
                 self._gather_ack(session, effect)
             case SweepLaunches():

@@ -122,6 +122,9 @@ class JobDesk:
     async def resume(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         return await self._control(self._event("resume", peer, params))
 
+    async def top(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        return await self._control(self._event("top", peer, params))
+
     async def update(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         changes = params.get("changes")
         if not isinstance(changes, dict):

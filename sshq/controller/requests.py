@@ -250,13 +250,16 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
 _CHANGES: Final[Mapping[str, Check]] = {
     "name": _text(), "partition": _either("a partition or a list of them", _text(), _DESCRIPTION["partition"]),
     "time_limit_s": _DESCRIPTION["time_limit_s"], "nice": _nice, "priority": _DESCRIPTION["priority"], "comment": _text(),
-    "begin_at": _time, "deadline_at": _time, "dependency": _dependency, "features": _text(), "req_nodes": _names,
-    "exc_nodes": _names, "requeue": _flag, "array_limit": _whole(0, COUNT_MAX), "num_tasks": _count, "cpus_per_task": _count,
-    "memory_mib": _DESCRIPTION["memory_mib"], "hold": _flag, "held": _flag,
+    "begin_at": _time, "deadline_at": _time, "end_at": _time, "dependency": _dependency, "features": _text(),
+    "req_nodes": _names, "exc_nodes": _names, "requeue": _flag, "array_limit": _whole(0, COUNT_MAX), "num_tasks": _count,
+    "num_nodes": _count, "num_cpus": _count, "cpus_per_task": _count, "ntasks_per_node": _count,
+    "memory_mib": _DESCRIPTION["memory_mib"], "memory_per_cpu_mib": _DESCRIPTION["memory_per_cpu_mib"],
+    "min_cpus": _DESCRIPTION["min_cpus"], "tmp_disk_mib": _DESCRIPTION["tmp_disk_mib"], "prefer": _text(),
+    "licenses": _text(), "account": _text(), "qos": _text(), "std_out": _path, "work_dir": _absolute, "exclusive": _flag,
+    "hold": _flag, "held": _flag,
 }  # fmt: skip
-_CHANGES_NEVER_NULL: Final = frozenset(
-    {"name", "partition", "nice", "requeue", "num_tasks", "cpus_per_task", "req_nodes", "exc_nodes"}
-)
+_CHANGES_NEVER_NULL: Final = frozenset(_CHANGES) - {"time_limit_s", "begin_at", "deadline_at", "priority", "memory_mib",
+                                                    "comment", "dependency", "features"}  # fmt: skip
 
 _filter = _object(_FILTER)
 
@@ -286,6 +289,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     "hold": {"refs": _refs, "user": _flag},
     "release": {"refs": _refs},
     "requeue": {"refs": _refs, "hold": _flag},
+    "top": {"refs": _refs},
     "suspend": {"refs": _refs},
     "resume": {"refs": _refs},
     "update_job": {"refs": _refs, "changes": _object(_CHANGES, never_null=_CHANGES_NEVER_NULL)},

@@ -58,6 +58,7 @@ class Service:
             "requeue": jobs.requeue,
             "suspend": jobs.suspend,
             "resume": jobs.resume,
+            "top": jobs.top,
             "update_job": jobs.update,
             "purge": jobs.purge,
             "script": jobs.script,

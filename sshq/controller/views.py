@@ -53,6 +53,8 @@ def live_job_view(cluster: Cluster, job: Job) -> View:
     """The view of a job in the live queue."""
     view = job_view(job, pending_reason(cluster, job))
     spec = job.spec
+    launch = cluster.launches.get(job.launch_id or "")
+    view["pid"] = launch.pid if launch is not None else None
     if spec.dependency and job.start_at is None:
         view["dependency"] = format_dependency(
             parse_dependency(spec.dependency), lambda term: cluster.dependency_facts(term, job)

@@ -51,11 +51,11 @@ def submit(cluster: Cluster, event: Submitted) -> int:
     cluster.count_environment(job, 1)
     cluster.dependents.watch(job)
     cluster.requeue_index(job_id, event.now)
-    _ask_newcomers(cluster, spec)
+    ask_newcomers(cluster, spec)
     return job_id
 
 
-def _ask_newcomers(cluster: Cluster, spec: JobSpec) -> None:
+def ask_newcomers(cluster: Cluster, spec: JobSpec) -> None:
     """A host that came between the submitter's proof and now has not been asked, and would not be: no job waited yet."""
     if not spec.provable or spec.anywhere:
         return
@@ -282,6 +282,7 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
         exit_signal=None,
         private_dir=private,
         requeue_asked=False,
+        limit_changes=0,
         survivors=(),
         note=None,
     )

@@ -6,9 +6,9 @@ own evidence ends it: never started, or started and killed, nothing between.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-from sshq.core.admission import resolve, split_task
+from sshq.core.admission import split_task
+from sshq.core.amend import COMPLETING, DENIED, amend, move_to_top
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Audit
 from sshq.core.events import JobsControlled, Selected
@@ -19,8 +19,6 @@ from sshq.errors import RefusedError
 
 SIGTERM, SIGKILL, SIGCONT, SIGSTOP = 15, 9, 18, 19
 INVALID_ID = "Invalid job id specified"
-DENIED = "Access/permission denied"
-COMPLETING = "Job/step already completing or completed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,54 +193,6 @@ def _resume(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str
     return "done", ""
 
 
-_SPEC_FIELDS = frozenset(
-    {"name", "partitions", "time_limit_s", "nice", "priority", "comment", "begin_at", "dependency", "features", "req_nodes",
-     "exc_nodes", "requeue", "array_limit", "deadline_at", "num_tasks", "cpus_per_task", "memory_mib"}
-)  # fmt: skip
-_WHILE_RUNNING = frozenset({"name", "time_limit_s", "comment", "requeue", "nice"})
-
-
-def _update(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
-    changes: dict[str, Any] = dict(event.changes or {})
-    if job.state in FINAL:
-        return "ended", COMPLETING
-    unknown = sorted(set(changes) - _SPEC_FIELDS)
-    if unknown:
-        return "refused", f"Update of this parameter is not supported: {unknown[0]}"
-    if job.state is not State.PENDING and set(changes) - _WHILE_RUNNING:
-        return "refused", "Job is no longer pending execution"
-    if event.uid != 0:
-        denied = _denied_to_users(job, changes)
-        if denied:
-            return "denied", f"{DENIED} for job {job.job_id}"
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
-    if job.spec.time_limit_s is None:
-        values.setdefault("time_limit_s", -1)  # unlimited stays so; None would mean "not given" to `resolve`
-    spec = replace(job.spec, **values)
-    if job.state is State.PENDING:
-        spec = resolve(cluster, spec, held=job.held is not None)
-    elif "time_limit_s" in changes:
-        return "refused", "the time limit of a running job is kept on its node and cannot be changed there yet"
-    before = job
-    cluster.dependents.unwatch(before)
-    eligible_at = None if spec.dependency != job.spec.dependency else job.eligible_at
-    job = cluster.put_job(replace(job, spec=spec, spec_id=job.job_id, eligible_at=eligible_at))
-    if job.state is State.PENDING:
-        cluster.dependents.watch(job)
-        cluster.requeue_index(job.job_id, event.now)
-    if spec.name != before.spec.name:
-        cluster.dependents.wake(cluster, before, event.now)  # singletons of the old name
-    return "done", ""
-
-
-def _denied_to_users(job: Job, changes: dict[str, Any]) -> bool:
-    """Users may lower, not raise: time limit and priority (nice below zero)."""
-    limit = changes.get("time_limit_s", job.spec.time_limit_s)
-    old = job.spec.time_limit_s
-    raised = "time_limit_s" in changes and old is not None and (limit is None or limit == -1 or limit > old)
-    return bool(raised or changes.get("nice", 0) < min(0, job.spec.nice) or changes.get("priority") is not None)
-
-
 _VERBS = {
     "cancel": _cancel,
     "hold": _hold,
@@ -250,5 +200,6 @@ _VERBS = {
     "requeue": _requeue,
     "suspend": _suspend,
     "resume": _resume,
-    "update": _update,
+    "update": amend,
+    "top": move_to_top,
 }

@@ -37,6 +37,16 @@ class KillLaunch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetLimit:
+    """Tell the supervisor of a launch its time limit in seconds, None for none."""
+
+    node: str
+    launch_id: str
+    seq: int
+    limit_s: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AckLaunches:
     """Raise the node's floor to `high` with `open_seqs` still open, then remove the directories of `launch_ids`."""
 
@@ -90,8 +100,8 @@ class Audit:
 
 
 Effect = (
-    StartLaunch | FenceLaunch | KillLaunch | AckLaunches | SweepLaunches | BringOutput | ProveDirectories | DropEnvironment
-    | Audit
+    StartLaunch | FenceLaunch | KillLaunch | SetLimit | AckLaunches | SweepLaunches | BringOutput | ProveDirectories
+    | DropEnvironment | Audit
 )  # fmt: skip
 
 

@@ -165,6 +165,7 @@ class Job:
     survivors: tuple[str, ...] = ()
     suspensions: int = 0  # by request: only jobs with any are told again, at a reconnect, to stop or to go on
     gpus: tuple[GpuShare, ...] = ()  # on each of its nodes; () where it has none anywhere
+    limit_changes: int = 0  # of its time limit since its launch was decided: only jobs with any are told it again
     restored_epoch: int = 0  # of the controller that found it in a restored backup: it may have been launched since that was made
 
     @property

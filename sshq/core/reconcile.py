@@ -22,7 +22,7 @@ from sshq.core.events import LaunchEnded, LaunchStarted, NodeConnected, NodeEntr
 from sshq.core.leftovers import condemn, pursue_condemned
 from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import SEQ_PER_GENERATION, Job, Launch, LaunchState, Outcome
-from sshq.core.settle import note_end, note_start, settle
+from sshq.core.settle import note_end, note_start, settle, tell_limit
 
 SIGTERM, SIGCONT, SIGSTOP = 15, 18, 19
 
@@ -51,6 +51,7 @@ def take_first_listing(cluster: Cluster, event: NodeConnected) -> None:
     for launch in _open_on(cluster, event.name):
         judge_launch(cluster, launch, entries.get(launch.id), event.now)
         _repeat_suspension(cluster, cluster.launches.get(launch.id))
+        tell_limit(cluster, cluster.launches.get(launch.id))
     _acknowledge_closed(cluster, event)
     pursue_condemned(cluster, cluster.nodes[event.name], entries)
 

@@ -9,7 +9,7 @@ nothing.  Only the newest launch of a job moves the job.
 from dataclasses import replace
 
 from sshq.core.cluster import Cluster
-from sshq.core.effects import BringOutput
+from sshq.core.effects import BringOutput, SetLimit
 from sshq.core.events import EndRecord, FenceAnswered, LaunchEnded, LaunchRefused, LaunchStarted, OutputReturned
 from sshq.core.leftovers import drain_unkillable, note_condemned_end
 from sshq.core.lifecycle import FINAL, State, Trigger
@@ -44,11 +44,19 @@ def note_start(cluster: Cluster, event: LaunchStarted) -> None:
     launch = cluster.launches.get(event.launch_id)
     if launch is None or launch.state is LaunchState.RUNNING:
         return
-    cluster.put_launch(replace(launch, state=LaunchState.RUNNING, started_at=event.now, pid=event.pid, fencing=False))
+    launch = cluster.put_launch(replace(launch, state=LaunchState.RUNNING, started_at=event.now, pid=event.pid, fencing=False))
+    tell_limit(cluster, launch)
     job = cluster.jobs.get(launch.job_id)
     if job is not None and job.launch_id == launch.id and job.state is State.CONFIGURING:
         cluster.put_job(replace(cluster.move(job, Trigger.LAUNCHED), start_at=event.now, refusals=0, last_refused_by=None))
         cluster.dependents.wake(cluster, job, event.now)
+
+
+def tell_limit(cluster: Cluster, launch: Launch | None) -> None:
+    """Say a time limit again that was changed after the launch was decided: at its start and at each connect."""
+    job = cluster.jobs.get(launch.job_id) if launch is not None and launch.state is LaunchState.RUNNING else None
+    if launch is not None and job is not None and job.limit_changes and job.attempt == launch.attempt:
+        cluster.emit(SetLimit(node=launch.node, launch_id=launch.id, seq=launch.seq, limit_s=job.spec.time_limit_s))
 
 
 def note_end(cluster: Cluster, event: LaunchEnded) -> bool:

@@ -204,7 +204,7 @@ def _environment(call: LaunchCall) -> bytes:
 def _request(call: LaunchCall) -> bytes:
     """Return the request file: assignments, and the command as a function, so that words stay words."""
     warn: tuple[str, int, int] = ("", 0, 0)
-    if call.warn_signal is not None and call.limit_s is not None:
+    if call.warn_signal is not None:  # without a limit too: it may get one
         number, before_s, batch_only = call.warn_signal
         warn = (signal_name(number), _natural(before_s, "seconds"), int(batch_only))
     values: dict[str, str | int] = {
@@ -284,6 +284,15 @@ def encode_kill(*, id: str, seq: int, mode: str, signal: int | str = "TERM", gra
         raise ValueError(f"unknown mode {mode!r}: {', '.join(KILL_MODES)}")
     name = signal_name(signal)
     return _call("call_kill", _check(_ID, id, "launch id"), _natural(seq, "seq"), mode, name, _natural(grace_s, "grace"), end=id)
+
+
+def encode_limit(*, id: str, seq: int, limit_s: int | None) -> bytes:  # noqa: A002
+    """Set the time limit of a launch that runs or is to run; None for no limit.  -> KillResult "asked"
+
+    May be repeated.  A supervisor of a release that did not know this call keeps the limit it started with.
+    """
+    limit = "none" if limit_s is None else str(max(1, limit_s))
+    return _call("call_limit", _check(_ID, id, "launch id"), _natural(seq, "seq"), limit, end=id)
 
 
 def encode_ack(*, tag: str, high: int, open_seqs: Collection[int], ids: Collection[str]) -> bytes:

@@ -173,7 +173,7 @@ cancel_launch() {
         printf '1 %s %s\n' "$4" "$5" >|"a/$1.cancel" # if that fails: TERM and the job's own grace
         if kill -s USR1 "$E_BY"; then say "K $1 asked"; else say "K $1 gone"; fi
         kill -s CONT "$E_BY" # somebody may have stopped it
-        knock "$1" "1 $4 $5" </dev/null 8>&- &
+        knock "$1" seen "1 $4 $5" USR1 </dev/null 8>&- &
     elif [ "$E_ALIVE" = 1 ] && ensure_spawner; then
         say "K $1 killing"
         printf 'kill_orphan %s %s %s %s %s END-%s\n' "$1" "$E_PID" "$E_START" "$4" "$5" "$1" >&7
@@ -183,18 +183,32 @@ cancel_launch() {
 }
 
 # A signal that comes between a shell's look and its `wait` is not heard until the wait ends: knock until it was.
-knock() { # ID REQUEST, to the process in E_BY
+knock() { # ID FILE REQUEST SIGNAL, to the process in E_BY; the file is its answer
     TRIES=0
     while [ "$TRIES" -lt 100 ]; do
         nap
         SEEN=''
-        read -r SEEN <"a/$1.seen"
-        if [ "$SEEN" = "$2" ] || ! is_ours "$E_BY" "$E_BYSTART" "$BOOT"; then break; fi
-        kill -s USR1 "$E_BY"
+        read -r SEEN <"a/$1.$2"
+        if [ "$SEEN" = "$3" ] || ! is_ours "$E_BY" "$E_BYSTART" "$BOOT"; then break; fi
+        kill -s "$4" "$E_BY"
         kill -s CONT "$E_BY"
         TRIES=$((TRIES + 1))
     done
 }
+
+# call_limit ID SEQ SECONDS|none END: the supervisor looks when it starts and when it is knocked; may be said again at any time.
+call_limit() {
+    [ $# -eq 4 ] && [ "$4" = "END-$1" ] && is_id "$1" && is_number "$2" || return 0
+    [ -e "a/$1.exit" ] || return 0
+    printf '1 %s\n' "$3" >|"a/$1.limit" || return 0
+    entry "$1"
+    if [ "$E_SUP" = 1 ]; then
+        kill -s USR2 "$E_BY"
+        kill -s CONT "$E_BY"
+        knock "$1" limited "1 $3" USR2 </dev/null 8>&- &
+    fi
+    say "K $1 asked"
+} 2>/dev/null
 
 # kill_orphan ID PID START SIGNAL GRACE END: for a job whose supervisor was killed.  In the spawner, so that it survives.
 kill_orphan() {
@@ -281,7 +295,7 @@ call_ack() {
     for LAST in "$@"; do
         is_id "$LAST" || continue # the end word
         # What a listing finds goes last: if this is cut short, the rest is listed, and acknowledged again.
-        set -- "$@" "a/$LAST.env" "a/$LAST.script" "a/$LAST.sup" "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.seen" \
+        set -- "$@" "a/$LAST.env" "a/$LAST.script" "a/$LAST.sup" "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.seen" "a/$LAST.limit" "a/$LAST.limited" \
             "a/$LAST.out" "a/$LAST.err" "a/$LAST.result" "a/$LAST.steps" "a/$LAST.parts" "a/$LAST.req" "a/$LAST.go" "a/$LAST.exit"
         if [ -d "a/$LAST.d" ]; then { chmod -R u+rwX "a/$LAST.d" && rm -rf "a/$LAST.d"; } </dev/null 8>&- & fi
     done

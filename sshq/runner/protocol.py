@@ -31,6 +31,7 @@ from sshq.runner.calls import (
     encode_fence,
     encode_kill,
     encode_launch,
+    encode_limit,
     encode_list,
     encode_load,
     encode_ping,
@@ -96,9 +97,9 @@ __all__ = [
     "FenceResult", "Floor", "Hello", "KillResult", "Known", "LaunchCall", "Listing", "Load", "Malformed", "Pong", "Purged",
     "ReadHead", "Reaped", "Refused", "Reply", "ReplyParser", "Reserved", "SharedResult", "Started", "StepEntry", "Steps",
     "Swept", "Unusable", "Upcall", "dropped_names", "encode_ack", "encode_bootstrap", "encode_end_step", "encode_fence",
-    "encode_kill", "encode_launch", "encode_list", "encode_load", "encode_ping", "encode_probe", "encode_purge",
-    "encode_read", "encode_reap", "encode_reserve", "encode_shared", "encode_steps", "encode_sweep", "out_path",
-    "parse_entry", "parse_read_head", "parse_record", "program", "quote", "signal_name", "work_path",
+    "encode_kill", "encode_launch", "encode_limit", "encode_list", "encode_load", "encode_ping", "encode_probe",
+    "encode_purge", "encode_read", "encode_reap", "encode_reserve", "encode_shared", "encode_steps", "encode_sweep",
+    "out_path", "parse_entry", "parse_read_head", "parse_record", "program", "quote", "signal_name", "work_path",
 ]  # fmt: skip
 
 LINE_MAX: Final = 4096

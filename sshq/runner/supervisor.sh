@@ -32,6 +32,7 @@ supervise_job() {
     # shellcheck disable=SC1090
     . "./$F.req"
     [ "$job_format$job_whole" = 11 ] || exit 1 # damaged: nothing has started, and a fence will say so
+    if [ -e "$F.limit" ] && take_limit; then job_limit=$NEW; fi
     # The arbiter, then the floor: in this order a launch that was settled and collected cannot start (the model shows it).
     if ! { true >"$F.go"; } 2>/dev/null; then
         ring "N $ID go-lost"
@@ -236,6 +237,7 @@ act() { # a request or a deadline: both only set flags, the clock decides
     fi
     if [ -n "$TICK" ]; then
         TICK=''
+        if [ -z "$ENDING" ] && [ -e "$F.limit" ] && take_limit; then change_limit; fi
         if [ -z "$ENDING" ]; then
             if [ -n "$LIMIT_AT" ] && [ "$AT" -ge "$LIMIT_AT" ]; then
                 begin_ending timeout TERM "$job_grace" ' DUE TO TIME LIMIT'
@@ -245,6 +247,27 @@ act() { # a request or a deadline: both only set flags, the clock decides
             case " $SENT " in *' KILL '*) ;; *) SENT="$SENT KILL" ;; esac
         fi
     fi
+}
+
+take_limit() { # sets NEW to the limit that was asked for since, empty for none; false if there is nothing new
+    NEW=''
+    read -r _ NEW _ <"$F.limit" || return 1
+    is_number "$NEW" || [ "$NEW" = none ] || return 1
+    printf '1 %s\n' "$NEW" >|"$F.limited" # or the runner knocks again
+    NEW=${NEW#none}
+    [ "$NEW" != "$job_limit" ]
+} 2>/dev/null
+
+change_limit() {
+    # The warning comes once.
+    [ -z "$LIMIT_AT" ] || [ "$AT" -lt $((LIMIT_AT - job_warn_s)) ] || job_warn_signal=''
+    job_limit=$NEW LIMIT_AT=''
+    [ -z "$NEW" ] || LIMIT_AT=$((${BEGAN%.*} + NEW))
+    # With no process to be had for another watchdog, the old one goes on knocking.
+    if [ -n "$FORKLESS" ] || is_crowded; then return; fi
+    stop_watch
+    [ -n "$LIMIT_AT" ] || return 0
+    if [ "$LIMIT_AT" -gt "$AT" ]; then start_watch $((LIMIT_AT - AT)) "$job_warn_signal"; else TICK=1; fi
 }
 
 begin_ending() { # HOW SIGNAL GRACE NOTE: the first asks the job to end, a later one may only shorten its grace

@@ -42,6 +42,20 @@ REFUSALS = {
 }
 
 
+# What `scontrol errnumstr` says: the numbers of slurm_errno.h that a command may have shown.
+ERROR_NUMBERS = dict(enumerate((
+    "Invalid partition name specified", "No partition specified or system default partition", "Access/permission denied",
+    "User's group not permitted to use this partition", "Requested nodes not in this partition",
+    "More processors requested than permitted", "Node count specification invalid", "Unable to create job record, try again",
+    "Job size specification needs to be provided", "Job script not specified", "Invalid user id", "Duplicate job id",
+    "Pathname of a file, directory or other parameter too long", "Immediate execution impossible, insufficient priority",
+    "Requested node configuration is not available", "Requested partition configuration not available now",
+    "Requested nodes are busy", UNKNOWN_JOB, "Invalid node name specified", "I/O error writing script/environment to file",
+    "Job can not be altered now, try again later", ENDED_JOB, "Error configuring interconnect",
+    "Task distribution specification invalid", "Job is pending execution",
+), start=2000))  # fmt: skip
+
+
 class ExactError(OptionError):
     """An error whose lines are printed as they are, the program's name included where Slurm has it."""
 

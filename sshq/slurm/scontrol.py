@@ -17,8 +17,8 @@ VERBS = (
     "version", "wait_job", "write",
 )  # fmt: skip
 SUPPORTED = (
-    "exit", "help", "hold", "ping", "quit", "reconfigure", "release", "requeue", "requeuehold", "resume", "show", "suspend",
-    "uhold", "update", "version", "write",
+    "completing", "errnumstr", "exit", "help", "hold", "listpids", "ping", "quit", "reconfigure", "release", "requeue",
+    "requeuehold", "resume", "show", "suspend", "top", "uhold", "update", "version", "wait_job", "write",
 )  # fmt: skip
 ENTITIES = (
     "aliases", "assoc_mgr", "bbstat", "burstbuffer", "config", "daemons", "dwstat", "federation", "hostlist",
@@ -193,14 +193,49 @@ def _read_text(value: str, now: float) -> str:  # noqa: ARG001
     return value
 
 
-def _read_number(name: str) -> Callable[[str, float], int]:
+def _read_count(name: str) -> Callable[[str, float], int]:
+    """Return the reader of a number; of a range MIN-MAX, the least."""
+
     def read(value: str, now: float) -> int:  # noqa: ARG001
-        try:
-            return int(value)
-        except ValueError:
-            raise OptionError(f"Invalid {name} value: {value}") from None
+        low, dash, high = value.partition("-")
+        if not (low.isascii() and low.isdigit()) or len(low) > 9 or (dash and not high.isdigit()):
+            raise OptionError(f"Invalid {name} value", detail=(f"{name}={value}",))
+        return int(low)
 
     return read
+
+
+def _read_memory(name: str) -> Callable[[str, float], int]:
+    def read(value: str, now: float) -> int:  # noqa: ARG001
+        from sshq.core.units import parse_memory
+
+        try:
+            return parse_memory(value)
+        except ValueError as error:
+            raise OptionError(f"Invalid {name} value", detail=(f"{name}={value}", str(error))) from None
+
+    return read
+
+
+def _read_nice(value: str, now: float) -> int:  # noqa: ARG001
+    sign = -1 if value.startswith("-") else 1
+    digits = value.lstrip("+-")
+    if value and not (digits.isascii() and digits.isdigit() and len(digits) < 11):
+        raise OptionError("Invalid Nice value", detail=(f"Nice={value}", "Nice is a whole number."))
+    return sign * int(digits) if digits else 100  # Slurm's for an empty one
+
+
+def _read_priority(value: str, now: float) -> int:  # noqa: ARG001
+    if not (value.isascii() and value.isdigit()) or int(value) > 0xFFFFFFFE:
+        raise OptionError("Invalid Priority value", detail=(f"Priority={value}",))
+    return int(value)
+
+
+def _read_oversubscribe(value: str, now: float) -> bool:  # noqa: ARG001
+    words = {"yes": False, "ok": False, "1": False, "user": True, "no": True, "0": True}
+    if value.lower() not in words:
+        raise OptionError("Invalid OverSubscribe value", detail=(f"OverSubscribe={value}", "yes or no."))
+    return words[value.lower()]
 
 
 def _read_begin(value: str, now: float) -> float:
@@ -224,28 +259,51 @@ def _read_hosts(value: str, now: float) -> list[str]:  # noqa: ARG001
     from sshq.core.hostlist import expand_hostlist
 
     try:
-        return expand_hostlist(value)
+        return expand_hostlist(value) if value else []
     except ValueError:
         raise ExactError(("Invalid node name specified",)) from None
 
 
 _JOB_KEYS: dict[str, tuple[str, Callable[[str, float], object]]] = {
-    "arraytaskthrottle": ("array_limit", _read_number("ArrayTaskThrottle")),
+    "account": ("account", _read_text),
+    "arraytaskthrottle": ("array_limit", _read_count("ArrayTaskThrottle")),
     "comment": ("comment", _read_text),
+    "cpuspertask": ("cpus_per_task", _read_count("CPUsPerTask")),
     "deadline": ("deadline_at", _read_begin),
     "dependency": ("dependency", _read_text),
     "eligibletime": ("begin_at", _read_begin),
+    "endtime": ("end_at", _read_begin),
     "excnodelist": ("exc_nodes", _read_hosts),
     "features": ("features", _read_text),
     "jobname": ("name", _read_text),
+    "licenses": ("licenses", _read_text),
+    "mincpusnode": ("min_cpus", _read_count("MinCPUsNode")),
+    "minmemorycpu": ("memory_per_cpu_mib", _read_memory("MinMemoryCPU")),
+    "minmemorynode": ("memory_mib", _read_memory("MinMemoryNode")),
+    "mintmpdisknode": ("tmp_disk_mib", _read_memory("MinTmpDiskNode")),
     "name": ("name", _read_text),
-    "nice": ("nice", _read_number("Nice")),
-    "partition": ("partition", _read_text),
-    "priority": ("priority", _read_number("Priority")),
-    "reqnodelist": ("req_nodes", _read_hosts),
+    "nice": ("nice", _read_nice),
     "nodelist": ("req_nodes", _read_hosts),
+    "numcpus": ("num_cpus", _read_count("NumCPUs")),
+    "numnodes": ("num_nodes", _read_count("NumNodes")),
+    "numtasks": ("num_tasks", _read_count("NumTasks")),
+    "oversubscribe": ("exclusive", _read_oversubscribe),
+    "partition": ("partition", _read_text),
+    "prefer": ("prefer", _read_text),
+    "priority": ("priority", _read_priority),
+    "qos": ("qos", _read_text),
+    "reqcpus": ("num_cpus", _read_count("NumCPUs")),
+    "reqnodelist": ("req_nodes", _read_hosts),
+    "reqnodes": ("num_nodes", _read_count("NumNodes")),
+    "reqprocs": ("num_cpus", _read_count("NumCPUs")),
     "requeue": ("requeue", _read_yes),
+    "shared": ("exclusive", _read_oversubscribe),
     "starttime": ("begin_at", _read_begin),
+    "stdout": ("std_out", _read_text),
+    "tasks": ("num_tasks", _read_count("NumTasks")),
+    "tasksperjob": ("num_tasks", _read_count("NumTasks")),
+    "taskspernode": ("ntasks_per_node", _read_count("TasksPerNode")),
     "timelimit": ("time_limit_s", _read_time_limit),
+    "workdir": ("work_dir", _read_text),
 }
 _READERS = {"job": _read_job_changes, "node": _read_node_changes, "partition": _read_partition_changes}

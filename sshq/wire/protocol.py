@@ -40,6 +40,7 @@ METHODS: dict[str, str] = {
     "requeue": "nothing",
     "suspend": "nothing",
     "resume": "nothing",
+    "top": "nothing",
     "update_node": "nothing",
     "update_partition": "nothing",
     "logs": "data",

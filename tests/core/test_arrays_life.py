@@ -53,7 +53,7 @@ def test_the_limit_counts_every_task_whatever_became_of_it() -> None:
 @pytest.mark.parametrize("tasks", [(0,), (2, 4), (0, 1, 2, 3, 4)])
 def test_whatever_verb_meets_some_tasks_none_is_lost(verb, tasks) -> None:
     s = array(cpus=9)
-    s.control(verb, "a", tasks=tasks, changes={"num_nodes": 5})
+    s.control(verb, "a", tasks=tasks, changes={"uid": 5})
     s.control("release", "a")
     started = {int(name.partition("_")[2]) for name in s.plan()}
     assert started == set(range(5)) - (set(tasks) if verb == "cancel" else set())

@@ -216,7 +216,8 @@ def test_nothing_is_suspended_where_nobody_can_be_told() -> None:
         ({"time_limit_s": 90}, ROOT, "done"),
         ({"nice": 5}, ANNA, "done"),
         ({"nice": -5}, ANNA, "denied"),
-        ({"priority": 7}, ANNA, "denied"),
+        ({"priority": 7}, ANNA, "done"),
+        ({"priority": 4294967294}, ANNA, "denied"),
         ({"priority": 7}, ROOT, "done"),
         ({"partitions": ["nope"]}, ANNA, "refused"),
         ({"memory_mib": 10**6}, ANNA, "refused"),
@@ -231,7 +232,7 @@ def test_updates_of_a_pending_job(changes, by, outcome) -> None:
     assert s.plan() == {"a": "n1"}
 
 
-@pytest.mark.parametrize(("changes", "outcome"), [({"comment": "x"}, "done"), ({"num_tasks": 2}, "refused"), ({"time_limit_s": 5}, "refused")])
+@pytest.mark.parametrize(("changes", "outcome"), [({"comment": "x"}, "done"), ({"num_tasks": 2}, "refused"), ({"time_limit_s": 5}, "done")])
 def test_updates_of_a_running_job(changes, outcome) -> None:
     assert in_state("RUNNING", time_limit_s=60).control("update", "a", uid=ROOT, admin=True, changes=changes) == [outcome]
 

@@ -59,6 +59,7 @@ ROWS: dict[str, tuple[str, dict[str, object], str]] = {
     "requeue": (OWN, REFS, "ok"),
     "suspend": (OWN, REFS, "ok"),
     "resume": (OWN, REFS, "ok"),
+    "top": (OWN, REFS, "ok"),
     "update_node": (OWN, {"names": ["h"], "state": "drain", "reason": "r"}, "ok"),
     "update_partition": (OWN, {"names": ["all"], "state": "UP"}, "bad_request"),
     "logs": (OWN, REF | {"stream": "out", "follow": False, "offset": 0}, "ok"),

@@ -34,7 +34,7 @@ from .hostile_frames import DESCRIPTION, Hostile
 REQUESTS = int(os.environ.get("SSHQ_FUZZ_FRAMES", "10000"))
 PEER = Peer(uid=0, gid=0, pid=1)
 HELLO = SimpleNamespace(uid=0, spool="/spool", home="/root", shell="/bin/sh", user="root")
-CONTROLS = {"cancel", "hold", "release", "requeue", "suspend", "resume"}
+CONTROLS = {"cancel", "hold", "release", "requeue", "suspend", "resume", "top"}
 
 
 def test_every_method_has_its_parameters():

@@ -323,3 +323,34 @@ def test_a_signal_and_an_exit_code_above_128_are_told_apart_where_the_shell_can(
         assert code.sure and killed.sure
     if code.sure:
         assert (code.how, code.code, code.signal) == ("exit", 130, None)
+
+
+def set_limit(runner: Runner, call: p.LaunchCall, limit_s: int | None) -> None:
+    runner.send(p.encode_limit(id=call.id, seq=call.seq, limit_s=limit_s))
+    runner.wait(p.KillResult, lambda r: r.id == call.id and r.result == "asked")
+
+
+def test_a_limit_is_given_lifted_and_lowered_while_the_job_runs(runner):
+    free = begin(runner, b"echo ready; sleep 300\n")
+    long = begin(runner, b"echo ready; sleep 300\n", limit_s=900)
+    spared = begin(runner, b"echo ready; sleep 2.5\n", limit_s=2)
+    set_limit(runner, spared, None)
+    set_limit(runner, free, 1)
+    set_limit(runner, long, 1)
+    for call in (free, long):
+        record = runner.wait_end(call.id)
+        assert (record.how, record.signal) == ("timeout", 15)
+        assert "DUE TO TIME LIMIT" in out(runner, call)
+    assert runner.wait_end(spared.id).how == "exit"
+    assert sleepers(runner) == []
+
+
+def test_a_warning_follows_a_limit_that_came_later_and_comes_once(runner):
+    script = b"trap 'echo warned' USR1; echo ready; while :; do sleep 0.1; done\n"
+    call = begin(runner, script, warn_signal=(10, 600, True))
+    set_limit(runner, call, 300)
+    wait_until(lambda: "warned" in out(runner, call), what="the warning")
+    set_limit(runner, call, 400)
+    set_limit(runner, call, 1)
+    assert runner.wait_end(call.id).how == "timeout"
+    assert out(runner, call).count("warned") == 1

@@ -314,6 +314,10 @@ class Shell:
             return "won"
         return "won" if go == "directory" else "lost"
 
+    def call_limit(self, launch: str, _seq: str, _limit: str) -> Steps:
+        yield self.node.tick()
+        self.say(f"K {launch} asked")
+
     def call_kill(self, launch: str, seq: str, mode: str, signal: str, grace: str) -> Steps:
         spool, node = self._spool, self.node
         if mode != "cancel":
