@@ -12,6 +12,7 @@ Object = dict[str, object]
 UNREACHABLE_PREFIX = {
     "sbatch": "sbatch: error: Batch job submission failed: ",
     "srun": "srun: error: Unable to allocate resources: ",
+    "salloc": "salloc: error: Job submit/allocate failed: ",
     "squeue": "slurm_load_jobs error: ",
     "sinfo": "slurm_load_partitions: ",
     "scontrol": "slurm_load_jobs error: ",

@@ -30,6 +30,7 @@ Jobs, as with Slurm
   scancel       end or signal jobs         sinfo       hosts and partitions
   sacct         what has run               scontrol    look closely, hold, release, update
   srun          run a command, see its output
+  salloc        hold nodes, run a command here meanwhile
 
 Jobs, beyond Slurm
   logs          a job's output, live       wait        stay until jobs are over

@@ -31,7 +31,7 @@ _PROGRAM = "import sys; sys.path.insert(0, {root!r}); from sshq.cli.main import 
 @click.argument("directory", metavar="DIR")
 @click.option("--force", is_flag=True, help="Replace files that sshq did not write.")
 def _command(directory: str, force: bool) -> int:
-    """Write executables sbatch squeue scancel sinfo sacct scontrol srun into DIR."""
+    """Write executables sbatch squeue scancel sinfo sacct scontrol srun salloc into DIR."""
     try:
         os.makedirs(directory, exist_ok=True)
         for verb in SLURM_VERBS:

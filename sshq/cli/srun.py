@@ -1,26 +1,21 @@
-"""srun: run one command as a job, its output here, its exit status ours.
+"""srun: run one command as a job, or as a step of an allocation that is held here; its streams and exit status are ours.
 
-The job is one step of the node's own srun (sshq/runner/srun.sh), which tells of its tasks' ends.  The output passes through
-two hidden files in the submit directory, which are removed again.  Inside a job, the node's srun takes over at once.
+Outside an allocation the job is one step of the node's own srun (sshq/runner/srun.sh), which tells of its tasks' ends; see
+`jobrun`.  In salloc's shell it is a part of that allocation: `steprun`.  With --pty it has a terminal: `terminalrelay`.
+Inside a job, on its node, the node's srun takes over at once.
 """
 
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Sequence
 
-from sshq.cli.asking import Object, list_items, open_controller, read_int, read_text
+from sshq.cli.asking import Object
 from sshq.cli.printing import print_messages, print_warnings
-from sshq.cli.submitting import read_job_id, read_submission, submit_job
-from sshq.errors import OptionError, UnreachableError
-from sshq.slurm.getopt import parse_options
-from sshq.slurm.submit import Submission
+from sshq.errors import OptionError, SshqError
+from sshq.slurm.getopt import Parsed, parse_options
+from sshq.slurm.messages import ExactError
 
-SIGNAL_BASE = 128
-TOLD_WAITING_S = 2.0
-STEPS_HINT = "unset SLURM_JOB_ID if this is to be a job of its own"
+INTERRUPTED = 130
 
 
 def run(argv: Sequence[str]) -> int:
@@ -32,15 +27,10 @@ def run(argv: Sequence[str]) -> int:
 
         sys.stdout.write(describe_command("srun", parsed.wants))
         return 0
-    _refuse_steps(parsed.value("job_id"))
-    submission = _make_submission(argv)
-    print_warnings("srun", submission.warnings)
-    _warn_of_input()
-    immediate = parsed.last("immediate")
-    patience_s = None if immediate is None else float(immediate.value or 1)
-    reply = submit_job(submission, "srun")
-    job_id = read_job_id(reply)
-    return _Run(job_id, submission, quiet=submission.quiet).finish(patience_s)
+    if not parsed.arguments:
+        raise ExactError(("srun: fatal: No command given to execute.",))
+    job_id = parsed.value("job_id")
+    return _run_job(argv, parsed) if not job_id else _run_step(argv, parsed, _read_job_id(job_id))
 
 
 def _hand_over(argv: Sequence[str]) -> None:
@@ -50,140 +40,120 @@ def _hand_over(argv: Sequence[str]) -> None:
         os.execv("/bin/sh", ["sh", f"{spool}/bin/srun", *argv])  # noqa: S606
 
 
-def _refuse_steps(job_id: str | None) -> None:
-    if job_id or os.environ.get("SLURM_JOB_ID"):
-        raise OptionError("a step can be started only inside its job, on its node", hint=STEPS_HINT)
+def _read_job_id(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 1 << 62:
+        raise OptionError(f"Invalid job id {text}")
+    return int(text)
 
 
-def _make_submission(argv: Sequence[str]) -> Submission:
-    submission = read_submission(argv, "srun")
-    description = submission.description
-    description["kind"] = "command"
-    for key, name in (("std_out", ".sshq-srun-%j.out"), ("std_err", ".sshq-srun-%j.err")):
-        if description.get(key) is None:
-            description[key] = name
-    return submission
+def _run_step(argv: Sequence[str], parsed: Parsed, job_id: int) -> int:
+    from sshq.cli.submitting import find_cwd
+    from sshq.slurm.environ import filter_submitted_environment
+
+    umask = os.umask(0o77)
+    os.umask(umask)
+    part: Object = {
+        "ref": [job_id, None], "token": os.urandom(12).hex(), "argv": list(argv), "step": True, "work_dir": find_cwd(),
+        "umask": umask, "environ": filter_submitted_environment(os.environ, None),
+    }  # fmt: skip
+    if parsed.has("pty"):
+        return run_terminal(part)
+    from sshq.cli.steprun import StepRun
+
+    quick, silent = parsed.has("quit_on_interrupt"), parsed.has("disable_status")
+    return StepRun(part, tasks=count_tasks(parsed), quick=quick, silent=silent).run(with_input=wants_input(parsed))
 
 
-def _warn_of_input() -> None:
-    """Input that waits here would be lost on the job: say so, but do not refuse what runs in every cron job."""
-    if _is_input_waiting():
-        print_messages(["srun: warning: standard input is not passed to the command; use -i FILE"])
+def _run_job(argv: Sequence[str], parsed: Parsed) -> int:
+    from sshq.cli.granting import Granting, cancel_job
+    from sshq.cli.jobrun import JobRun, make_submission
 
-
-def _is_input_waiting() -> bool:
-    import fcntl
-    import stat
-    import termios
-
+    submission = make_submission(argv, fed=wants_input(parsed), terminal=parsed.has("pty"))
+    print_warnings("srun", submission.warnings)
+    waiting = Granting("srun", submission, parsed.last("immediate"))
+    job = waiting.await_grant()
+    if job is None:
+        return 1
+    if not parsed.has("pty"):
+        return JobRun(job, submission, parsed).finish()
+    part: Object = {
+        "ref": [waiting.job_id, None], "token": os.urandom(12).hex(), "argv": ["--pty", *_words(submission.description)],
+        "step": True, "main": True, "work_dir": submission.description["work_dir"], "umask": submission.description["umask"],
+        "environ": submission.environ,
+    }  # fmt: skip
     try:
-        found = os.fstat(0)
-        if stat.S_ISREG(found.st_mode):
-            return os.lseek(0, 0, os.SEEK_CUR) < found.st_size
-        waiting = fcntl.ioctl(0, termios.FIONREAD, b"\0" * 4) if stat.S_ISFIFO(found.st_mode) else b""
+        code = run_terminal(part)
+    except BaseException:
+        cancel_job("srun", waiting.job_id)
+        raise
+    _await_end(waiting.job_id)
+    return code
+
+
+def _words(description: Object) -> list[str]:
+    words = description["args"]
+    return [str(word) for word in words] if isinstance(words, list) else []
+
+
+def _await_end(job_id: int) -> None:
+    """Until squeue shows the job no more, some seconds at most."""
+    import signal
+
+    from sshq.cli.following import follow_job
+
+    def give_up(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    old = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(10)
+    try:
+        for _ in follow_job("srun", job_id):
+            pass
+    except (TimeoutError, SshqError):
+        pass
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+
+
+def run_terminal(part: Object) -> int:
+    """Run a part on a terminal; the result is its exit status."""
+    from sshq.cli.steprun import refuse_step
+    from sshq.cli.terminalrelay import TerminalRelay
+    from sshq.errors import RefusedError
+
+    ref = part["ref"]
+    job_id = int(ref[0]) if isinstance(ref, list) else 0
+    try:
+        result = TerminalRelay(part).run()
+    except RefusedError as error:
+        raise refuse_step(job_id, error) from None
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    code = result.get("code")
+    if isinstance(code, int):
+        return code
+    print_messages([f"srun: error: {result.get('node')}: task 0: the terminal was lost"])
+    return 1
+
+
+def count_tasks(parsed: Parsed) -> int:
+    """Return how many tasks were asked for."""
+    text = parsed.value("num_tasks") or "1"
+    return int(text) if text.isdigit() and int(text) else 1
+
+
+def wants_input(parsed: Parsed) -> bool:
+    """Return whether our standard input goes to the command: not what it says is none, a file of the node, or nothing at all."""
+    given = parsed.value("std_in")
+    if given is not None and given != "all" and not given.isdigit():
+        return False
+    try:
+        here = os.fstat(0)
+        null = os.stat(os.devnull)
+        if (here.st_dev, here.st_ino) == (null.st_dev, null.st_ino):
+            return False
+        # From the background a terminal cannot be read: we would be stopped.
+        return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
         return False
-    return any(waiting)
-
-
-class _Run:
-    """One command under way: two threads copy its output, the main one waits for the end."""
-
-    def __init__(self, job_id: int, submission: Submission, *, quiet: bool) -> None:
-        self.job_id = job_id
-        self.quiet = quiet
-        self.work_dir = str(submission.description["work_dir"])
-        self.streams = [
-            (stream, descriptor)
-            for key, stream, descriptor in (("std_out", "out", 1), ("std_err", "err", 2))
-            if key not in submission.sources
-        ]
-
-    def finish(self, patience_s: float | None) -> int:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupt)
-        try:
-            if not self._await_start(patience_s):
-                self._cancel()
-                raise OptionError("Unable to allocate resources: Requested nodes are busy")
-            copiers = [threading.Thread(target=self._copy, args=pair, daemon=True) for pair in self.streams]
-            for copier in copiers:
-                copier.start()
-            job = self._await_end()
-            for copier in copiers:
-                copier.join(30)
-        except KeyboardInterrupt:
-            self._cancel()
-            print_messages([f"srun: interrupt: job {self.job_id} is cancelled"])
-            raise
-        finally:
-            self._remove_files()
-        return self._tell(job)
-
-    def _await_start(self, patience_s: float | None) -> bool:
-        begun_at = time.monotonic()
-        told = self.quiet
-        while True:
-            jobs, _ = list_items("srun", "jobs", {"filter": {"refs": [[self.job_id, None]]}, "finished": True})
-            if not jobs or jobs[0].get("state") != "PENDING":
-                if told and not self.quiet:
-                    print_messages([f"srun: job {self.job_id} has been allocated resources"])
-                return True
-            waited_s = time.monotonic() - begun_at
-            if patience_s is not None and waited_s > patience_s:
-                return False
-            if not told and waited_s > TOLD_WAITING_S:
-                print_messages([f"srun: job {self.job_id} queued and waiting for resources"])
-                told = True
-            time.sleep(min(1.0, 0.02 + waited_s / 10))
-
-    def _copy(self, stream: str, descriptor: int) -> None:
-        from sshq.cli.copying import copy_output
-
-        params: dict[str, object] = {"ref": [self.job_id, None], "stream": stream, "follow": True, "attempt": None}
-        try:
-            copy_output(params, descriptor, follow=True)
-        except BrokenPipeError:
-            pass  # `srun yes | head`: the command goes on, as nobody reads
-        except Exception as error:
-            print_messages([f"srun: error: output of job {self.job_id} cannot be read: {error}"])
-
-    def _await_end(self) -> Object:
-        from sshq.cli.waiting import wait_for_jobs
-
-        return next(wait_for_jobs("srun", [self.job_id], os.environ), {"state": "CANCELLED", "job_id": self.job_id})
-
-    def _tell(self, job: Object) -> int:
-        nodes = job.get("nodes")
-        node = str(nodes[0]) if isinstance(nodes, list) and nodes else "unknown"
-        code, number, state = read_int(job, "exit_code"), read_int(job, "exit_signal"), read_text(job, "state")
-        if state == "COMPLETED":
-            return 0
-        if state == "FAILED" and code:
-            return code  # the step has said more
-        if state == "FAILED" and number:
-            print_messages([
-                f"srun: error: {node}: task 0: {signal.strsignal(number) or f'Signal {number}'}",
-                f"srun: Force Terminated job {self.job_id}",
-            ])  # fmt: skip
-            return SIGNAL_BASE + number
-        print_messages([f"srun: error: {node}: task 0: job {self.job_id} ended: {state}"])
-        return 1
-
-    def _cancel(self) -> None:
-        try:
-            with open_controller("srun") as client:
-                client.call("cancel", {"filter": {"refs": [[self.job_id, None]]}, "signal": None}, timeout_s=10)
-        except UnreachableError:
-            print_messages([f"srun: error: job {self.job_id} goes on: the controller does not answer"])
-
-    def _remove_files(self) -> None:
-        for stream, _ in self.streams:
-            try:
-                os.unlink(os.path.join(self.work_dir, f".sshq-srun-{self.job_id}.{stream}"))
-            except OSError:
-                pass
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt

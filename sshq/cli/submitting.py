@@ -86,6 +86,8 @@ def place_in_words(error: RefusedError, submission: Submission, program: str) ->
     text = error.message if FAILED in error.message else FAILED + error.message
     if program == "srun":
         text = text.replace(FAILED, "Unable to allocate resources: ").replace("sbatch: error:", "srun: error:")
+    if program == "salloc":
+        text = text.replace(FAILED, "Job submit/allocate failed: ").replace("sbatch: error:", "salloc: error:")
     key = next((key for word, key in _PLACES if word in text.lower()), "")
     placed = RefusedError(
         text, code=error.code, detail=(*place_refusal(submission, key), *error.detail), hint=error.hint

@@ -22,6 +22,7 @@ from sshq.controller.eventdesk import EventDesk
 from sshq.controller.fleet import Fleet
 from sshq.controller.history import HistoryDesk
 from sshq.controller.hostdesk import HostDesk
+from sshq.controller.interactdesk import InteractDesk
 from sshq.controller.jobdesk import JobDesk
 from sshq.controller.joining import Surroundings
 from sshq.controller.lock import take_lock
@@ -30,6 +31,7 @@ from sshq.controller.logfile import start_logging
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
 from sshq.controller.outputs import OutputBringer
+from sshq.controller.parts import Parts
 from sshq.controller.preload import load_all
 from sshq.controller.proving import DirectoryKeeper
 from sshq.controller.purging import RemovalDesk
@@ -110,6 +112,8 @@ class Controller:
             confirm_epoch=self.store.confirm_epoch,
         )
         self.fleet = Fleet(path=self.arguments.inventory, inventory=inventory, around=around, clock=self.clock, crash=self.crash)
+        self.parts = Parts(mailbox, self.fleet.links)
+        around.part_news = self.parts.take
         self.outputs = OutputBringer(mailbox=mailbox, fleet=self.fleet, clock=self.clock, crash=self.crash)
         self.audit = AuditFile(self.state_dir / "audit.jsonl", enabled=self.config.audit, clock=self.clock)
         await self._serve(mailbox, transports)
@@ -216,6 +220,7 @@ class Controller:
             ),
             history=HistoryDesk(self.store, steps),
             steps=steps,
+            interact=InteractDesk(mailbox=mailbox, fleet=self.fleet, parts=self.parts),
             logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
             others_may_list=self.config.others_may_list,
             shut_down=lambda: self.stop("sshq down"),

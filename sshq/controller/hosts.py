@@ -26,7 +26,8 @@ from sshq.core.model import SEQ_PER_GENERATION
 from sshq.errors import NodeError, UnreachableHostError
 from sshq.inventory.model import Host
 from sshq.runner import protocol as rp
-from sshq.transport.base import MAX_CHANNELS, Channel, ChannelRefusedError, Connection, Target
+from sshq.runner.replies import PartNews
+from sshq.transport.base import MAX_CHANNELS, Channel, ChannelRefusedError, Connection, Target, Terminal
 from sshq.transport.credentials import sign_login_files
 
 log = logging.getLogger("sshq.host")
@@ -236,6 +237,8 @@ class HostLink:
                 log.info("host=%s launch=%s upcall %r", self.name, reply.id, reply.words)
             case rp.Swept():
                 self._take_sweep(session, reply, now)
+            case PartNews():
+                self._around.part_news(reply)
             case rp.Malformed():
                 log.warning("host=%s malformed line (%s): %r", self.name, reply.why, reply.line[:200])
             case _:
@@ -385,15 +388,15 @@ class HostLink:
 
     # ---- reading files of the host ---------------------------------------------------------------------------
 
-    async def open_reader(self) -> tuple[Channel, Session]:
-        """Return one more channel, for bulk reading; on another connection only where the host forbids it on those we have."""
+    async def open_reader(self, command: str = "exec /bin/sh", terminal: Terminal | None = None) -> tuple[Channel, Session]:
+        """Return one more channel, for bulk reading or a terminal; on another connection only where those we have are full."""
         session = self.session
         if session is None:
             raise UnreachableHostError(f"{self.name}: {self.note or 'not connected'}", host=self.name)
         for connection in (session.connection, *self._readers):
             if not connection.lost.done():
                 with contextlib.suppress(ChannelRefusedError):
-                    return await connection.open(bulk=True), session
+                    return await connection.open(command, bulk=True, terminal=terminal), session
         if len(self._readers) >= READERS_MAX:
             raise NodeError(f"{self.name}: {READERS_MAX} connections for reading are in use already", host=self.name)
         connection = await self._around.transport(target_of(self.host)).connect()
@@ -401,7 +404,7 @@ class HostLink:
             await connection.close()
             raise UnreachableHostError(f"{self.name}: the connection was lost", host=self.name)
         self._readers.append(connection)
-        return await connection.open(bulk=True), session
+        return await connection.open(command, bulk=True, terminal=terminal), session
 
     async def _close_readers(self, connections: list[Connection]) -> None:
         self._readers = [one for one in self._readers if one not in connections]

@@ -26,6 +26,7 @@ from sshq.inventory.config import Config
 from sshq.inventory.facts import parse_facts
 from sshq.inventory.model import Host
 from sshq.runner import protocol as rp
+from sshq.runner.replies import PartNews
 from sshq.transport.base import Target, Transport
 
 HELLO_S = 30.0
@@ -33,6 +34,10 @@ HELLO_S = 30.0
 
 async def _none_settled(_launch_ids: list[str]) -> frozenset[str]:
     return frozenset()
+
+
+def _nobody_waits(_news: PartNews) -> None:
+    """A hint that is for nobody."""
 
 
 async def _ours() -> None:
@@ -53,6 +58,7 @@ class Surroundings:
     material: Callable[[StartLaunch], Awaitable[Material]]
     crash: Callable[[str], None]
     find_settled: Callable[[list[str]], Awaitable[frozenset[str]]] = _none_settled  # of these, what the store has as settled
+    part_news: Callable[[PartNews], None] = _nobody_waits
     confirm_epoch: Callable[[], Awaitable[None]] = _ours  # does not return where another controller has taken the store over
 
 

@@ -262,6 +262,13 @@ _CHANGES_NEVER_NULL: Final = frozenset(_CHANGES) - {"time_limit_s", "begin_at", 
                                                     "comment", "dependency", "features"}  # fmt: skip
 
 _filter = _object(_FILTER)
+_token = _text(40, pattern="[A-Za-z0-9]+", what="a word of letters and digits")
+_data = _text(64 << 10)  # base64
+_size = _whole(0, 65535)
+_PART: Final[Mapping[str, Check]] = {
+    "ref": _ref, "token": _token, "argv": _list(_text(WORD_BYTES_MAX), ARGS_BYTES_MAX, bytes_max=ARGS_BYTES_MAX),
+    "environ": _environ, "work_dir": _absolute, "umask": _whole(0, 0o777), "step": _flag, "main": _flag,
+}  # fmt: skip
 
 PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     "ping": {}, "info": {}, "hosts": {}, "status": {}, "stats": {}, "reload": {}, "down": {},
@@ -300,5 +307,13 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     "hosts_accept": {"names": _names},
     "hosts_remove": {"name": _text(), "purge": _flag, "force": _flag},
     "doctor": {"names": _names},
+    "follow_job": {"ref": _ref},
+    "part_start": {**_PART, "input": _flag},
+    "part_output": {"ref": _ref, "token": _token, "stream": _one_of("out", "err"), "offset": _whole(0, INT_MAX)},
+    "part_input": {"ref": _ref, "token": _token, "number": _whole(0, INT_MAX), "data": _data},
+    "part_signal": {"ref": _ref, "token": _token, "signal": _whole(1, SIGNAL_MAX)},
+    "finish": {"ref": _ref, "code": _whole(0, 255)},
+    "attach": {**_PART, "term": _text(64, pattern="[!-~]*", what="a terminal's name"), "rows": _size, "columns": _size},
+    "attach_input": {"token": _token, "data": _data, "rows": _size, "columns": _size},
     "controller_log": {"lines": _whole(0, LINES_MAX), "follow": _flag},
 }  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 from sshq.controller.eventdesk import EventDesk
 from sshq.controller.history import HistoryDesk
 from sshq.controller.hostdesk import HostDesk
+from sshq.controller.interactdesk import InteractDesk
 from sshq.controller.jobdesk import JobDesk
 from sshq.controller.logdesk import LogDesk
 from sshq.controller.purging import RemovalDesk
@@ -38,7 +39,7 @@ class Service:
 
     def __init__(
         self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, removal: RemovalDesk, history: HistoryDesk, logs: LogDesk,
-        events: EventDesk, steps: StepDesk,
+        events: EventDesk, steps: StepDesk, interact: InteractDesk,
         others_may_list: bool, shut_down: Callable[[], None], waiting_for: Callable[[], SshqError | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._others_may_list = others_may_list
@@ -78,6 +79,14 @@ class Service:
             "stats": hosts.stats,
             "logs": logs.logs,
             "controller_log": logs.controller_log,
+            "follow_job": interact.follow_job,
+            "part_start": interact.part_start,
+            "part_output": interact.part_output,
+            "part_input": interact.part_input,
+            "part_signal": interact.part_signal,
+            "finish": interact.finish,
+            "attach": interact.attach,
+            "attach_input": interact.attach_input,
         }
 
     async def dispatch(self, peer: Peer, method: str, params: dict[str, object], stream: StreamOut) -> Mapping[str, object]:

@@ -16,7 +16,7 @@ SRUN_FILES: Final = ("srun_options.sh", "srun_record.sh", "srun.sh")
 # What a step honours.  Other honoured rows describe the allocation, which a step has already: Slurm takes them without a word.
 _OF_A_STEP: Final = frozenset(
     """num_tasks cpus_per_task ntasks_per_node num_nodes req_nodes exc_nodes job_id std_out std_err std_in open_mode work_dir
-    export label quiet overlap overcommit exact immediate kill_on_bad_exit wait name""".split()  # noqa: SIM905
+    export label quiet overlap overcommit exact immediate kill_on_bad_exit wait name pty""".split()  # noqa: SIM905
 )
 # Rows that mean something else in a step than to the command that allocates.
 _IN_A_STEP: Final = {

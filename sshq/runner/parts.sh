@@ -39,6 +39,7 @@ call_start_part() {
         say "E $1 part no space for it"
         return 0
     }
+    { [ "$5" = 1 ] || { true >>"a/$2.parts/$3/out" && true >>"a/$2.parts/$3/err"; }; } || : # for whoever reads at once
     [ "$6" != 1 ] || true >|"a/$2.parts/$3/main"
     [ "$5" != 1 ] || [ -p "a/$2.parts/$3/leash" ] || mkfifo "a/$2.parts/$3/leash"
     mv -f "a/$2.parts/$3.new" "a/$2.parts/$3/req" || {

@@ -168,7 +168,7 @@ s_run_task() { # RANK COMMAND...: in a process of its own, which becomes the tas
         printf 'slurmstepd-%s: error: execve(): %s: %s\n' "$SLURMD_NODENAME" "$1" "$s_cause" >&2
         exit 2
     fi
-    case $s_setsid in
+    case $s_pty$s_setsid in # a terminal is the session's that we are in
     setsid) set -- "$s_setsid_bin" "$@" ;;
     perl) set -- "$s_setsid_bin" -e "$s_perl_setsid" "$@" ;;
     python3) set -- "$s_setsid_bin" -I -S -c "$s_python_setsid" "$@" ;;
@@ -411,7 +411,7 @@ s_describe_step() { # the variables of the recorded srun-env
 s_main() {
     s_quiet='' s_tasks='' s_cpus=1 s_cpus_given='' s_per_node='' s_out='' s_err='' s_in='' s_append='' s_dir='' s_export=ALL
     s_label='' s_share='' s_exact='' s_immediate='' s_bad_exit='' s_wait='' s_live='' s_asked='' s_woken='' s_forced=''
-    s_codes='' s_helpers='' s_feeder='' s_nodes=1 s_starting=1 s_job_name=
+    s_codes='' s_helpers='' s_feeder='' s_nodes=1 s_starting=1 s_job_name='' s_pty=
     { true >&2; } 2>/dev/null || exec 2>/dev/null
     exec 6>&2
     case ${SSHQ_DIR:-} in */a/*) ;; *) s_fail 'this srun runs steps of a job of sshq, and there is none around it' ;; esac
@@ -441,6 +441,7 @@ s_main() {
         # shellcheck disable=SC2064
         trap "s_signal ${s_one%:*} ${s_one#*:}" "${s_one%:*}"
     done
+    [ -z "$s_pty" ] || trap : INT QUIT # from a terminal they come to the tasks as well
     s_await_room "$s_need"
     s_plan_streams
     [ "$s_exact" = '' ] || [ "$s_need" -gt 0 ] || s_exact=
@@ -475,7 +476,9 @@ s_main() {
 # this srun, which would pass it on once more.
 # By its shell: the spool may lie where nothing can be executed.
 # shellcheck disable=SC2086 # s_shell: a path and perhaps one argument
-if s_look "$$" && [ "$s_group" != "$$" ] && [ -n "${SSHQ_DIR:-}" ]; then
+if [ -n "${SSHQ_TERMINAL:-}" ]; then # terminal.sh: the session is the terminal's
+    unset SSHQ_TERMINAL
+elif s_look "$$" && [ "$s_group" != "$$" ] && [ -n "${SSHQ_DIR:-}" ]; then
     case $s_setsid in
     setsid) exec "$s_setsid_bin" $s_shell "$0" "$@" ;;
     perl) exec "$s_setsid_bin" -e "$s_perl_setsid" $s_shell "$0" "$@" ;;

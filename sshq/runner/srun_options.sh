@@ -90,6 +90,7 @@ s_take() { # VALUE GIVEN?: one option, whose row has been found
     quiet) s_quiet=1 ;;
     overlap | overcommit) s_share=$s_share$s_field ;;
     exact) s_exact=1 ;;
+    pty) s_pty=1 ;;
     immediate) s_immediate=1 ;;
     kill_on_bad_exit) if [ "${1:-1}" = 0 ]; then s_bad_exit=''; else s_bad_exit=1; fi ;;
     wait) s_is_number "$1" || s_fail "Invalid numeric value \"$1\" for $s_name." && s_wait=$1 ;;

@@ -16,7 +16,8 @@ h_term=${TERM:-dumb}
 . "$h_parts/environ"
 h_node=${SLURMD_NODENAME:-node}
 part_environ
-export TERM="$h_term" SSHQ_ATTEMPT="$h_attempt" SSHQ_DIR="$h_own_dir"
+export TERM="$h_term" SSHQ_ATTEMPT="$h_attempt" SSHQ_DIR="$h_own_dir" SSHQ_TERMINAL=1
+[ -n "$part_work" ] || part_work=$PWD # the holder's
 [ ! -d "${h_own_dir%/a/*}/bin" ] || export PATH="${h_own_dir%/a/*}/bin:$PATH"
 [ -z "$part_umask" ] || umask "$part_umask"
 if [ -n "$part_work" ] && ! cd -- "$part_work" 2>/dev/null; then

@@ -96,11 +96,11 @@ SRUN_ONLY: tuple[Option, ...] = (
 
 SALLOC_ONLY: tuple[Option, ...] = (
     Option("-I --immediate", "[=SECONDS]", "SALLOC_IMMEDIATE", "immediate", "skip", H, "give up if nodes are not free at once"),
-    Option("--no-shell", "", "", "no_shell", "flag", R, "allocate and return", "what runs in the allocation"),
-    Option("--bell", "", "SALLOC_BELL", "bell", "flag", I, "ring when the allocation is made", "no bell is rung"),
+    Option("--no-shell", "", "", "no_shell", "flag", H, "allocate and return; scancel gives it back"),
+    Option("--bell", "", "SALLOC_BELL", "bell", "flag", H, "ring when the allocation is made (else: after ten seconds)"),
     Option("--no-bell", "", "SALLOC_NO_BELL", "bell", "skip", H, "do not ring"),
-    Option("-K --kill-command", "[=SIGNAL]", "SALLOC_KILL_CMD", "kill_command", "skip", I,
-           "signal the command at the end of the allocation", "the command is ended in any case"),
+    Option("-K --kill-command", "[=SIGNAL]", "SALLOC_KILL_CMD", "kill_command", "skip", H,
+           "signal the command when the allocation is revoked (a shell on a terminal gets HUP anyway)"),
 )  # fmt: skip
 
 # Where srun's variable is not sbatch's with SLURM_ for SBATCH_.

@@ -115,12 +115,16 @@ def build_submission(
         "submit_host": submit_host,
     }
     if not submission.description["name"]:
-        found = path or (args[0] if command == "srun" else "")
-        submission.description["name"] = "wrap" if early.has("wrap") else found.rpartition("/")[2] or "sbatch"
+        found = path or (args[0] if command != "sbatch" and args else "")
+        default = "interactive" if command == "salloc" else "sbatch"
+        submission.description["name"] = "wrap" if early.has("wrap") else found.rpartition("/")[2] or default
     submission.sources = {field: one.text for field, (one, _) in chosen.items() if field not in _CLIENT_FIELDS}
     if command == "srun":
         submission.description["args"] = [*_take_step_options(submission, merged), "--", *args]
-    submission.environ = _choose_environment(merged, environ, read_file)
+    if command == "salloc":
+        submission.description |= {"kind": "allocation", "args": [], "command": "", "std_out": "/dev/null", "requeue": False}
+    else:
+        submission.environ = _choose_environment(merged, environ, read_file)
     _settle_nodes(submission, merged)
     return submission
 
@@ -147,6 +151,8 @@ def _read_script(
         if not parsed.arguments:
             raise ExactError(("srun: fatal: No command given to execute.",))
         return COMMAND_RUNNER, "", list(parsed.arguments)
+    if parsed.command == "salloc":
+        return "#!/bin/sh\n", "", list(parsed.arguments)
     wrapped = parsed.value("wrap")
     if wrapped is not None:
         if parsed.arguments:

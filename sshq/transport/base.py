@@ -42,6 +42,15 @@ class Deadlines:
     close_s: float = 5.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminal:
+    """What a channel's terminal is at its start; its stderr is its stdout then."""
+
+    term: str = "dumb"
+    rows: int = 24
+    columns: int = 80
+
+
 @dataclass(slots=True)
 class Counters:
     """What one host and account costs its node, over all connections: the etiquette figures."""
@@ -106,8 +115,11 @@ class Channel(Protocol):
     async def wait_closed(self, deadline_s: float | None = None) -> int | None:
         """Wait for the end; None = the host gave no exit status, which is never success."""
 
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminal its new size; without a terminal nothing happens."""
+
     def close(self) -> None:
-        """Let go of the channel.  That does not kill the command (no pty)."""
+        """Let go of the channel.  That does not kill the command, unless it has a terminal: then it hangs up on it."""
 
 
 class Connection(Protocol):
@@ -141,7 +153,7 @@ class Connection(Protocol):
     def greeting(self) -> str:
         """Server version and banner, for `sshq doctor`."""
 
-    async def open(self, command: str = "exec /bin/sh", *, bulk: bool = False) -> Channel:
+    async def open(self, command: str = "exec /bin/sh", *, bulk: bool = False, terminal: Terminal | None = None) -> Channel:
         """Start a command.  `bulk`: large receive window, and no place of its own among the machine's scopes."""
 
     async def close(self) -> None:

@@ -31,6 +31,14 @@ class SshChannel(ChannelFlow, asyncssh.SSHClientSession[bytes]):
         if self._channel is not None:
             self._channel.write_eof()
 
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminal its new size."""
+        if self._channel is not None:
+            try:
+                self._channel.change_terminal_size(columns, rows)
+            except OSError:
+                pass  # closed under us
+
     def close(self) -> None:
         """Let go; input not yet sent still goes out for a moment, then no more."""
         if self._channel is not None:

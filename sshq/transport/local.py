@@ -14,8 +14,9 @@ import subprocess
 from collections.abc import Callable
 
 from sshq.errors import NodeError, UnreachableHostError
-from sshq.transport.base import MAX_CHANNELS, ChannelRefusedError, Counters, Deadlines, Target
+from sshq.transport.base import MAX_CHANNELS, ChannelRefusedError, Counters, Deadlines, Target, Terminal
 from sshq.transport.flow import ChannelFlow
+from sshq.transport.localterminal import LocalTerminal
 from sshq.transport.process import watch_process
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -50,7 +51,7 @@ class LocalConnection:
         self.rtt_s: float | None = 0.0
         self.moved_bytes = 0  # nothing between us is slow
         self._deadlines = deadlines
-        self._channels: set[LocalChannel] = set()
+        self._channels: set[LocalChannel | LocalTerminal] = set()
         counters.connections_opened += 1
         counters.connections_open += 1
 
@@ -64,7 +65,9 @@ class LocalConnection:
         """For `sshq doctor`."""
         return "this machine, no ssh" + (f"; channels run under {self.scope[0]}" if self.scope else "")
 
-    async def open(self, command: str = "exec /bin/sh", *, bulk: bool = False) -> "LocalChannel":
+    async def open(
+        self, command: str = "exec /bin/sh", *, bulk: bool = False, terminal: Terminal | None = None
+    ) -> "LocalChannel | LocalTerminal":
         """Start a command."""
         name = self.target.name
         if self.lost.done():
@@ -72,10 +75,14 @@ class LocalConnection:
         if len(self._channels) >= MAX_CHANNELS:
             message = f"{name}: all {MAX_CHANNELS} channels of this connection are in use"
             raise ChannelRefusedError(message, by="budget", host=name)
-        channel = LocalChannel(name, command, self.counters, self._deadlines, lambda: self._channels.discard(channel))
+        make = LocalChannel if terminal is None else LocalTerminal
+        channel = make(name, command, self.counters, self._deadlines, lambda: self._channels.discard(channel))
         self._channels.add(channel)
         try:
-            await channel.start(() if bulk else self.scope)
+            if isinstance(channel, LocalChannel):
+                await channel.start(() if bulk else self.scope)
+            elif terminal is not None:
+                channel.start(terminal, cwd=find_home(), environ=clean_environment())
         except OSError as exc:
             channel.close()
             message = f"{name}: cannot start a process: {exc.strerror}"
@@ -146,6 +153,9 @@ class LocalChannel(ChannelFlow):
         """Close stdin after what was written."""
         if self._stdin is not None and not self._stdin.is_closing():
             self._stdin.write_eof()
+
+    def resize(self, rows: int, columns: int) -> None:
+        """It has no terminal."""
 
     def close(self) -> None:
         """Let go of the pipes; the process is not killed, and is still reaped when it ends."""

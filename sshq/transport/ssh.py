@@ -16,6 +16,7 @@ from sshq.transport.base import (
     Counters,
     Deadlines,
     Target,
+    Terminal,
 )
 from sshq.transport.channel import SshChannel
 from sshq.transport.classify import classify
@@ -89,7 +90,9 @@ class SshConnection:
         version = str(self._connection.get_extra_info("server_version", ""))
         return "\n".join(part for part in (version, self._login.events.banner.strip()) if part)
 
-    async def open(self, command: str = "exec /bin/sh", *, bulk: bool = False) -> SshChannel:
+    async def open(
+        self, command: str = "exec /bin/sh", *, bulk: bool = False, terminal: Terminal | None = None
+    ) -> SshChannel:
         """Start a command on a channel of its own."""
         if self._used >= MAX_CHANNELS:
             raise ChannelRefusedError(
@@ -99,7 +102,7 @@ class SshConnection:
             )
         self._used += 1
         channel = SshChannel(self.target.name, command, self.counters, self._deadlines, self._release)
-        opening = asyncio.ensure_future(self._start(channel, bulk=bulk))
+        opening = asyncio.ensure_future(self._start(channel, bulk=bulk, terminal=terminal))
         try:
             async with asyncio.timeout(self._deadlines.open_s):
                 await asyncio.shield(opening)
@@ -110,13 +113,16 @@ class SshConnection:
             raise
         return channel
 
-    async def _start(self, channel: SshChannel, *, bulk: bool) -> None:
+    async def _start(self, channel: SshChannel, *, bulk: bool, terminal: Terminal | None) -> None:
         loop = asyncio.get_running_loop()
         began_at = loop.time()
         await self._connection.create_session(
             lambda: channel,
             channel.command,
             encoding=None,
+            request_pty="force" if terminal is not None else False,
+            term_type=terminal.term if terminal is not None else None,
+            term_size=(terminal.columns, terminal.rows) if terminal is not None else None,
             window=_BULK_WINDOW if bulk else _WINDOW,
             max_pktsize=_PACKET,
         )

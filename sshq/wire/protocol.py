@@ -57,6 +57,14 @@ METHODS: dict[str, str] = {
     "down": "nothing",
     "controller_log": "data",
     "stats": "nothing",
+    "follow_job": "items",
+    "part_start": "nothing",
+    "part_output": "data",
+    "part_input": "nothing",
+    "part_signal": "nothing",
+    "finish": "nothing",
+    "attach": "data",
+    "attach_input": "nothing",
 }
 
 # The stable words of a refusal; the text beside them is Slurm's where it has one.

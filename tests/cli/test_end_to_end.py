@@ -153,12 +153,27 @@ def test_srun_runs_here_and_leaves_nothing(up):
     assert (done.returncode, done.stdout) == (4, "a b\n")
     assert sorted(done.stderr.splitlines()) == ["err", "srun: error: localhost: task 0: Exited with exit code 4"]
     assert os.listdir(up.work) == []
-    process = up.start("srun", "sleep", "300")
-    up.wait_for(lambda: up.out("squeue", "-h", "-o", "%t") == "R\n", 15, "srun's job runs")
+    process = up.start("srun", "sh", "-c", "echo begun; exec sleep 300")
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "srun: interrupt (one more within 1 sec to abort)\n"
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 130
     up.wait_for(lambda: up.out("squeue", "-h") == "", 30, "its job is gone")
+
+
+def test_sruns_input_is_the_commands_byte_for_byte(up):
+    data = bytes(range(256)) * 400 + b"no newline at the end"
+    for words in (["cat"], ["sh", "-c", "cat; exit 3"]):
+        done = subprocess.run(up.argv("srun", *words), input=data, cwd=up.work, env=up.env, capture_output=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (3 if len(words) > 1 else 0, data)
+    assert up.run("srun", "-n2", "cat", input="in\n").stdout == "in\nin\n"
+    assert up.run("srun", "true", input="x" * 200_000).returncode == 0
+    pipe = f"{' '.join(up.argv('srun', 'yes'))} | head -1"
+    done = subprocess.run(["/bin/sh", "-c", pipe], cwd=up.work, env=up.env, capture_output=True, timeout=60, check=False)
+    assert done.stdout == b"y\n"
+    up.wait_for(lambda: up.out("squeue", "-h") == "", 30, "what nobody reads is ended")
 
 
 def test_shims_make_a_slurm_script_run_as_it_is(up):

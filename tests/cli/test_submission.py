@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import stat
+import threading
 
 import pytest
 
@@ -215,19 +216,19 @@ def test_test_only_says_where_and_when_and_submits_nothing(controller, sshq):
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "sbatch: Job 7 to start when hosts get free using 2 processors on nodes n1 in partition lab\n"
 
-def test_srun_for_another_job_is_refused(controller, sshq):
+def test_a_step_of_another_job_is_asked_for_there_and_refused_in_slurms_words(controller, sshq):
+    controller.answers["part_start"] = RefusedError("Invalid job id specified", code="unknown_job")
     done = sshq("srun", "true", env={"SLURM_JOB_ID": "3"})
-    assert done.returncode == 1
-    assert done.stderr == (
-        "srun: error: a step can be started only inside its job, on its node\n"
-        "    hint: unset SLURM_JOB_ID if this is to be a job of its own\n"
-    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "srun: error: Unable to confirm allocation for job 3: Invalid job id specified\n"
+    assert sshq("srun", "--jobid=x", "true").stderr == "srun: error: Invalid job id x\n"
 
 
 def prepare_srun(controller, final, output=b"", errors=b""):
     controller.answers["submit"] = {"job_id": 4}
-    controller.answers["jobs"] = [make_job(job_id=4)]
+    controller.answers["follow_job"] = lambda _params, stream: _send(stream, [make_job(job_id=4, started=True)])
     controller.answers["wait"] = lambda _params, stream: _send(stream, [final])
+    controller.answers["part_input"] = {"open": True}
     controller.answers["cancel"] = {"results": []}
 
     async def logs(params, stream):
@@ -256,22 +257,60 @@ def test_srun_brings_both_streams_and_the_status_home(controller, sshq, final, s
     (params,) = controller.params("submit")
     description = params["description"]
     words = ["--ntasks=1", "--", "prog", "-x", "a b"]
-    assert (description["kind"], description["args"], description["name"]) == ("command", words, "prog")
+    assert (description["kind"], description["args"], description["name"]) == ("attended", words, "prog")
 
 
-def test_srun_says_that_input_stays_here(controller, sshq):
+def test_sruns_input_goes_along_in_numbered_chunks(controller, sshq):
     prepare_srun(controller, make_job(job_id=4, state="COMPLETED"))
-    done = sshq("srun", "cat", input="in\n")
-    assert done.stderr == "srun: warning: standard input is not passed to the command; use -i FILE\n"
+    came = threading.Event()
+
+    async def wait(_params, stream):
+        await asyncio.to_thread(came.wait, 20)
+        return await _send(stream, [make_job(job_id=4, state="COMPLETED")])
+
+    def take(params, _stream):
+        if not params["data"]:
+            came.set()
+        return {"open": True}
+
+    controller.answers["wait"], controller.answers["part_input"] = wait, take
+    assert sshq("srun", "cat", input="in\n").returncode == 0
+    assert controller.params("submit")[0]["description"]["kind"] == "attended"
+    assert [(p["number"], p["data"]) for p in controller.params("part_input")] == [(0, "aW4K"), (1, "")]
 
 
-def test_an_interrupted_srun_cancels_its_job(place, controller):
+@pytest.mark.parametrize("words", [["-i", "none"], ["-i", "file"]])
+def test_srun_that_is_told_of_its_input_reads_none_of_ours(controller, sshq, words):
+    prepare_srun(controller, make_job(job_id=4, state="COMPLETED"))
+    assert sshq("srun", *words, "cat", input="in\n").returncode == 0
+    assert controller.params("submit")[0]["description"]["kind"] == "command"
+    assert not controller.params("part_input")
+
+
+def test_one_interrupt_asks_and_two_end_the_job(place, controller):
     prepare_srun(controller, make_job(job_id=4))
-    controller.answers["wait"] = lambda _params, _stream: asyncio.sleep(60)
-    process = place.start("srun", "sleep", "60")
+    ended = threading.Event()
+
+    async def wait(_params, stream):
+        await asyncio.to_thread(ended.wait, 20)
+        return await _send(stream, [make_job(job_id=4, state="CANCELLED")])
+
+    def cancel(params, _stream):
+        if params["signal"] is None:
+            ended.set()
+        return {"results": []}
+
+    controller.answers["wait"], controller.answers["cancel"] = wait, cancel
+    process = place.start("srun", "-n2", "sleep", "60")
     while not controller.params("wait"):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "srun: interrupt (one more within 1 sec to abort)\n"
+    assert process.stderr.readline() == "srun: StepId=4.0 tasks 0-1: running\n"
+    process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
-    assert (process.returncode, stderr) == (130, "srun: interrupt: job 4 is cancelled\n")
-    assert controller.params("cancel")[0]["filter"] == {"refs": [[4, None]]}
+    assert (process.returncode, stderr) == (
+        130,
+        "srun: sending Ctrl-C to StepId=4.0\nsrun: Job step aborted: Waiting up to 32 seconds for job step to finish.\n",
+    )
+    assert [p["signal"] for p in controller.params("cancel")] == [2, None]

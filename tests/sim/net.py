@@ -216,7 +216,7 @@ class SimConnection:
     def channels_free(self) -> int:
         return MAX_CHANNELS - sum(1 for c in self.channels if c.counted)
 
-    async def open(self, command: str = "exec /bin/sh", *, bulk: bool = False) -> SimChannel:
+    async def open(self, command: str = "exec /bin/sh", *, bulk: bool = False, terminal: object = None) -> SimChannel:
         await asyncio.sleep(self.path.latency_s)
         if self.lost.done():
             raise UnreachableHostError(f"{self.target.name}: the connection was lost", host=self.target.name)
