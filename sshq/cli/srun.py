@@ -47,7 +47,7 @@ def _read_job_id(text: str) -> int:
 
 
 def _run_step(argv: Sequence[str], parsed: Parsed, job_id: int) -> int:
-    from sshq.cli.submitting import find_cwd
+    from sshq.api.proof import find_cwd
     from sshq.slurm.environ import filter_submitted_environment
 
     umask = os.umask(0o77)

@@ -72,6 +72,14 @@ ROWS: dict[str, tuple[str, dict[str, object], str]] = {
     "doctor": (OWN, {"names": []}, "ok"),
     "purge": (OWN, {"refs": [[999, None]]}, "ok"),
     "controller_log": (OWN, {"lines": 1}, "ok"),
+    "follow_job": (OWN, {"ref": [999, None]}, "unknown_job"),
+    "part_start": (OWN, REF | {"token": "t", "argv": ["true"]}, "not_now"),
+    "part_output": (OWN, REF | {"token": "t", "stream": "out", "offset": 0}, "not_now"),
+    "part_input": (OWN, REF | {"token": "t", "number": 0, "data": ""}, "not_now"),
+    "part_signal": (OWN, REF | {"token": "t", "signal": 2}, "not_now"),
+    "finish": (OWN, REF | {"code": 0}, "not_now"),
+    "attach": (OWN, REF | {"token": "t", "argv": ["true"], "rows": 1, "columns": 1}, "not_now"),
+    "attach_input": (OWN, {"token": "t", "data": "!"}, "bad_request"),
     "down": (OWN, {}, "ok"),  # last, and by the owner alone
 }
 
