@@ -27,7 +27,7 @@ TOP_LEVEL = {
 IGNORED = re.compile(r"\.venv|__pycache__|\.\w+_cache$|\.hypothesis$|\.egg-info$|dist$|build$")
 
 # Test folders beside those named as a package of sshq.
-TEST_FOLDERS = {"bed", "clients", "containers", "contracts", "daemon", "hosts", "model", "sim"}
+TEST_FOLDERS = {"bed", "clients", "containers", "contracts", "daemon", "differential", "hosts", "model", "sim"}
 # Packages whose tests live in folders of other names (tests that run the whole of them).
 TESTED_IN = {"controller": ("controller", "daemon", "hosts"), "store": ("store", "contracts"), "kinds": ("kinds", "slurm")}
 UNTESTED: set[str] = set()  # packages that hold no code yet

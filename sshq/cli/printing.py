@@ -5,6 +5,10 @@ from collections.abc import Iterable, Mapping
 
 from sshq.cli.terminal import show_controls_in_json
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sshq.slurm.getopt import Parsed
+
 
 def print_lines(lines: Iterable[str]) -> None:
     """Write lines to stdout, in pieces, so that a long listing begins at once and costs few writes."""
@@ -31,6 +35,16 @@ def print_json(document: Mapping[str, object] | list[object]) -> None:
     import json
 
     sys.stdout.write(show_controls_in_json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
+
+
+def print_document(document: Mapping[str, object], parsed: "Parsed") -> None:
+    """Write a document to stdout, as YAML if --yaml was given, else as JSON."""
+    if not parsed.has("yaml"):
+        print_json(document)
+        return
+    from sshq.slurm.yamldoc import format_yaml
+
+    sys.stdout.write(show_controls_in_json(format_yaml(document)))
 
 
 def print_warnings(program: str, warnings: Iterable[str]) -> None:

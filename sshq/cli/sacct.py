@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sshq.cli.asking import ask_controller, list_items, read_int, read_text
 from sshq.cli.people import lookup_uid, name_me
-from sshq.cli.printing import print_json, print_lines, print_messages, print_warnings
+from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
 from sshq.errors import RefusedError
 from sshq.slurm.sacct import SacctOptions, read_sacct_options, render_helpformat, render_sacct
 
@@ -31,10 +31,11 @@ def _show(options: SacctOptions) -> int:
     steps = not options.parsed.has("allocations")
     params = {"filter": options.filter, "start_at": options.start_at, "end_at": options.end_at, "steps": steps}
     rows, _ = list_items("sacct", "history", params)
-    if options.json:
-        from sshq.slurm.jsondoc import sacct_document
+    if options.is_document:
+        from sshq.slurm.jsonaccounts import sacct_document
+        from sshq.slurm.sacct import choose_rows
 
-        print_json(sacct_document(rows))
+        print_document(sacct_document(choose_rows(rows, options), time.time()), options.parsed)
         return 0
     output = render_sacct(rows, options, time.time())
     print_lines(output.lines)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, Object, read_items
-from sshq.cli.printing import print_json, print_lines, print_messages, print_warnings
+from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
 from sshq.errors import UnreachableError
 from sshq.slurm.sinfo import SinfoOptions, read_sinfo_options, render_sinfo
 from sshq.wire.client import LostReplyError, connect
@@ -37,10 +37,10 @@ def _show_once(options: SinfoOptions) -> int:
     if isinstance(inventory, dict) and inventory.get("error"):
         head, *rest = str(inventory["error"]).splitlines()
         print_messages([f"sinfo: warning: the inventory in force is an older one: {head}", *rest])
-    if options.json:
+    if options.is_document:
         from sshq.slurm.jsondoc import sinfo_document
 
-        print_json(sinfo_document(nodes))
+        print_document(sinfo_document(nodes), options.parsed)
         return 0
     output = render_sinfo(nodes, partitions, options, time.time())
     print_lines(output.lines)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sshq.cli.asking import list_items
 from sshq.cli.people import lookup_uid, name_me
-from sshq.cli.printing import print_json, print_lines, print_messages, print_warnings
+from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
 from sshq.slurm.squeue import SqueueOptions, StrayWordError, read_squeue_options, render_squeue
 
 
@@ -37,10 +37,10 @@ def run(argv: Sequence[str]) -> int:
 
 def _show_once(options: SqueueOptions) -> int:
     jobs, _ = list_items("squeue", "jobs", {"filter": options.filter, "finished": options.include_finished})
-    if options.json:
+    if options.is_document:
         from sshq.slurm.jsondoc import squeue_document
 
-        print_json(squeue_document(jobs))
+        print_document(squeue_document(jobs), options.parsed)
         return 0
     output = render_squeue(jobs, options, time.time())
     print_lines(output.lines)

@@ -39,7 +39,7 @@ def pending_reason(cluster: Cluster, job: Job) -> str:
     request = cluster.pending.request(job.job_id)
     if request is None:
         return "None"
-    if job.is_array_record and job.spec.array_limit is not None and cluster.array_running(job.job_id) >= job.spec.array_limit:
+    if job.is_array_record and job.spec.array_limit and cluster.array_running(job.job_id) >= job.spec.array_limit:
         return "JobArrayTaskLimit"
     blocked = cluster.pending.blocked.get(request)
     if blocked is None:
@@ -160,7 +160,7 @@ def _spec_view(spec: JobSpec) -> View:
         "exc_nodes": list(spec.exc_nodes),
         "features": spec.features,
         "num_nodes": spec.num_nodes,
-        "max_nodes": spec.num_nodes if spec.nodes_given else 0,
+        "max_nodes": spec.num_nodes if spec.nodes_given and len(spec.req_nodes) < 2 else 0,  # as -N gave it
         "num_tasks": spec.num_tasks,
         "ntasks_given": spec.ntasks_given,
         "ntasks_per_node": spec.ntasks_per_node,
@@ -213,7 +213,7 @@ def node_view(cluster: Cluster, node: Node) -> View:
         "state": node.state_name(),
         "drain": node.removed or bool(node.trouble) or drained,
         "unreachable": not node.connected,
-        "planned": cluster.pending.is_planned(node.name),
+        "planned": node.state_name() == "IDLE" and cluster.pending.is_planned(node.name),
         "reason": record.drain_reason or ("removed from the inventory" if node.removed else ailing),
         "reason_user": record.drain_by or None,
         "reason_uid": record.drain_uid if record.drain_reason else None,

@@ -166,7 +166,7 @@ class _Pass:
 
     def array_may_start(self, job: Job) -> bool:
         """Whether %N allows one more task; a task with a job of its own (held before, or retried) counts as any other."""
-        if job.array_job_id is None or job.spec.array_limit is None:
+        if job.array_job_id is None or not job.spec.array_limit:
             return True
         started = self.array_started.get(job.array_job_id, 0) + self.cluster.array_running(job.array_job_id)
         return started < job.spec.array_limit

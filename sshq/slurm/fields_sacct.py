@@ -230,6 +230,14 @@ def _cpu_time(row: AccountRow) -> str:
     return "00:00:00" if used is None else format_cpu_time(used)
 
 
+def _cpu_part(key: str) -> Callable[[AccountRow], str]:
+    def show(row: AccountRow) -> str:
+        used = time_of(row.shown, key)
+        return "00:00:00" if used is None else format_cpu_time(used)
+
+    return show
+
+
 def _reserved(row: AccountRow) -> str:
     eligible_at = time_of(row.job, "eligible_at")
     if eligible_at is None:
@@ -295,6 +303,7 @@ GETTERS: dict[str, Callable[[AccountRow], str]] = {
     "Cluster": lambda _row: "sshq",
     "Comment": _job_text("comment"),
     "Constraints": _job_text("features"),
+    "ConsumedEnergy": lambda row: "" if row.is_step and not has_ended(row.shown) else "0",
     "CPUTime": lambda row: format_elapsed_padded(_elapsed_cpus(row)),
     "CPUTimeRAW": lambda row: str(_elapsed_cpus(row)),
     "DBIndex": _job_number("job_id"),
@@ -332,12 +341,12 @@ GETTERS: dict[str, Callable[[AccountRow], str]] = {
     "Submit": _step_start_or("submit_at"),
     "SubmitLine": _submit_line,
     "Suspended": lambda _row: "00:00:00",
-    "SystemCPU": lambda _row: "00:00:00",
+    "SystemCPU": _cpu_part("system_s"),
     "Timelimit": _job_only(lambda row: format_time_limit_padded(int_or_none(row.job, "time_limit_s"))),
     "TimelimitRaw": _job_only(_limit_minutes),
     "TotalCPU": _cpu_time,
     "UID": _job_number("uid"),
     "User": _job_text("user"),
-    "UserCPU": lambda _row: "00:00:00",
+    "UserCPU": _cpu_part("user_s"),
     "WorkDir": _job_text("work_dir"),
 }

@@ -32,7 +32,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("-e --helpformat", "", "", "helpformat", "flag", H, "list the fields"),
     Option("-j --jobs", "IDS", "", "jobs", "text", H, "only these jobs: 12,13_4,14.batch"),
     Option("--json", "", "", "json", "flag", H, "everything, as JSON"),
-    Option("--yaml", "", "", "json", "flag", I, "everything, as YAML", "what is printed is JSON, which is YAML"),
+    Option("--yaml", "", "", "yaml", "flag", H, "everything, as YAML"),
     Option("--local", "", "SACCT_LOCAL", "local", "flag", I, "only this cluster", _ONE_CLUSTER),
     Option("-l --long", "", "", "long", "flag", H, "many columns"),
     Option("--name", "NAMES", "", "names", "text", H, "only jobs of these names"),

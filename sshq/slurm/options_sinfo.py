@@ -18,7 +18,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("--hide", "", "", "hide", "flag", H, "no hidden partitions (default)"),
     Option("-i --iterate", "SECONDS", "", "iterate", "count", H, "show again every so many seconds"),
     Option("--json", "", "", "json", "flag", H, "everything, as JSON"),
-    Option("--yaml", "", "", "json", "flag", I, "everything, as YAML", "what is printed is JSON, which is YAML"),
+    Option("--yaml", "", "", "yaml", "flag", H, "everything, as YAML"),
     Option("-R --list-reasons", "", "", "reasons", "flag", H, "why nodes are down or drained"),
     Option("--local", "", "SINFO_LOCAL", "local", "flag", I, "only this cluster", _ONE_CLUSTER),
     Option("-l --long", "", "", "long", "flag", H, "more columns"),

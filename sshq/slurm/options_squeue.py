@@ -20,7 +20,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("-i --iterate", "SECONDS", "", "iterate", "count", H, "show again every so many seconds"),
     Option("-j --jobs", "[IDS]", "", "jobs", "text", H, "only these jobs: 12,13_4,14_[1-3]"),
     Option("--json", "", "", "json", "flag", H, "everything, as JSON"),
-    Option("--yaml", "", "", "json", "flag", I, "everything, as YAML", "what is printed is JSON, which is YAML"),
+    Option("--yaml", "", "", "yaml", "flag", H, "everything, as YAML"),
     Option("-L --licenses", "NAMES", "SQUEUE_LICENSES", "licenses", "text", I, "only jobs with these licenses",
            "no job has any"),
     Option("--local", "", "SQUEUE_LOCAL", "local", "flag", I, "only this cluster", _ONE_CLUSTER),

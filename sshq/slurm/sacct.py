@@ -36,7 +36,7 @@ class SacctOptions:
         self.parsed = parsed
         self.wants = parsed.wants
         self.warnings = parsed.warnings
-        self.json = parsed.has("json")
+        self.is_document = parsed.has("json") or parsed.has("yaml")
         self.helpformat = parsed.has("helpformat")
         self.batch_script = parsed.has("batch_script")
         self.time_style = environ.get("SLURM_TIME_FORMAT", "")

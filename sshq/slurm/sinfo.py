@@ -43,7 +43,7 @@ class SinfoOptions:
         self.parsed = parsed
         self.wants = parsed.wants
         self.warnings = parsed.warnings
-        self.json = parsed.has("json")
+        self.is_document = parsed.has("json") or parsed.has("yaml")
         self.iterate_s = int(parsed.value("iterate") or 0) or None
         self.time_style = environ.get("SLURM_TIME_FORMAT", "")
         self.filters: list[Filter] = []

@@ -40,7 +40,7 @@ class SqueueOptions:
         self.parsed = parsed
         self.wants = parsed.wants
         self.warnings = parsed.warnings
-        self.json = parsed.has("json")
+        self.is_document = parsed.has("json") or parsed.has("yaml")
         self.iterate_s = int(parsed.value("iterate") or 0) or None
         self.finished = parsed.has("finished")
         self.time_style = environ.get("SLURM_TIME_FORMAT", "")

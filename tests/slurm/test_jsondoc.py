@@ -3,14 +3,19 @@
 import json
 
 import pytest
+import yaml
 
-from sshq.slurm.jsondoc import sacct_document, sinfo_document, squeue_document
+from sshq.slurm.jsonaccounts import sacct_document
+from sshq.slurm.jsondoc import sinfo_document, squeue_document
+from sshq.slurm.yamldoc import format_yaml
 
-from .recordings import JOBS, NODES, RUNNER
+from .recordings import JOBS, NODES, NOW, RUNNER, load
+
+KEYS = load("documents")
 
 
 @pytest.mark.parametrize(
-    ("document", "rows"), [(squeue_document(JOBS), "jobs"), (sinfo_document(NODES), "nodes"), (sacct_document(JOBS), "jobs")]
+    ("document", "rows"), [(squeue_document(JOBS), "jobs"), (sinfo_document(NODES), "nodes"), (sacct_document(JOBS, NOW), "jobs")]
 )
 def test_documents_have_slurms_top_keys_and_are_json(document, rows):
     assert sorted(document) == sorted(["errors", rows, "meta"])
@@ -32,4 +37,26 @@ def test_nodes_speak_in_slurms_units():
 
 def test_plugins_are_named_as_in_slurm():
     assert squeue_document([])["meta"]["plugin"]["type"] == "openapi/v0.0.38"
-    assert sacct_document([])["meta"]["plugin"]["type"] == "openapi/dbv0.0.38"
+    assert sacct_document([], NOW)["meta"]["plugin"]["type"] == "openapi/dbv0.0.38"
+
+
+@pytest.mark.parametrize(
+    ("name", "items"),
+    [
+        ("squeue-json", squeue_document(JOBS)["jobs"]),
+        ("sinfo-json", sinfo_document(NODES)["nodes"]),
+        ("sacct-json", sacct_document(JOBS, NOW)["jobs"]),
+    ],
+)
+def test_each_item_has_every_key_that_was_recorded(name, items):
+    for item in items:
+        assert set(KEYS[name]["keys"].split()) - set(item) == set()
+        assert set(item) - set(KEYS[name]["keys"].split()) <= {"sshq", "job_resources"}
+
+
+@pytest.mark.parametrize("value", ["", "yes", "12", "a: b", "#", "line\nline", "\x1b", "ü", "-", "null", "~", "[", "node[1-2]"])
+def test_yaml_says_the_same_as_json(value):
+    document = {**squeue_document(JOBS), "odd": {value: value, "list": [[], {}, [value, 1, 2.5, None, True]]}}
+    text = format_yaml(document)
+    assert yaml.safe_load(text) == json.loads(json.dumps(document))
+    assert text.startswith("%YAML 1.1\n--- !!map\n!!str meta: !!map\n")
