@@ -17,8 +17,11 @@ __version__ = "0.1.0"
 _PLACES = {
     "Client": "sshq.api.client", "Ending": "sshq.api.jobs", "Job": "sshq.api.jobs", "JobFailedError": "sshq.api.jobs",
     "RemoteError": "sshq.api.calls", "Executor": "sshq.api.executor", "job": "sshq.api.executor",
+    "Pool": "sshq.api.pool", "WorkerLostError": "sshq.api.pool",
 }  # fmt: skip
-__all__ = ["Client", "Ending", "Executor", "Job", "JobFailedError", "RemoteError", "__version__", "job"]
+__all__ = [
+    "Client", "Ending", "Executor", "Job", "JobFailedError", "Pool", "RemoteError", "WorkerLostError", "__version__", "job",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -7,5 +7,7 @@ from sshq.api.executor import job as job
 from sshq.api.jobs import Ending as Ending
 from sshq.api.jobs import Job as Job
 from sshq.api.jobs import JobFailedError as JobFailedError
+from sshq.api.pool import Pool as Pool
+from sshq.api.pool import WorkerLostError as WorkerLostError
 
 __version__: str

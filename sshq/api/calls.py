@@ -44,7 +44,8 @@ done
 if [ -z "$python" ]; then
     : "${{seen:=, none was found}}"
     printf 'no Python for this call on %s: it needs {needs}%s\\n' "${{SLURMD_NODENAME:-this host}}" "$seen" >&2
-    printf '{{"ok": false, "size": 0, "type": "NoPython", "message": "it needs {needs}%s"}}\\n' "$seen" >"$SSHQ_RESULT"
+    [ -z "${{SSHQ_RESULT:-}}" ] ||
+        printf '{{"ok": false, "size": 0, "type": "NoPython", "message": "it needs {needs}%s"}}\\n' "$seen" >"$SSHQ_RESULT"
     exit 127
 fi
 stub=$(cat <<'END-OF-STUB'
@@ -91,25 +92,26 @@ def write_script(
         UserError: something cannot be pickled; it says what.
 
     """
-    with _by_value():
-        packed = _pack(function, "the function")
-        blobs = [_pack(call, "the arguments") for call in calls]
+    with by_value_modules():
+        packed = pack(function, "the function")
+        blobs = [pack(call, "the arguments") for call in calls]
     by_value = any(b"cloudpickle" in blob for blob in (packed, *blobs))
     document = {
         "function": _encode(packed),
         "calls": [_encode(blob) for blob in blobs],
-        "cloudpickle": _cloudpickle_source() if by_value else "",
-        "path": [path for path in sys.path if path and not _is_installed(path)],
+        "cloudpickle": cloudpickle_source() if by_value else "",
+        "path": own_paths(),
     }
     text = json.dumps(document).encode()
     if len(text) > TRAVELS_BYTES_MAX:
         path = os.path.join(folder, f"{token}.call")
         _write_private(path, text)
         text = json.dumps({"file": {"path": path, "size": len(text), "sha256": sha256(text).hexdigest()}}).encode()
-    return os.fsencode(_head(python, by_value=by_value)) + text + b"\n"
+    return os.fsencode(write_head(python, "stub.py", by_value=by_value)) + text + b"\n"
 
 
-def _head(python: str | None, *, by_value: bool) -> str:
+def write_head(python: str | None, stub: str, *, by_value: bool) -> str:
+    """Return the sh that finds an interpreter and hands over to a stub of this folder."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if python is not None:
         candidates = shlex.quote(python)
@@ -119,7 +121,7 @@ def _head(python: str | None, *, by_value: bool) -> str:
     # Code that travels by value is bytecode, which only the same minor version reads.
     fitting = version if by_value else "3.8|3.9|3.[1-9][0-9]|[4-9].*"
     needs = f"Python {version}, which wrote it" if by_value else "Python 3.8 or newer"
-    return _SCRIPT.format(candidates=candidates, fitting=fitting, needs=needs, stub=_stub_text())
+    return _SCRIPT.format(candidates=candidates, fitting=fitting, needs=needs, stub=_read_stub(stub))
 
 
 def finish_call(path: str, job: Job, ending: Ending) -> object:
@@ -139,16 +141,20 @@ def finish_call(path: str, job: Job, ending: Ending) -> object:
     os.unlink(path)
     if head["ok"] is True:
         return pickle.loads(body)  # noqa: S301  our own call's result, from a file of ours
-    text = str(head.get("traceback") or "")
-    if body:
+    raise rebuild_error(body, str(head.get("type", "")), str(head.get("message", "")), str(head.get("traceback") or ""))
+
+
+def rebuild_error(packed: bytes, type_name: str, message: str, text: str) -> BaseException:
+    """Return what was raised on a node, with the traceback there as its cause; a RemoteError where it cannot be rebuilt."""
+    if packed:
         try:
-            error = pickle.loads(body)  # noqa: S301
+            error = pickle.loads(packed)  # noqa: S301
         except Exception:
             error = None
         if isinstance(error, BaseException):
             error.__cause__ = _RemoteTracebackError(text)
-            raise error
-    raise RemoteError(str(head.get("type", "")), str(head.get("message", "")), text)
+            return error
+    return RemoteError(type_name, message, text)
 
 
 def _read_result(path: str) -> tuple[dict[str, Any], bytes]:
@@ -169,7 +175,18 @@ def _read_result(path: str) -> tuple[dict[str, Any], bytes]:
     return head, body
 
 
-def _pack(value: object, what: str) -> bytes:
+def own_paths() -> list[str]:
+    """Return what of this process's module path is no installation: a node that shares the directories finds modules there."""
+    return [path for path in sys.path if path and not _is_installed(path)]
+
+
+def pack(value: object, what: str) -> bytes:
+    """Return a pickle of a function or its arguments.
+
+    Raises:
+        UserError: it cannot be pickled; `what` says what it is.
+
+    """
     try:
         import cloudpickle
     except ImportError:
@@ -182,7 +199,7 @@ def _pack(value: object, what: str) -> bytes:
 
 
 @contextmanager
-def _by_value() -> Iterator[None]:
+def by_value_modules() -> Iterator[None]:
     """Modules of the working directory travel by value: no node need have them."""
     import cloudpickle
 
@@ -226,7 +243,7 @@ def _write_private(path: str, data: bytes) -> None:
 
 
 @cache
-def _cloudpickle_source() -> str:
+def cloudpickle_source() -> str:
     """Return cloudpickle's own text, packed: one module that a node need not have."""
     import cloudpickle.cloudpickle
 
@@ -235,5 +252,5 @@ def _cloudpickle_source() -> str:
 
 
 @cache
-def _stub_text() -> str:
-    return Path(__file__).with_name("stub.py").read_text()
+def _read_stub(name: str) -> str:
+    return Path(__file__).with_name(name).read_text()

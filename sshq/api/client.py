@@ -32,7 +32,7 @@ class Client:
 
     def __init__(self, *, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
-        self._watcher = Watcher(self._connect)
+        self._watcher = Watcher(self.connect)
 
     def __enter__(self) -> "Client":
         return self
@@ -44,7 +44,8 @@ class Client:
         """Let go of the connection.  Jobs go on; futures that are not done stay so."""
         self._watcher.close()
 
-    def _connect(self) -> Wire:
+    def connect(self) -> Wire:
+        """Return a connection of the socket's own protocol, for what has no method here."""
         return connect(self._environ)
 
     # ---- submitting ------------------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ class Client:
         ends_at: float | None = None
         while True:
             try:
-                with self._connect() as wire:
+                with self.connect() as wire:
                     return int(str(submit_proved(wire, params)["job_id"]))
             except LostReplyError:
                 ends_at = ends_at or time.monotonic() + PATIENCE_S  # it may have been taken: the token makes it one job
@@ -145,37 +146,37 @@ class Client:
 
         """
         params: Object = {"filter": _filter(jobs) | {key: list(value) for key, value in wanted.items()}, "finished": finished}
-        with self._connect() as wire:
+        with self.connect() as wire:
             yield from wire.stream("jobs", params)
 
     def history(self, *jobs: "int | str | Job", start_at: float | None = None, end_at: float | None = None) -> Iterator[Object]:
         """Yield jobs from the history, as sacct reads it; times are seconds since the epoch, UTC."""
-        with self._connect() as wire:
+        with self.connect() as wire:
             yield from wire.stream("history", {"filter": _filter(jobs), "start_at": start_at, "end_at": end_at})
 
     def nodes(self) -> list[Object]:
         """Return the nodes: name, state, slots, CPUs, memory, partitions, and why one cannot be used."""
-        with self._connect() as wire:
+        with self.connect() as wire:
             reply = wire.call("info")
         nodes = reply.get("nodes")
         return [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
 
     def events(self, *jobs: "int | str | Job") -> Iterator[Object]:
         """Yield each change of a job as it is stored: `{"event": "job", "over": bool, "job": {…}}`; ends with the controller."""
-        with self._connect() as wire:
+        with self.connect() as wire:
             yield from wire.stream("events", {"filter": _filter(jobs)}, timeout_s=None)
 
     def cancel(self, jobs: "Iterable[int | str | Job]", *, signal: int | None = None) -> None:
         """End jobs (TERM, after the grace KILL), or send them a signal; those that are over are passed over in silence."""
         refs = _filter(list(jobs))
         if refs:
-            with self._connect() as wire:
+            with self.connect() as wire:
                 wire.call("cancel", {"filter": refs, "signal": signal})
 
     def read_output(self, job_id: int, task: int | None, stream: str, *, timeout_s: float | None = 60.0) -> str:
         """Return what a job has written so far to "out" or "err"."""
         params: Object = {"ref": [job_id, task], "stream": stream, "follow": False, "attempt": None, "offset": 0}
-        with self._connect() as wire:
+        with self.connect() as wire:
             data = b"".join(wire.data("logs", params, timeout_s=timeout_s))
         return data.decode("utf-8", "replace")
 

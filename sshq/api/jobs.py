@@ -1,6 +1,7 @@
 """A job as a future: `concurrent.futures.Future` with a number, a state and an output."""
 
 import concurrent.futures
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from sshq.api.client import Client
 
 Object = dict[str, object]
-NOT_THERE = ("PENDING", "CONFIGURING", "REQUEUED")
+STARTED = ("RUNNING", "SUSPENDED", "COMPLETING")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,7 @@ class Job(concurrent.futures.Future[Any]):
         self._client = client
         self._finish = finish
         self._view: Mapping[str, Any] = {"state": "PENDING"}
+        self._begun = threading.Event()
 
     def __repr__(self) -> str:
         return f"<sshq.Job {name_job(self.job_id, self.array_task_id)} {self.state}>"
@@ -146,17 +148,24 @@ class Job(concurrent.futures.Future[Any]):
         """Wait until it is over, `timeout` seconds at most; return whether it is."""
         return bool(concurrent.futures.wait([self], timeout).done)
 
+    def wait_start(self, timeout: float | None = None) -> bool:
+        """Wait until it has started (or is over), `timeout` seconds at most; return whether it has."""
+        return self._begun.wait(timeout)
+
     # ---- the watcher's side ----------------------------------------------------------------------------------
 
     def take(self, view: Mapping[str, Any]) -> None:
         """Take in a change that the controller told."""
         self._view = view
+        if self.state in STARTED:
+            self._begun.set()
 
     def end(self, view: Mapping[str, Any]) -> None:
         """Take in its end and wake whoever waits."""
         if self.done():
             return
         self._view = view
+        self._begun.set()
         ending = Ending.of(view)
         if ending.state == "CANCELLED":
             super().cancel()

@@ -1,0 +1,407 @@
+"""Pool: `multiprocessing.Pool` whose processes live in jobs on the hosts of the queue, for thousands of small calls.
+
+A worker that is lost (its node, its process) gives back the calls it had; they run again elsewhere, so a call may run more than
+once, and a new worker is submitted in its place.  `Pool.losses` and the log say what was lost and when.
+"""
+
+import base64
+import itertools
+import logging
+import os
+import pickle
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from sshq.api.calls import RemoteError, by_value_modules, pack
+from sshq.api.client import Client
+from sshq.api.proof import find_cwd
+from sshq.api.words import build, format_options
+from sshq.api.worker import WINDOW, Worker
+from sshq.errors import OptionError, SshqError
+
+log = logging.getLogger("sshq")
+TRIES_MAX = 3  # of a chunk whose workers were lost
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class WorkerLostError(SshqError):
+    """A call's workers were lost one after the other: it ends them, or the hosts do."""
+
+
+class Chunk:
+    """Some calls of one function that travel together."""
+
+    __slots__ = ("calls", "done", "function", "function_id", "number", "tries")
+
+    def __init__(
+        self, number: int, function_id: int, function: bytes, calls: bytes, done: "Callable[[Any, BaseException | None], None]"
+    ) -> None:
+        self.number, self.function_id, self.function, self.calls = number, function_id, function, calls
+        self.done = done
+        self.tries = 0
+
+    def finish(self, packed: bytes) -> None:
+        try:
+            results = pickle.loads(packed)  # noqa: S301  our own worker's
+        except Exception as error:
+            self.fail(RemoteError(type(error).__name__, f"a result cannot be read here: {error}"))
+            return
+        self.done(results, None)
+
+    def fail(self, error: BaseException) -> None:
+        self.done(None, error)
+
+
+class AsyncResult:
+    """What `apply_async`, `map_async` and `starmap_async` return; as multiprocessing's."""
+
+    def __init__(
+        self, parts: int, *, single: bool, callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:  # fmt: skip
+        self._parts: list[Any] = [None] * parts
+        self._left = parts
+        self._single = single
+        self._callback, self._error_callback = callback, error_callback
+        self._error: BaseException | None = None
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        if not parts:
+            self._finish()
+
+    def take(self, index: int, results: Any, error: BaseException | None) -> None:
+        """Take in one chunk's end."""
+        with self._lock:
+            if self._event.is_set():
+                return
+            self._parts[index] = results
+            self._error = self._error or error
+            self._left -= 1
+            if self._left and self._error is None:
+                return
+        self._finish()
+
+    def _finish(self) -> None:
+        self._event.set()
+        if self._error is None and self._callback is not None:
+            self._callback(self.get())
+        elif self._error is not None and self._error_callback is not None:
+            self._error_callback(self._error)
+
+    def ready(self) -> bool:
+        """Whether it is there."""
+        return self._event.is_set()
+
+    def successful(self) -> bool:
+        """Whether it is there and no call raised.
+
+        Raises:
+            ValueError: it is not there yet.
+
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._error is None
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it is there, `timeout` seconds at most."""
+        self._event.wait(timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Return the result, or raise what the call raised.
+
+        Raises:
+            TimeoutError: it is not there within `timeout` seconds.
+
+        """
+        if not self._event.wait(timeout):
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        results = list(itertools.chain.from_iterable(self._parts))
+        return results[0] if self._single else results
+
+
+class Pool:
+    """Long-lived Python processes on the hosts of the queue, with `multiprocessing.Pool`'s methods.
+
+    Args:
+        slots: how many processes; each is a job of one task, which starts when there is room for it.
+        hosts: the hosts to use, in turn; default: wherever there is room.
+        initializer, initargs: called once in each process.
+        client, python: as for `Executor`.
+        options: sbatch's, for each process: `time="1:00:00", cpus=2, memory="4G", gpus=1`.
+
+    Attributes:
+        losses: a line for each worker that was lost.
+
+    """
+
+    def __init__(
+        self, slots: int | None = None, *, hosts: Sequence[str] | None = None, initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (), client: Client | None = None, python: str | None = None, **options: Any,
+    ) -> None:  # fmt: skip
+        self.client = client or Client()
+        self.python = python
+        self.work_dir = find_cwd()
+        self.losses: list[str] = []
+        self._slots = slots if slots is not None else len(hosts) if hosts else os.cpu_count() or 1
+        if self._slots < 1:
+            raise ValueError("Number of processes must be at least 1")
+        self._hosts = list(hosts or ())
+        self._options = {"job_name": "pool", "output": "/dev/null"} | options
+        for name in ("array", "wrap", "nodelist", "nodes", "ntasks"):
+            if name in options:
+                raise OptionError(f"{name} is what the Pool sets itself", source=name)
+        with by_value_modules():
+            packed = pack((initializer, tuple(initargs)), "the initializer") if initializer else b""
+        self.initializer = base64.b64encode(packed).decode()
+        self._condition = threading.Condition()
+        self._todo: deque[Chunk] = deque()
+        self._numbers = itertools.count()
+        self._functions: dict[bytes, int] = {}
+        self._open = 0  # chunks that have not ended
+        self._closed = self._ended = False
+        self._replacements = 2 * self._slots + 2
+        self._broken: BaseException | None = None
+        self._workers: list[Worker] = []
+        for number in range(self._slots):
+            self._add_worker(number)
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()
+
+    def _add_worker(self, number: int) -> None:
+        where = {"nodelist": self._hosts[number % len(self._hosts)]} if self._hosts else {}
+        submission = build(format_options(self._options | where), b"#!/bin/sh\n# a worker of sshq.Pool\n")
+        submission.description |= {"kind": "allocation", "command": "sshq.Pool", "requeue": False}
+        job = self.client.submit_read(submission)
+        with self._condition:
+            self._workers.append(Worker(self, job, number))
+
+    # ---- multiprocessing.Pool's methods ----------------------------------------------------------------------
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None) -> Any:
+        """Call once and return the result."""
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(
+        self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None,
+        callback: Callable[[Any], object] | None = None, error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:  # fmt: skip
+        """Call once; the result comes later."""
+        return self._gather(func, [(tuple(args), kwds or {})], 1, single=True, callback=callback, error_callback=error_callback)
+
+    def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+        """Return the results in the order of the items."""
+        return list(self.map_async(func, iterable, chunksize).get())
+
+    def map_async(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None, error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:  # fmt: skip
+        """As `map`; the result comes later."""
+        calls: list[Call] = [((item,), {}) for item in iterable]
+        return self._gather(func, calls, chunksize, callback=callback, error_callback=error_callback)
+
+    def starmap(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None) -> list[Any]:
+        """As `map`, each item the arguments of a call."""
+        return list(self.starmap_async(func, iterable, chunksize).get())
+
+    def starmap_async(
+        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None, error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:  # fmt: skip
+        """As `starmap`; the result comes later."""
+        calls: list[Call] = [(tuple(item), {}) for item in iterable]
+        return self._gather(func, calls, chunksize, callback=callback, error_callback=error_callback)
+
+    def imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> Iterator[Any]:
+        """Yield the results in order, each as soon as it and all before it are there."""
+        arrived: dict[int, tuple[Any, BaseException | None]] = {}
+        news, count = self._scatter(func, iterable, chunksize)
+        for index in range(count):
+            while index not in arrived:
+                number, results, error = news.get()
+                arrived[number] = results, error
+            yield from _open_results(*arrived.pop(index))
+
+    def imap_unordered(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> Iterator[Any]:
+        """Yield the results as they come."""
+        news, count = self._scatter(func, iterable, chunksize)
+        for _ in range(count):
+            _, results, error = news.get()
+            yield from _open_results(results, error)
+
+    def close(self) -> None:
+        """Take no more calls; the workers end when all are done."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def terminate(self) -> None:
+        """End all workers now; calls that are not done raise."""
+        with self._condition:
+            self._closed = self._ended = True
+            left, workers = list(self._todo), list(self._workers)
+            self._todo.clear()
+            self._condition.notify_all()
+        for chunk in left:
+            chunk.fail(WorkerLostError("the pool was terminated"))
+        alive = [worker.job for worker in workers if not worker.job.done()]
+        if alive:
+            self.client.cancel(alive)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until all workers have ended, after `close` or `terminate`.
+
+        Raises:
+            ValueError: the pool still runs.
+
+        """
+        if not self._closed:
+            raise ValueError("Pool is still running")
+        ends_at = None if timeout is None else time.monotonic() + timeout
+        for worker in list(self._workers):
+            worker.job.wait(None if ends_at is None else max(0.0, ends_at - time.monotonic()))
+
+    # ---- calls to chunks -------------------------------------------------------------------------------------
+
+    def _gather(
+        self, func: Callable[..., Any], calls: list[Call], chunksize: int | None, *, single: bool = False,
+        callback: Callable[[Any], object] | None = None, error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:  # fmt: skip
+        parts = _split(calls, chunksize or max(1, -(-len(calls) // (self._slots * 4))))
+        result = AsyncResult(len(parts), single=single, callback=callback, error_callback=error_callback)
+        self._put(func, parts, result.take)
+        return result
+
+    def _scatter(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int
+    ) -> tuple["queue.SimpleQueue[tuple[int, Any, BaseException | None]]", int]:
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize}")
+        news: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+        parts = _split([((item,), {}) for item in iterable], chunksize)
+        self._put(func, parts, lambda index, results, error: news.put((index, results, error)))
+        return news, len(parts)
+
+    def _put(
+        self, func: Callable[..., Any], parts: list[list[Call]], take: Callable[[int, Any, BaseException | None], None]
+    ) -> None:
+        with by_value_modules():
+            function = pack(func, "the function")
+            packed = [pack(part, "the arguments") for part in parts]
+        with self._condition:
+            if self._broken is not None:
+                raise self._broken
+            if self._closed:
+                raise ValueError("Pool not running")
+            function_id = self._functions.setdefault(function, len(self._functions))
+            for index, calls in enumerate(packed):
+                self._todo.append(Chunk(next(self._numbers), function_id, function, calls, self._ending(index, take)))
+            self._open += len(packed)
+            self._condition.notify_all()
+
+    def _ending(
+        self, index: int, take: Callable[[int, Any, BaseException | None], None]
+    ) -> Callable[[Any, BaseException | None], None]:
+        def done(results: Any, error: BaseException | None) -> None:
+            with self._condition:
+                self._open -= 1
+                self._condition.notify_all()
+            take(index, results, error)
+
+        return done
+
+    # ---- the workers' side -----------------------------------------------------------------------------------
+
+    def next_chunk(self, worker: Worker) -> Chunk | None:
+        """Return what a worker shall do next, once it may have more; None: nothing will come."""
+        with self._condition:
+            while True:
+                if self._ended or self._broken is not None or worker.job.done():
+                    return None
+                if self._todo and worker.load < WINDOW:
+                    return self._todo.popleft()
+                if self._closed and not self._open:
+                    return None
+                self._condition.wait(1.0)
+
+    def wake(self) -> None:
+        """A worker has room for more."""
+        with self._condition:
+            self._condition.notify_all()
+
+    def give_back(self, chunks: list[Chunk]) -> None:
+        """Put back what a worker could not do, before all else."""
+        with self._condition:
+            self._todo.extendleft(reversed(chunks))
+            self._condition.notify_all()
+
+    def break_off(self, error: BaseException) -> None:
+        """An initializer failed: nothing can be called, now or later."""
+        with self._condition:
+            self._broken = self._broken or error
+            left = list(self._todo)
+            self._todo.clear()
+            self._condition.notify_all()
+        for chunk in left:
+            chunk.fail(error)
+
+    def note_loss(self, worker: Worker, left: list[Chunk], why: str) -> None:
+        """A worker is gone; what it had runs again elsewhere."""
+        if self._ended or (self._closed and not self._open):
+            for chunk in left:
+                chunk.fail(WorkerLostError("the pool was terminated"))
+            return
+        words = worker.last_words().strip().splitlines()
+        where = worker.job.node or "no host yet"
+        line = f"worker {worker.number} (job {worker.job.job_id} on {where}) was lost with {len(left)} chunks: {why}"
+        self.losses.append(line)
+        log.warning("sshq: %s%s", line, f"; it said last: {words[-1]}" if words else "")
+        again = []
+        for place, chunk in enumerate(left):
+            chunk.tries += place == 0  # a worker takes them in order: the others had not begun
+            if chunk.tries >= TRIES_MAX:
+                text = f"{chunk.tries} workers were lost with this call; the last: {line}"
+                chunk.fail(WorkerLostError(text, detail=tuple(words[-5:])))
+            else:
+                again.append(chunk)
+        self.give_back(again)
+        if not worker.job.done():
+            worker.give_up_place()
+        self._replace(worker, line, words)
+
+    def _replace(self, worker: Worker, line: str, words: list[str]) -> None:
+        with self._condition:
+            self._replacements -= 1
+            possible = self._replacements >= 0
+        if possible:
+            try:
+                self._add_worker(worker.number)
+                return
+            except SshqError as error:
+                line = f"{line}; no other could be submitted: {error.message}"
+        with self._condition:
+            self._workers = [one for one in self._workers if one is not worker]
+            alive = any(not one.job.done() for one in self._workers)
+        if not alive:
+            self.break_off(WorkerLostError(f"no worker is left; the last: {line}", detail=tuple(words[-5:])))
+
+
+def _split(calls: list[Call], size: int) -> list[list[Call]]:
+    return [calls[start : start + size] for start in range(0, len(calls), size)]
+
+
+def _open_results(results: Any, error: BaseException | None) -> Iterator[Any]:
+    if error is not None:
+        raise error
+    yield from results

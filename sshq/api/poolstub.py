@@ -1,0 +1,130 @@
+"""A worker of `sshq.Pool` on a node: one plain text, given to whatever Python is there.  No sshq needed.
+
+Frames come by standard input and go by the standard output it was started with: 8 hex digits of length, a newline, the bytes.
+The first frame is JSON (paths, cloudpickle's text, initializer); each other one a pickle (number, function, argument tuples),
+answered by a pickle (number, ok, results or (error, type, message, traceback)).  What the functions print goes to standard
+error.  Written for Python 3.8 and newer; `sshq.api.pool` is its other half.
+"""
+
+import base64 as _base64
+import json as _json
+import os as _os
+import pickle as _pickle
+import sys as _sys
+import traceback as _traceback
+
+_IN = _os.fdopen(_os.dup(0), "rb")
+_OUT = _os.fdopen(_os.dup(1), "wb")
+
+
+def _read():
+    head = _IN.read(9)
+    if len(head) < 9:
+        _os._exit(0)  # whoever asked has gone: what daemon threads of the functions do is nobody's business any more
+    size = int(head, 16)
+    data = _IN.read(size)
+    if len(data) < size:
+        _os._exit(0)
+    return data
+
+
+def _write(body):
+    _OUT.write(b"%08x\n" % len(body) + body)
+    _OUT.flush()
+
+
+def _bring_cloudpickle(source):
+    try:
+        import cloudpickle
+    except ImportError:
+        import types
+        import zlib
+
+        package = types.ModuleType("cloudpickle")
+        module = types.ModuleType("cloudpickle.cloudpickle")
+        package.__path__ = []
+        _sys.modules["cloudpickle"], _sys.modules["cloudpickle.cloudpickle"] = package, module
+        exec(compile(zlib.decompress(_base64.b64decode(source)), "cloudpickle", "exec"), module.__dict__)
+        package.cloudpickle = module
+        for name in ("dumps", "loads", "dump", "load"):
+            if hasattr(module, name):
+                setattr(package, name, getattr(module, name))
+
+
+def _share_globals():
+    """Functions of one module that come one after the other see one set of globals, as in a forked process: what the initializer
+    set is there, and what came first stays."""
+    import types
+
+    from cloudpickle import cloudpickle as module
+
+    shared = {}
+    set_state = module._function_setstate
+
+    def make_function(code, globals, name, argdefs, closure):
+        own = shared.setdefault((globals.get("__name__"), globals.get("__file__")), globals)
+        own["__builtins__"] = __builtins__
+        return types.FunctionType(code, own, name, argdefs, closure)
+
+    def set_function_state(function, state):
+        slots = state[1]
+        slots["__globals__"] = {k: v for k, v in slots["__globals__"].items() if k not in function.__globals__}
+        return set_state(function, state)
+
+    module._make_function, module._function_setstate = make_function, set_function_state
+
+
+def _dump(value):
+    try:
+        return _pickle.dumps(value, 4)
+    except Exception:
+        import cloudpickle
+
+        return cloudpickle.dumps(value, 4)
+
+
+def _answer_error(number, error):
+    text = _traceback.format_exc()
+    try:
+        packed = _dump(error)
+        _pickle.loads(packed)
+    except Exception:
+        packed = b""
+    _write(_pickle.dumps((number, False, (packed, type(error).__name__, str(error), text)), 4))
+
+
+def _serve():
+    setup = _json.loads(_read())
+    _sys.path[1:1] = [path for path in setup["path"] if path not in _sys.path and _os.path.isdir(path)]
+    _bring_cloudpickle(setup["cloudpickle"])
+    _share_globals()
+    functions = {}
+    try:
+        if setup["initializer"]:
+            function, args = _pickle.loads(_base64.b64decode(setup["initializer"]))
+            function(*args)
+    except BaseException as error:
+        _answer_error(-1, error)
+        raise
+    _write(_pickle.dumps((-1, True, list(_sys.version_info[:2])), 4))
+    while True:
+        number = None
+        try:
+            number, name, packed, calls = _pickle.loads(_read())
+            if packed:
+                functions[name] = _pickle.loads(packed)
+            function = functions[name]
+            results = _dump([function(*args, **kwargs) for args, kwargs in _pickle.loads(calls)])
+            for stream in (_sys.stdout, _sys.stderr):
+                stream.flush()
+            _write(_pickle.dumps((number, True, results), 4))
+        except SystemExit:
+            raise
+        except BaseException as error:
+            _answer_error(number, error)
+
+
+if __name__ == "__main__":
+    _os.dup2(_os.open(_os.devnull, _os.O_RDONLY), 0)
+    _os.dup2(2, 1)
+    _serve()
