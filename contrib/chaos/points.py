@@ -31,8 +31,12 @@ ONCE = frozenset(
     {"epoch.taken", "hosts.reserved", "hosts.listed", "backup.before_rename", "backup.after_rename", "purge.before_commit",
      "purge.after_commit", "hosts.before_fence", "hosts.after_fence"}
 )  # fmt: skip
-# In a process of its own (restore), or when a store is made (migration): tests/hosts/test_crash_points.py.
-ELSEWHERE = frozenset({"migration.before_commit", "migration.after_commit", "restore.moved", "restore.placed"})
+# In a process of its own (restore), or when a store is made (migration): tests/hosts/test_crash_points.py.  Commands inside jobs:
+# tests/hosts/test_upcalls.py.
+ELSEWHERE = frozenset(
+    {"migration.before_commit", "migration.after_commit", "restore.moved", "restore.placed",
+     "upcall.before_command", "upcall.command_ended", "upcall.answered"}
+)  # fmt: skip
 # What it leaves behind is what a fence is for.
 UNSENT = "decide.after_commit"
 CONFIG = "keepalive_interval: 1s\nkeepalive_count: 2\nreconcile_interval: 5s\nkill_wait: 1s\nfinished_keep_count: 0\n"

@@ -9,7 +9,9 @@ from sshq.wire.client import Client
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+Proof = dict[str, object]  # what `submit` is told of a directory
 
 
 def find_cwd() -> str:
@@ -23,7 +25,7 @@ def find_cwd() -> str:
         return "/tmp"  # Slurm's own way out for a directory that is gone
 
 
-def describe_directory(work_dir: str) -> dict[str, object] | None:
+def describe_directory(work_dir: str) -> Proof | None:
     """Return what `submit` is told of a directory; None where there is none."""
     path = os.path.realpath(work_dir)
     try:
@@ -35,44 +37,53 @@ def describe_directory(work_dir: str) -> dict[str, object] | None:
     return {"path": path, "dev": found.st_dev, "ino": found.st_ino, "nonce_path": None, "nonce": None}
 
 
-def submit_proved(client: Client, params: "Mapping[str, object]") -> dict[str, object]:
-    """Submit over a connection; where the controller asks for a proof of the directory, give it."""
+def submit_proved(
+    client: Client, params: "Mapping[str, object]", *,
+    show: "Callable[[Proof], Proof | None] | None" = None, hide: "Callable[[Proof], None] | None" = None,
+) -> Proof:  # fmt: skip
+    """Submit over a connection; where the controller asks for a proof of the directory, give it.
+
+    Args:
+        client: the connection.
+        params: of the request.
+        show: puts a nonce file into the directory, where that is not on this machine.
+        hide: removes it.
+    """
     reply = client.call("submit", params)
     if not reply.get("need_nonce"):
         return reply
-    nonce_path, nonce = "", os.urandom(16).hex()
     directory = params["directory"]
-    proof: dict[str, object] | None = None
+    proof = (show or show_nonce)(directory) if isinstance(directory, dict) else None
     try:
-        if isinstance(directory, dict):
-            nonce_path = _write_nonce(str(directory["path"]), nonce)
-            proof = directory | {"nonce_path": nonce_path, "nonce": nonce} if nonce_path else None
         return client.call("submit", {**params, "directory": proof})
     finally:
-        if nonce_path:
-            _remove_quietly(nonce_path)
+        if proof is not None:
+            (hide or hide_nonce)(proof)
 
 
-def _write_nonce(directory: str, nonce: str) -> str:
-    """Return the path of a nonce file made in `directory`, "" where we may not write: then nothing is proved."""
-    path = os.path.join(directory, f".sshq-nonce-{os.urandom(16).hex()}")
+def show_nonce(proof: Proof) -> Proof | None:
+    """Put a nonce file into the directory; None where we may not write there: then nothing is proved."""
+    nonce = os.urandom(16).hex()
+    path = os.path.join(str(proof["path"]), f".sshq-nonce-{os.urandom(16).hex()}")
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:
-        return ""
+        return None
+    shown = proof | {"nonce_path": path, "nonce": nonce}
     try:
         os.write(file, nonce.encode())
         os.fsync(file)  # a network file system must show it to others now
     except OSError:
-        _remove_quietly(path)
-        return ""
+        hide_nonce(shown)
+        return None
     finally:
         os.close(file)
-    return path
+    return shown
 
 
-def _remove_quietly(path: str) -> None:
+def hide_nonce(proof: Proof) -> None:
+    """Remove the nonce file again."""
     try:
-        os.unlink(path)
+        os.unlink(str(proof["nonce_path"]))
     except OSError:
         pass

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from sshq.cli import here
 from sshq.cli.printing import print_messages, print_warnings
 from sshq.cli.submitting import read_job_id, read_submission, submit_job
 from sshq.errors import RefusedError
@@ -35,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     job_id = read_job_id(reply)
     notes = reply.get("notes")
     if isinstance(notes, list) and not submission.quiet:
-        print_messages(f"sbatch: {note}" for note in notes)
+        print_messages(f"sbatch: {here.place.describe_note(str(note))}" for note in notes)
     if submission.parsable:
         print(f"{job_id};{CLUSTER}" if submission.cluster else job_id)
     elif not submission.quiet:
@@ -43,6 +44,7 @@ def run(argv: Sequence[str]) -> int:
     if not submission.wait:
         return 0
     sys.stdout.flush()
+    here.place.begin_wait([job_id])
     from sshq.cli.waiting import exit_status, wait_for_jobs
 
     try:

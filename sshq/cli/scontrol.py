@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from sshq.cli import here
 from sshq.cli.asking import ask_controller, read_text
 from sshq.cli.printing import print_lines, print_messages, print_warnings
 from sshq.errors import OptionError, SshqError, UnreachableError
@@ -129,9 +130,7 @@ def _write(words: Sequence[str], _parsed: Parsed) -> int:
         sys.stdout.buffer.write(os.fsencode(script if script.endswith("\n") else script + "\n"))  # as it is
         return 0
     try:
-        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
-        with os.fdopen(file, "wb") as out:
-            out.write(os.fsencode(script))
+        here.place.write_file(name, os.fsencode(script))
     except OSError as error:
         raise OptionError(f"failed to open file {name}: {error.strerror}") from None
     print(f"batch script for job {words[1]} written to {name}")

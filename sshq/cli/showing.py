@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from sshq.cli import here
 from sshq.cli.asking import Object, ask_controller, list_items, read_items
 from sshq.cli.printing import print_json, print_lines
 from sshq.core.hostlist import HostlistError, expand_hostlist, fold_hostlist
@@ -127,8 +128,7 @@ def _show_hostlist(*, sort: bool) -> Callable[[str | None, Parsed], int]:
     def show_hostlist(text: str | None, _parsed: Parsed) -> int:
         words = _or_variable(text)
         if words.startswith("/"):
-            with open(words, encoding="utf-8", errors="surrogateescape") as file:
-                words = ",".join(file.read().split())
+            words = ",".join(here.read_list_file(words).split())
         print(fold_hostlist(_expand(words), sort=sort))
         return 0
 

@@ -9,6 +9,7 @@ from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, Object, read_item
 from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
 from sshq.errors import UnreachableError
 from sshq.slurm.sinfo import SinfoOptions, read_sinfo_options, render_sinfo
+from sshq.wire import client as client_module
 from sshq.wire.client import LostReplyError, connect
 
 
@@ -55,6 +56,8 @@ def _ask() -> Object:
     except LostReplyError as error:
         raise NoAnswerError(error, UNREACHABLE_PREFIX["sinfo"]) from None
     except UnreachableError as error:
+        if client_module.only_socket is not None:
+            raise NoAnswerError(error, UNREACHABLE_PREFIX["sinfo"]) from None
         from sshq.cli.adhoc import ask_hosts
         from sshq.cli.places import find_places
 

@@ -3,7 +3,8 @@
 import os
 import time
 
-from sshq.api.proof import describe_directory, find_cwd, submit_proved
+from sshq.api.proof import submit_proved
+from sshq.cli import here
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, open_controller, read_int
 from sshq.errors import RefusedError, UnreachableError
 from sshq.slurm.submit import Submission, build_submission, place_refusal
@@ -32,11 +33,10 @@ _PLACES = (
 
 def read_submission(argv: "Sequence[str]", command: str) -> Submission:
     """Return what command line, environment and script ask for."""
-    umask = os.umask(0o77)
-    os.umask(umask)
+    place = here.place
     submission = build_submission(
-        argv, os.environ, read_file=_read_file, read_stdin=_read_stdin, now=time.time(), umask=umask,
-        cwd=find_cwd(), submit_host=os.uname().nodename, command=command,
+        argv, place.environ, read_file=place.read_file, read_stdin=place.read_stdin, now=time.time(), umask=place.umask,
+        cwd=place.find_cwd(), submit_host=place.host_name, command=command,
     )  # fmt: skip
     line = os.fsencode(" ".join((command, *argv)))
     submission.description["submit_line"] = os.fsdecode(line[:SUBMIT_LINE_BYTES_MAX])
@@ -54,9 +54,9 @@ def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":
     params: dict[str, object] = {
         "description": submission.description,
         "environ": submission.environ,
-        "token": os.urandom(16).hex(),
+        "token": here.place.submit_token,
         "test_only": submission.test_only,
-        "directory": describe_directory(str(submission.description["work_dir"])),
+        "directory": here.place.describe_directory(submission.description),
     }
     ends_at: float | None = None
     lost: LostReplyError | None = None
@@ -103,15 +103,4 @@ def read_job_id(reply: "Mapping[str, object]") -> int:
 
 def _submit_once(params: dict[str, object], program: str) -> "Mapping[str, object]":
     with open_controller(program) as client:
-        return submit_proved(client, params)
-
-
-def _read_file(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def _read_stdin() -> bytes:
-    import sys
-
-    return sys.stdin.buffer.read()
+        return submit_proved(client, params, show=here.place.show_nonce, hide=here.place.hide_nonce)

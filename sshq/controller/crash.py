@@ -23,6 +23,7 @@ job's life leaves behind when the controller dies there:
 | P17 | a store is made or brought to a newer schema | migration.before_commit, migration.after_commit |
 | restore | a backup takes the store's place | restore.moved, restore.placed |
 | start | the store has a new epoch, nothing is read | epoch.taken |
+| upcall | a command in a job starts, ended, is answered | upcall.before_command, upcall.command_ended, upcall.answered |
 | purge | an ended job leaves the live queue | purge.before_commit, purge.after_commit |
 
 P5, P6, P11 and P12 are steps of the node: the controller cannot tell them apart, so they are hit by killing it after a call
@@ -69,6 +70,9 @@ POINTS = (
     "hosts.after_kill",
     "fleet.before_swap",
     "fleet.after_swap",
+    "upcall.before_command",
+    "upcall.command_ended",
+    "upcall.answered",
     "purge.before_commit",
     "purge.after_commit",
     "backup.before_rename",

@@ -20,6 +20,7 @@ from sshq.controller.auditfile import AuditFile
 from sshq.controller.crash import VARIABLE, crash_hook
 from sshq.controller.eventdesk import EventDesk
 from sshq.controller.fleet import Fleet
+from sshq.controller.headcommands import HeadCommands
 from sshq.controller.history import HistoryDesk
 from sshq.controller.hostdesk import HostDesk
 from sshq.controller.interactdesk import InteractDesk
@@ -40,6 +41,7 @@ from sshq.controller.stepdesk import StepDesk
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import DirectoryProver
 from sshq.controller.submitdesk import SubmitDesk
+from sshq.controller.upcalls import Upcalls
 from sshq.controller.upkeep import Upkeep
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Audit, BringOutput, DropEnvironment, Effect, ProveDirectories
@@ -114,6 +116,9 @@ class Controller:
         self.fleet = Fleet(path=self.arguments.inventory, inventory=inventory, around=around, clock=self.clock, crash=self.crash)
         self.parts = Parts(mailbox, self.fleet.links)
         around.part_news = self.parts.take
+        self.upcalls = Upcalls(mailbox=mailbox, links=self.fleet.links, crash=self.crash)
+        HeadCommands(mailbox=mailbox, socket_path=self.arguments.socket, crash=self.crash).register(self.upcalls)
+        around.upcall = self.upcalls.announce
         self.outputs = OutputBringer(mailbox=mailbox, fleet=self.fleet, clock=self.clock, crash=self.crash)
         self.audit = AuditFile(self.state_dir / "audit.jsonl", enabled=self.config.audit, clock=self.clock)
         await self._serve(mailbox, transports)
@@ -165,6 +170,7 @@ class Controller:
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
+        self.upcalls.close()
         self.outputs.close()
         await self.fleet.close()
         mailbox.close()

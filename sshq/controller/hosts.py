@@ -234,7 +234,7 @@ class HostLink:
             case rp.Listing():
                 session.answer(reply.nonce, reply)
             case rp.Upcall():
-                log.info("host=%s launch=%s upcall %r", self.name, reply.id, reply.words)
+                self._around.upcall(self.name, reply)
             case rp.Swept():
                 self._take_sweep(session, reply, now)
             case PartNews():

@@ -32,6 +32,10 @@ from sshq.transport.base import Target, Transport
 HELLO_S = 30.0
 
 
+def _unheard(_host: str, _reply: rp.Upcall) -> None:
+    """Nobody answers commands inside jobs."""
+
+
 async def _none_settled(_launch_ids: list[str]) -> frozenset[str]:
     return frozenset()
 
@@ -59,6 +63,7 @@ class Surroundings:
     crash: Callable[[str], None]
     find_settled: Callable[[list[str]], Awaitable[frozenset[str]]] = _none_settled  # of these, what the store has as settled
     part_news: Callable[[PartNews], None] = _nobody_waits
+    upcall: Callable[[str, rp.Upcall], None] = _unheard  # a command inside a job waits
     confirm_epoch: Callable[[], Awaitable[None]] = _ours  # does not return where another controller has taken the store over
 
 

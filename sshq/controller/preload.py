@@ -18,7 +18,7 @@ import sshq.transport
 import sshq.wire
 from sshq.kinds.allocation import holder_program
 from sshq.runner.calls import program
-from sshq.runner.commands import srun_program
+from sshq.runner.commands import srun_program, upcall_program
 from sshq.runner.parts import terminal_program
 from sshq.runner.survey import survey_program
 
@@ -31,5 +31,5 @@ def load_all() -> None:
     for package in packages:
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    for read in (program, srun_program, survey_program, terminal_program, holder_program):
+    for read in (program, srun_program, upcall_program, survey_program, terminal_program, holder_program):
         read()

@@ -276,6 +276,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
         "description": _object(_DESCRIPTION), "environ": _environ, "token": _text(64), "test_only": _flag,
         "directory": _object({
             "path": _absolute, "dev": _whole(0, INT_MAX), "ino": _whole(0, INT_MAX), "nonce_path": _path, "nonce": _text(64),
+            "seen_from": _text(255), "final": _flag,
         }),
     },
     "jobs": {"filter": _filter, "finished": _flag},

@@ -245,6 +245,8 @@ class DirectoryProver:
             directories: Directories = cluster.directories
             names = []
             for node in cluster.nodes.values():
+                if path.startswith(f"{node.name}:"):
+                    continue
                 if not node.connected or (partitions and not set(partitions) & set(node.config.partitions)):
                     continue
                 age = directories.age_s(path, node.name, now)
@@ -265,14 +267,14 @@ class DirectoryProver:
                 left.append(name)
         return left
 
-    async def ask(self, path: str, names: Sequence[str], nonce_name: str, nonce: str) -> None:
-        """Ask `names` side by side and post what they say; whoever is silent stays unknown."""
+    async def ask(self, path: str, names: Sequence[str], nonce_name: str, nonce: str, *, key: str = "") -> None:
+        """Ask `names` side by side and post what they say, under `key` (default: the path); whoever is silent stays unknown."""
 
         async def one(name: str) -> None:
             link = self._links.get(name)
             shared = await link.prove(path, nonce_name, nonce) if link is not None else None
             if shared is not None:
-                self._mailbox.post(DirectoryProved(now=self._clock(), path=path, node=name, shared=shared))
+                self._mailbox.post(DirectoryProved(now=self._clock(), path=key or path, node=name, shared=shared))
 
         tasks = [asyncio.create_task(one(name)) for name in names]
         if tasks:
@@ -293,6 +295,14 @@ def check_directory(params: Mapping[str, Any]) -> tuple[str, str | None, str | N
     if not re.fullmatch(r"\.sshq-nonce-[0-9a-f]{8,64}", name) or not re.fullmatch(r"[0-9a-f]{8,64}", str(nonce)):
         raise _bad("the nonce is malformed")
     return directory["path"], name, str(nonce)
+
+
+def read_seen_from(params: Mapping[str, Any]) -> str | None:
+    """Return the node whose directory is meant, of a submission from inside a job."""
+    node = params["directory"].get("seen_from")
+    if node is None or isinstance(node, str):
+        return node
+    raise _bad("the node of the directory is malformed")
 
 
 def encode_environ(environ: Mapping[str, str]) -> bytes:

@@ -10,7 +10,15 @@ from typing import Any
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
 from sshq.controller.storethread import StoreThread
-from sshq.controller.submission import DirectoryProver, Incoming, check_directory, digest_of, encode_environ, read_description
+from sshq.controller.submission import (
+    DirectoryProver,
+    Incoming,
+    check_directory,
+    digest_of,
+    encode_environ,
+    read_description,
+    read_seen_from,
+)  # fmt: skip
 from sshq.core.admission import resolve
 from sshq.core.cluster import Cluster
 from sshq.core.events import Submitted
@@ -55,12 +63,15 @@ class SubmitDesk:
         notes: list[str] = []
         if directory is not None:
             path, nonce_name, nonce = directory
-            asked = self._prover.take_declared(path, await self._prover.unanswered(path, spec.partitions))
-            if asked and nonce_name is None:
+            seen_from = read_seen_from(params)
+            spec = replace(spec, work_dir=path, provable=True, seen_from=seen_from)
+            asked = await self._prover.unanswered(spec.directory, spec.partitions)
+            if seen_from is None:
+                asked = self._prover.take_declared(path, asked)
+            if asked and nonce_name is None and params["directory"].get("final") is not True:
                 return {"need_nonce": True}
             if nonce_name is not None and nonce is not None:
-                await self._prover.ask(path, asked, nonce_name, nonce)
-            spec = replace(spec, work_dir=path, provable=True)
+                await self._prover.ask(path, asked, nonce_name, nonce, key=spec.directory)
         if params.get("test_only") is True:
             return await self._mailbox.ask(lambda c: _test(c, spec, self._clock()))
         if token is not None:
@@ -151,7 +162,7 @@ def _test(cluster: Cluster, spec: JobSpec, now: float) -> Mapping[str, object]:
 
 def _describe_place(cluster: Cluster, spec: JobSpec) -> str | None:
     """One line where the job will run in a private directory; None where the directory is shared."""
-    if spec.anywhere or cluster.directories.is_shared_by_any(spec.work_dir):
+    if spec.anywhere or spec.seen_from or cluster.directories.is_shared_by_any(spec.work_dir):
         return None
     if not any(n.connected for n in cluster.nodes.values()):
         return None

@@ -57,7 +57,7 @@ def submit(cluster: Cluster, event: Submitted) -> int:
 
 def ask_newcomers(cluster: Cluster, spec: JobSpec) -> None:
     """A host that came between the submitter's proof and now has not been asked, and would not be: no job waited yet."""
-    if not spec.provable or spec.anywhere:
+    if not spec.provable or spec.anywhere or spec.seen_from:
         return
     for node in cluster.nodes.values():
         if node.connected and cluster.directories.take_question(spec.work_dir, node.name):
@@ -248,7 +248,7 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
     job = cluster.jobs[start.job_id]
     if job.is_array_record:
         job = split_task(cluster, job, cluster.array_sets[job.job_id].first() or 0)
-    answer = cluster.directories.answer(job.spec.work_dir, node.name)
+    answer = cluster.directories.answer(job.spec.directory, node.name)
     private = job.spec.provable and not answer
     launch = Launch(
         id=cluster.new_launch_id(event.random, counter),

@@ -213,7 +213,7 @@ def unproved_directories(cluster: Cluster, node: str) -> list[str]:
     """Directories `node` has not answered for, of jobs that may yet be launched: held, waiting or retried ones too."""
     paths = {
         j.spec.work_dir for j in cluster.jobs.values()
-        if j.state not in FINAL and j.spec.provable and not j.spec.anywhere
+        if j.state not in FINAL and j.spec.provable and not j.spec.anywhere and not j.spec.seen_from
         and cluster.directories.answer(j.spec.work_dir, node) is None
     }  # fmt: skip
     return sorted(paths)

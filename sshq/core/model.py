@@ -75,6 +75,7 @@ class JobSpec:
     prefer: str | None = None  # --prefer: among the nodes that fit, those with these features come first
     overcommit: bool = False  # CPUs and slots are taken as for one task a node
     licenses: str | None = None  # as given; `core.licenses` reads it
+    seen_from: str | None = None  # submitted inside a job: the work_dir is what this node has under its name, not the head
     array_limit: int | None = None  # %N
     array_text: str | None = None  # as given
     array_min: int = 0
@@ -92,6 +93,11 @@ class JobSpec:
     def placed_tasks(self) -> int:
         """Tasks that room is taken for: all of them, unless --overcommit lets those of a node share the room of one."""
         return self.num_nodes if self.overcommit else self.num_tasks
+
+    @property
+    def directory(self) -> str:
+        """The key under which hosts are asked about the work_dir: its path, or NODE:path where it is the one of a node."""
+        return f"{self.seen_from}:{self.work_dir}" if self.seen_from else self.work_dir
 
     def memory_for_mib(self, cpus: int) -> int:
         """Return the memory in MiB that so many CPUs on one node come with; 0 where none was asked."""

@@ -107,7 +107,7 @@ def request_of(job: Job) -> Request:
         exc_nodes=spec.exc_nodes,
         features=spec.features,
         exclusive=spec.exclusive,
-        directory=spec.work_dir if spec.provable and not spec.anywhere else None,
+        directory=spec.directory if spec.provable and not spec.anywhere else None,
         num_nodes=spec.num_nodes,
         time_limit_s=spec.time_limit_s,
         gpus=gpus,
@@ -190,7 +190,9 @@ class Directories:
         self._proofs.pop(path, None)
 
     def answer(self, path: str, node: str) -> bool | None:
-        """True or False as proved, None where this connection has not answered yet."""
+        """True or False as proved, None where this connection has not answered yet.  A node has its own directories."""
+        if path.startswith(f"{node}:"):
+            return True
         found = self._proofs.get(path, {}).get(node)
         return None if found is None else found[0]
 
@@ -244,7 +246,7 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
         answer = directories.answer(request.directory, node.name)
         if answer is None:
             return no(Step.DIRECTORY, f"not yet known whether it shares {request.directory}")
-        if not answer and directories.is_shared_by_any(request.directory):
+        if not answer and (not request.directory.startswith("/") or directories.is_shared_by_any(request.directory)):
             return no(Step.DIRECTORY, f"does not share {request.directory}, other hosts do (--anywhere lifts this)")
     if request.wants_gpus and (obstacle := _gpus_in_the_way(request, node)):
         return no(*obstacle)

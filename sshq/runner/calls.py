@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from sshq.runner.commands import srun_program, strip_comments
+from sshq.runner.commands import UPCALL_NAMES, srun_program, strip_comments, upcall_program
 
 PROTOCOL: Final = 1
-PROGRAM_FILES: Final = ("runner.sh", "supervisor.sh", "job.sh", "start.sh", "calls.sh", "parts.sh", "steps.sh")
+PROGRAM_FILES: Final = ("runner.sh", "supervisor.sh", "job.sh", "start.sh", "calls.sh", "parts.sh", "steps.sh", "answers.sh")
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
 PART_MAX: Final = 12_288
 IDS_MAX: Final = 500  # of one ack or sweep: its command line on the node stays far below any limit
@@ -163,6 +163,9 @@ def encode_bootstrap(
     mark, srun = srun_program()
     text = b"PROGRAM=" + quote(program()) + b'\neval "$PROGRAM"\n'
     text += b"SRUN_MARK=" + mark.encode() + b" SRUN_TEXT=" + quote(srun) + b"\n"
+    mark, upcall = upcall_program()
+    text += b"UPCALL_MARK=" + mark.encode() + b" UPCALL_NAMES=" + quote(" ".join(UPCALL_NAMES))
+    text += b" UPCALL_TEXT=" + quote(upcall) + b"\n"
     call = _call("boot", nonce, store_id, base or "", int(force_spool), nice, int(scope), shell, end=nonce)
     return text + call
 

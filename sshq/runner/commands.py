@@ -1,6 +1,7 @@
 """The commands that a job finds on its PATH on a node: plain sh, written once a connection into SPOOL/bin.
 
-So far one, `srun`, for steps on the job's own node.  Its options are the rows of `sshq.slurm.options`, as everywhere.
+`srun` runs steps on the job's own node; its options are the rows of `sshq.slurm.options`, as everywhere.  `upcall`, also
+under the names of UPCALL_NAMES, hands its words to the controller (`sshq.controller.upcalls`) and copies the answer.
 """
 
 from functools import cache
@@ -12,6 +13,7 @@ from sshq.slurm.messages import VERSION_LINE
 from sshq.slurm.options import HONOURED, IGNORED, NO_VALUE, REQUIRED, Option, options_of
 
 SRUN_FILES: Final = ("srun_options.sh", "srun_record.sh", "srun.sh")
+UPCALL_NAMES: Final = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "sstat", "sprio")
 
 # What a step honours.  Other honoured rows describe the allocation, which a step has already: Slurm takes them without a word.
 _OF_A_STEP: Final = frozenset(
@@ -37,6 +39,14 @@ def srun_program() -> tuple[str, bytes]:
     folder = Path(__file__).parent
     text = _option_table().encode() + strip_comments(b"\n".join((folder / name).read_bytes() for name in SRUN_FILES))
     return sha256(text).hexdigest()[:16], text
+
+
+@cache
+def upcall_program() -> tuple[str, bytes]:
+    """Return a mark that changes with the program, and the program; read once in the life of the process."""
+    text = strip_comments(Path(__file__).with_name("command.sh").read_bytes())
+    names = " ".join(UPCALL_NAMES).encode()
+    return sha256(names + text).hexdigest()[:16], text
 
 
 def _option_table() -> str:

@@ -11,8 +11,8 @@ its first 4 KB are kept for `sshq doctor`.
                  Refused Known         W  Swept           Z  Purged
     A  K         FenceResult           L  Listing         E  CallFailed
                  KillResult            Y  PartAnswer      U  Upcall
-                                       V  PartNews
-                                       G  Steps
+                                       V  PartNews        G  Steps
+                                                          B  Answered
 """
 
 from collections.abc import Callable
@@ -81,6 +81,7 @@ from sshq.runner.replies import (
     Upcall,
 )  # fmt: skip
 from sshq.runner.steps import read_step
+from sshq.runner.upcalls import read_answered
 from sshq.runner.words import INT as _INT
 from sshq.runner.words import WORD as _WORD
 from sshq.runner.words import BadLineError as _BadLine
@@ -474,5 +475,5 @@ _READERS: Final[dict[str, Callable[[ReplyParser, str], Reply | None]]] = {
     "S": _started, "X": _ended, "N": _refused, "Q": _known, "A": _fenced, "K": _killed, "C": _acked, "R": _reserved,
     "W": _swept, "D": _shared, "O": _load, "P": _pong, "T": _reaped, "Z": _purged, "E": _failed, "U": _upcall,
     "Y": lambda _, rest: read_part_answer(rest), "V": lambda _, rest: read_part_news(rest),
-    "G": ReplyParser._step,  # noqa: SLF001
+    "G": ReplyParser._step, "B": lambda _, rest: read_answered(rest),  # noqa: SLF001
 }  # fmt: skip

@@ -282,7 +282,7 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upcall:
-    """A line a job's own process wrote; hostile by nature.  Reserved."""
+    """A command inside a job waits for an answer: its token, and what is new of it.  Anybody there can write it."""
 
     id: str
     words: tuple[str, ...]
@@ -305,6 +305,19 @@ class PartNews:
     token: str
     word: str
     value: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A piece of an answer was written; `waits` False: the command is gone.  `seen` pieces were taken by it.
+
+    `given`: a question was answered.
+    """
+
+    tag: str
+    waits: bool
+    seen: int
+    given: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,5 +363,6 @@ Reply = (
     | Upcall
     | PartAnswer
     | PartNews
+    | Answered
     | Malformed
 )

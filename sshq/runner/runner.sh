@@ -1,7 +1,7 @@
 #!/bin/sh
 # The whole of sshq that ever runs on a node: POSIX sh, fed to the stdin of `exec /bin/sh` over one channel.
-# This part is what the others stand on; supervisor.sh, job.sh, start.sh, calls.sh, parts.sh and steps.sh follow
-# it, as one program.
+# This part is what the others stand on; supervisor.sh, job.sh, start.sh, calls.sh, parts.sh, steps.sh and answers.sh follow it,
+# as one program.
 # shellcheck disable=SC2034,SC2153 # variables shared with the other parts of the program
 #
 # Three kinds of process run this text:
@@ -21,7 +21,8 @@
 #                                                                                        a/ID.seen    the last one heard
 #   a/ID.steps/  a file a step, written by the job's own sruns (srun_record.sh)
 #   a/ID.parts/  what is started in it from outside, and the input it is fed (parts.sh, and the holder in sshq/kinds)
-#   bin/srun     what jobs find first on their PATH; its second line is its mark
+#   a/ID.calls/  a directory a command of the job that asks the controller (command.sh)
+#   bin/         srun, sbatch, ...: what jobs find first on their PATH; the second line of each is its mark
 #   a/ID.out, .err, .d   output and working directory of a job that has no place of its own
 #   floor        "1 H open...": a launch is settled if its seq <= H and is not listed; only ever raised, by rename
 #   gen.N        the generation of this node is N; r.PID.START.BOOT a runner, b.PID its FIFO, c.PID.START.BOOT the one who

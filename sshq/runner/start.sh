@@ -201,18 +201,31 @@ open_spool() { # STORE_ID GIVEN_BASE FORCE
     place_of "$SPOOL"
 } 2>/dev/null
 
-# What jobs find first on their PATH.  Came as SRUN_MARK and SRUN_TEXT, in front of the call of boot.  A node that cannot hold
-# it runs jobs all the same.
+# What jobs find first on their PATH.  Came as SRUN_MARK and SRUN_TEXT, UPCALL_MARK, UPCALL_TEXT and UPCALL_NAMES, in front of
+# the call of boot.  A node that cannot hold them runs jobs all the same.
 install_commands() {
     [ -n "${SRUN_TEXT:-}" ] || return 0
     find_interpreter
-    LINE='' MARK="# $SRUN_MARK $SETSID $SETSID_BIN $SIGNALS $SIGNALS_BIN $INTERPRETER"
-    { read -r _ && read -r LINE; } <bin/srun
-    if [ "$LINE" != "$MARK" ] && { [ -d bin ] || mkdir bin; }; then
-        if ! { write_srun >|"bin/srun.$$" && chmod 700 "bin/srun.$$" && mv -f "bin/srun.$$" bin/srun; }; then rm -f "bin/srun.$$"; fi
+    MARK="# $SRUN_MARK $SETSID $SETSID_BIN $SIGNALS $SIGNALS_BIN $INTERPRETER"
+    install_command srun write_srun
+    MARK="# $UPCALL_MARK $INTERPRETER"
+    if install_command upcall write_upcall; then
+        for OTHER in $UPCALL_NAMES; do ln -f bin/upcall "bin/$OTHER"; done
     fi
-    unset SRUN_TEXT
+    unset SRUN_TEXT UPCALL_TEXT
 } 2>/dev/null
+
+install_command() { # NAME WRITER: fails if it stands there already, or cannot be written; its second line is its MARK
+    LINE=''
+    { read -r _ && read -r LINE; } <"bin/$1"
+    [ "$LINE" != "$MARK" ] && { [ -d bin ] || mkdir bin; } || return 1
+    if ! { "$2" >|"bin/$1.$$" && chmod 700 "bin/$1.$$" && mv -f "bin/$1.$$" "bin/$1"; }; then
+        rm -f "bin/$1.$$"
+        return 1
+    fi
+}
+
+write_upcall() { printf '#!%s\n%s\n%s' "$INTERPRETER" "$MARK" "$UPCALL_TEXT"; }
 
 find_interpreter() { # SHELL_HERE as a #! line has it: a path, and one argument at most
     INTERPRETER=/bin/sh
@@ -381,7 +394,7 @@ clear_leftovers() { # files of launches never claimed (their parts came, they di
         if [ -e "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ] && [ ! -f "${OTHER%.*}.go" ]; then set -- "$@" "$OTHER"; fi
     done
     [ $# -eq 0 ] || rm -f "$@"
-    for OTHER in a/*.d a/*.steps a/*.parts; do
+    for OTHER in a/*.d a/*.steps a/*.parts a/*.calls; do
         if [ -d "$OTHER" ] && [ ! -L "$OTHER" ] && [ ! -e "${OTHER%.*}.exit" ] && [ ! -f "${OTHER%.*}.go" ]; then rm -rf "$OTHER" 8>&- & fi
     done
 }

@@ -20,6 +20,7 @@ from sshq.wire.protocol import (
     SOCKET_PATH_BYTES_MAX,
 )
 
+only_socket: str | None = None  # of a process that one controller started: nobody else is asked
 SYSTEM_SOCKET = "/run/sshq/sock"
 CALL_TIMEOUT_S = 60.0  # between two frames of an answer; following and waiting have none
 _CONNECT_TIMEOUT_S = 10
@@ -194,6 +195,8 @@ def connect(environ: Mapping[str, str] = os.environ) -> Client:
 def list_sockets(environ: Mapping[str, str]) -> list[str]:
     """Return where a controller may listen, in the order in which they are tried."""
     home = environ.get("SSHQ_HOME")
+    if only_socket is not None:
+        return [only_socket]
     if home:
         return [os.path.join(os.path.abspath(home), "sock")]
     return [own_socket(environ), SYSTEM_SOCKET]

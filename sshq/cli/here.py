@@ -1,0 +1,84 @@
+"""Where a command was typed: on this machine, or inside a job on a node (`sshq.cli.remote`), whose files are there.
+
+Commands open files, read their input and prove directories through `place`, so that nothing a node names is ever looked
+for on the head.
+"""
+
+import os
+import sys
+
+from sshq.api import proof
+from sshq.errors import OptionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Here:
+    """Typed on this machine."""
+
+    @property
+    def environ(self) -> "Mapping[str, str]":
+        """The variables of whoever typed the command."""
+        return os.environ
+
+    @property
+    def umask(self) -> int:
+        umask = os.umask(0o77)
+        os.umask(umask)
+        return umask
+
+    @property
+    def host_name(self) -> str:
+        return os.uname().nodename
+
+    @property
+    def submit_token(self) -> str:
+        """What makes all tries of one submission one job."""
+        return os.urandom(16).hex()
+
+    def find_cwd(self) -> str:
+        return proof.find_cwd()
+
+    def read_file(self, path: str) -> bytes:
+        """Return a file's bytes; OSError where it cannot be read."""
+        with open(path, "rb") as file:
+            return file.read()
+
+    def read_stdin(self) -> bytes:
+        return sys.stdin.buffer.read()
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """Write a file that only its owner may read and run; OSError where that cannot be done."""
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
+        with os.fdopen(file, "wb") as out:
+            out.write(data)
+
+    def describe_directory(self, description: dict[str, object]) -> proof.Proof | None:
+        """Return which directory is to be proved for a submission; None where there is none."""
+        return proof.describe_directory(str(description["work_dir"]))
+
+    def show_nonce(self, shown: proof.Proof) -> proof.Proof | None:
+        return proof.show_nonce(shown)
+
+    def hide_nonce(self, shown: proof.Proof) -> None:
+        proof.hide_nonce(shown)
+
+    def begin_wait(self, job_ids: list[int]) -> None:
+        """Say that from here on it is only waited until these jobs are over."""
+
+    def describe_note(self, note: str) -> str:
+        """Return a line of the controller as it reads from here."""
+        return note
+
+
+place = Here()
+
+
+def read_list_file(path: str) -> str:
+    """Return the text of a file of host names.  Raises OptionError."""
+    try:
+        return place.read_file(path).decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise OptionError(f"{path}: {error.strerror}") from None

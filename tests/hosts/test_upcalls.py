@@ -1,0 +1,111 @@
+"""Commands inside jobs, on nodes that have nothing of sshq: the same words, output and status as on the head."""
+
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def shared(loopback, instance):
+    """Two hosts that share the submit directory."""
+    instance.use(loopback.hosts[:2], sshq_slots=4)
+    instance.up()
+    instance.ready()
+    return instance
+
+
+def run(instance, script: str, *args: str, state: str = "COMPLETED") -> tuple[int, str]:
+    """Submit a script, wait until it is over; its number and what it said."""
+    job = instance.submit(*args, input="#!/bin/sh\n" + textwrap.dedent(script))
+    instance.until_state(job, state)
+    instance.wait_for(lambda: Path(instance.work, f"slurm-{job}.out").exists(), 10, "its output")
+    return job, instance.read(f"slurm-{job}.out")
+
+
+def test_each_command_answers_as_on_the_head(shared):
+    script = """
+        squeue -h -o '%i %j %T' --me
+        scontrol show job "$SLURM_JOB_ID" | sed -n 's/.*JobState=\\([A-Z]*\\).*/state \\1/p'
+        sinfo -h -o '%P %D'
+        sacct -n -X -P -o jobid,state -j "$SLURM_JOB_ID"
+        scontrol show hostnames 'n[1-3]'
+        squeue --no-such; echo "rc=$?"
+        scancel 99999; echo "rc=$?"
+        sbatch --mem=nonsense x; echo "rc=$?"
+        sbatch /no/such/script; echo "rc=$?"
+        scontrol show job 99999; echo "rc=$?"
+        """
+    job, said = run(shared, script, "-J", "outer")
+    head = [
+        shared.run("squeue", "--no-such"), shared.run("scancel", "99999"), shared.run("sbatch", "--mem=nonsense", "x"),
+        shared.run("sbatch", "/no/such/script"), shared.run("scontrol", "show", "job", "99999"),
+    ]  # fmt: skip
+    partitions = shared.out("sinfo", "-h", "-o", "%P %D")
+    expected = f"{job} outer RUNNING\nstate RUNNING\n{partitions}{job}|RUNNING\nn1\nn2\nn3\n"
+    expected += "".join(f"{one.stderr}{one.stdout}rc={one.returncode}\n" for one in head)
+    assert said == expected
+
+
+def test_a_job_submits_jobs(shared):
+    Path(shared.work, "sub dir").mkdir()
+    Path(shared.work, "sub dir", "child.sh").write_text('#!/bin/sh\n#SBATCH -J child -n2\necho "$MINE $SLURM_NTASKS $1"; pwd\n')
+    script = """
+        cd 'sub dir'
+        export MINE="two
+        lines"
+        id=$(sbatch --parsable child.sh 'an argument')
+        echo "child $id"
+        printf '#!/bin/sh\\necho from stdin; exit 3\\n' | sbatch --wait -o stdin.out; echo "waited $?"
+        for i in 1 2; do sbatch -o "loop-$i.out" <<END
+        #!/bin/sh
+        echo heredoc $i
+        END
+        done
+        sbatch --wrap 'echo "$SLURM_SUBMIT_HOST $SLURM_SUBMIT_DIR"' -d afterany:$id -o wrap.out
+        """
+    job, said = run(shared, script)
+    node = shared.out("sacct", "-nXP", "-o", "nodelist", "-j", str(job)).strip()
+    assert said == f"child {job + 1}\nSubmitted batch job {job + 2}\nwaited 3\n" + "".join(
+        f"Submitted batch job {job + n}\n" for n in (3, 4, 5)
+    )
+    for n in (1, 3, 4, 5):
+        shared.until_state(job + n, "COMPLETED")
+    folder = Path(shared.work, "sub dir")
+    assert (folder / f"slurm-{job + 1}.out").read_text() == f"two\nlines 2 an argument\n{folder}\n"
+    assert (folder / "stdin.out").read_text() == "from stdin\n"
+    assert (folder / "loop-2.out").read_text() == "heredoc 2\n"
+    assert (folder / "wrap.out").read_text() == f"{node} {folder}\n"
+    assert not [name for name in os.listdir(folder) if name.startswith(".sshq")]
+
+
+@pytest.mark.parametrize("point", ["upcall.before_command", "submit.before_commit:2", "submit.after_commit:2", "upcall.command_ended",
+                                   "upcall.answered"])  # fmt: skip
+def test_a_controller_killed_at_any_point_of_a_call_makes_one_job(loopback, instance, point):
+    instance.use(loopback.hosts[:1], sshq_slots=4)
+    instance.write_config("keepalive_interval: 1s\n")
+    controller = instance.start_controller(point)
+    instance.wait_for(instance.status, 30, "a controller")
+    job = instance.submit("-n", "1", "--wrap", "echo line; sbatch -J child --wrap 'echo once'; echo rc=$?")
+    controller.wait(30)
+    assert instance.crashed_at() == point.partition(":")[0]
+    instance.up()
+    instance.until_state(job, "COMPLETED")
+    said = instance.read(f"slurm-{job}.out").splitlines()
+    assert [line for line in said if "does not answer" not in line] == ["line", f"Submitted batch job {job + 1}", "rc=0"]
+    instance.until_state(job + 1, "COMPLETED")
+    assert instance.out("sacct", "-nXP", "-o", "jobid,jobname").split() == [f"{job}|wrap", f"{job + 1}|child"]
+
+
+def test_commands_wait_for_a_controller_that_is_away(shared):
+    script = "touch started; until [ -e go ]; do sleep 0.05; done; squeue -h -o %i; echo rc=$?"
+    job = shared.submit("--wrap", script)
+    shared.wait_for(lambda: Path(shared.work, "started").exists(), 10, "the job runs")
+    shared.down()
+    Path(shared.work, "go").touch()
+    shared.wait_for(lambda: "waiting" in shared.read(f"slurm-{job}.out"), 20, "the command says that it waits")
+    shared.up()
+    shared.until_state(job, "COMPLETED")
+    said = "squeue: the controller does not answer, waiting for it\n"
+    assert shared.read(f"slurm-{job}.out") == f"{said}{job}\nrc=0\n"
