@@ -15,6 +15,7 @@ from sshq.slurm.filename import default_output, expand_filename
 
 View = dict[str, object]
 _ALIVE = (State.CONFIGURING, State.RUNNING, State.SUSPENDED)
+BATCH_KINDS = ("script", "callable")  # salloc's and srun's jobs have no batch script, and no line of one in sacct
 NO_SUCH_ARRAY_TASK = 0xFFFFFFFE  # what Slurm prints for %a of a job that is no array task
 
 
@@ -127,7 +128,7 @@ def job_view(job: Job, reason: str) -> View:
         "note": _note_of(job),
         "private_dir": job.private_dir,
         "survivors": list(job.survivors),
-        "batch_flag": True,
+        "batch_flag": spec.kind in BATCH_KINDS,
         "oversubscribe": "NO" if spec.exclusive else "OK",
         "cancelled_by": job.cancel_uid if cancelling or job.state is State.CANCELLED else None,
         "slot": job.slots[0] if job.slots else None,

@@ -206,7 +206,7 @@ JOB_FIELDS: tuple[Field[JobRow], ...] = (
     Field("", "AccrueTime", "ACCRUE_TIME", _time("eligible_at")),
     Field("", "AllocNodes", "ALLOC_NODES", _text("submit_host", "localhost")),
     Field("", "AllocSID", "ALLOC_SID", _always("0")),
-    Field("", "BatchFlag", "BATCH_FLAG", _always("1")),
+    Field("", "BatchFlag", "BATCH_FLAG", lambda row: "0" if row.view.get("batch_flag") is False else "1"),
     Field("", "Cluster", "CLUSTER", _always("sshq")),
     Field("", "Container", "CONTAINER", _always("")),
     Field("", "cpus-per-task", "CPUS_PER_TASK",

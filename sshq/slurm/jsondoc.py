@@ -111,7 +111,7 @@ def _describe_job(job: View) -> Document:
         "array_max_tasks": int(tasks.partition("%")[2] or 0),
         "array_task_id": int_or_none(job, "array_task_id"),
         "array_task_string": tasks,
-        "batch_flag": True,
+        "batch_flag": job.get("batch_flag") is not False,
         "batch_host": text_of(job, "batch_host", nodes[0] if nodes else ""),
         "billable_tres": float(int_of(job, "cpus", 1)) if nodes else None,
         "cluster": "sshq",

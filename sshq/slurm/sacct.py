@@ -212,7 +212,7 @@ def _split_row(job: View, options: SacctOptions, now: float) -> list[AccountRow]
         with_step = jobs_asked and not options.parsed.has("allocations")
         if not started or never_ran:
             continue
-        if with_step or "batch" in steps_asked:
+        if (with_step or "batch" in steps_asked) and job.get("batch_flag") is not False:
             lines.append(make(True))
         of_attempt = int_of(attempt, "attempt") if attempt is not None else int_of(job, "attempt")
         steps = (step for step in views_of(job, "steps") if int_of(step, "attempt") == of_attempt)

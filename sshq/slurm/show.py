@@ -166,7 +166,8 @@ def _job_identity(view: View) -> list[str]:
             f"Reason={text_of(view, 'reason', 'None').replace(' ', '_')} Dependency={text_of(view, 'dependency', NULL)}"
         ),
         (
-            f"Requeue={1 if view.get('requeue') else 0} Restarts={int_of(view, 'restarts')} BatchFlag=1 Reboot=0 "
+            f"Requeue={1 if view.get('requeue') else 0} Restarts={int_of(view, 'restarts')} "
+            f"BatchFlag={0 if view.get('batch_flag') is False else 1} Reboot=0 "
             f"ExitCode={int_of(view, 'exit_code')}:{int_of(view, 'exit_signal')}"
         ),
     ]

@@ -88,7 +88,8 @@ def test_an_allocation_has_the_commands_status_and_slurms_words_and_variables(up
     assert (variables["SLURM_JOB_NAME"], variables["SLURM_SUBMIT_DIR"]) == ("hold", up.work)
     assert not {"SLURM_PROCID", "SLURMD_NODENAME", "ENVIRONMENT", "SSHQ_ATTEMPT"} & variables.keys()
     gone(up)
-    assert up.out("sacct", "-n", "-P", "-X", "-o", "JobName,State,ExitCode") == "hold|FAILED|3:0\n"
+    assert up.out("sacct", "-n", "-P", "-o", "JobName,State,ExitCode") == "hold|FAILED|3:0\n"  # no line of a batch script
+    assert "BatchFlag=0" in up.out("scontrol", "show", "job", "1")
     missing = up.run("salloc", "no-such-command")
     assert missing.returncode == 1
     assert 'salloc: error: _fork_command: Unable to find command "no-such-command"\n' in missing.stderr
