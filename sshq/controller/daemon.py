@@ -26,6 +26,7 @@ from sshq.controller.hostdesk import HostDesk
 from sshq.controller.interactdesk import InteractDesk
 from sshq.controller.jobdesk import JobDesk
 from sshq.controller.joining import Surroundings
+from sshq.controller.leases import Leases, watch_leases
 from sshq.controller.lock import take_lock
 from sshq.controller.logdesk import LogDesk
 from sshq.controller.logfile import start_logging
@@ -100,6 +101,7 @@ class Controller:
             cluster, commit=self.store.commit, carry_out=self._carry_out, clock=self.clock, random=self.random, crash=self.crash,
             on_fatal=self._die,
         )  # fmt: skip
+        self.leases = Leases()
         around = Surroundings(
             mailbox=mailbox,
             clock=self.clock,
@@ -111,6 +113,7 @@ class Controller:
             material=self.materials.fetch,
             crash=self.crash,
             find_settled=self.store.find_settled,
+            leases=self.leases,
             confirm_epoch=self.store.confirm_epoch,
         )
         self.fleet = Fleet(path=self.arguments.inventory, inventory=inventory, around=around, clock=self.clock, crash=self.crash)
@@ -161,7 +164,11 @@ class Controller:
             clock=self.clock,
             state_dir=self.state_dir,
         )
-        chores = [asyncio.create_task(self.fleet.watch(), name="inventory"), asyncio.create_task(upkeep.run(), name="upkeep")]
+        chores = [
+            asyncio.create_task(self.fleet.watch(), name="inventory"),
+            asyncio.create_task(upkeep.run(), name="upkeep"),
+            asyncio.create_task(watch_leases(mailbox, self.leases, self.clock), name="leases"),
+        ]
         await server.start()
         path = self.fleet.inventory.path or "(embedded)"
         log.info("listening on %s, inventory %s, %d hosts", self.arguments.socket, path, len(self.fleet.links))

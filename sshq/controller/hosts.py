@@ -15,6 +15,7 @@ from functools import partial
 
 from sshq.controller.joining import Surroundings, ask_settled, enter, greet
 from sshq.controller.launching import build_call
+from sshq.controller.leases import read_moment, renew
 from sshq.controller.patience import BUG_PAUSE_S, Patience, StrangerError, TwinError
 from sshq.controller.replies import end_record, node_entry
 from sshq.controller.session import Session
@@ -149,6 +150,7 @@ class HostLink:
         if not self._was_ready:
             self._was_ready = True
             self._unswept = await self._around.mailbox.ask(partial(ended_on, name=self.name))
+        await renew(self._around, session)
         self.state, self.note = "ready", ""
         self.stranger = None
         log.info("host=%s ready generation=%d cpus=%s spool=%s", self.name, session.generation, connected.facts.cpus, hello.spool)
@@ -163,6 +165,7 @@ class HostLink:
                 reason = lost.result() if lost.done() and not lost.cancelled() else None
                 raise reason or UnreachableHostError(f"{self.name}: the runner's channel was closed", host=self.name)
             await self.list_now(session)
+            await renew(self._around, session)
             if session.worn:
                 self._lost("connecting", "takes a new generation")
                 return
@@ -341,11 +344,16 @@ class HostLink:
     async def _send_launch(self, session: Session, effect: StartLaunch) -> None:
         try:
             material = await self._around.material(effect)
+            lease_from_s = 0
+            if effect.job.spec.lease_s:
+                moment = await read_moment(self._around, session)
+                self._around.leases.note_told(self.name, moment)
+                lease_from_s = moment.uptime_s
             if session is not self.session or session.hello is None:
                 return
             call = build_call(
                 effect.launch, effect.job, host=self.host, hello=session.hello, material=material,
-                grace_s=self._around.config.kill_wait_s,
+                grace_s=self._around.config.kill_wait_s, lease_from_s=lease_from_s,
             )  # fmt: skip
             parts = rp.encode_launch(call)
         except Exception as error:

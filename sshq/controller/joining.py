@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from sshq.controller.launching import Material
 from sshq.controller.mailbox import Mailbox
@@ -28,6 +29,9 @@ from sshq.inventory.model import Host
 from sshq.runner import protocol as rp
 from sshq.runner.replies import PartNews
 from sshq.transport.base import Target, Transport
+
+if TYPE_CHECKING:
+    from sshq.controller.leases import Leases
 
 HELLO_S = 30.0
 
@@ -61,6 +65,7 @@ class Surroundings:
     transport: Callable[[Target], Transport]
     material: Callable[[StartLaunch], Awaitable[Material]]
     crash: Callable[[str], None]
+    leases: "Leases"
     find_settled: Callable[[list[str]], Awaitable[frozenset[str]]] = _none_settled  # of these, what the store has as settled
     part_news: Callable[[PartNews], None] = _nobody_waits
     upcall: Callable[[str, rp.Upcall], None] = _unheard  # a command inside a job waits

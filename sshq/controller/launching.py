@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sshq.controller.describing import describe_launch
 from sshq.controller.views import expand_output, job_view
+from sshq.core import lease
 from sshq.core.model import Job, Launch
 from sshq.inventory.model import Host
 from sshq.kinds import payload_of
@@ -32,8 +33,10 @@ def result_path(spool: str, launch_id: str) -> str:
     return f"{out_path(spool, launch_id).removesuffix('.out')}.result"
 
 
-def build_call(launch: Launch, job: Job, *, host: Host, hello: Hello, material: Material, grace_s: int) -> LaunchCall:
-    """Return the runner's call for one launch on one host."""
+def build_call(
+    launch: Launch, job: Job, *, host: Host, hello: Hello, material: Material, grace_s: int, lease_from_s: int = 0
+) -> LaunchCall:
+    """Return the runner's call for one launch on one host; a lease is counted from `lease_from_s` of its uptime."""
     spec = job.spec
     payload = payload_of(spec, material.script)
     facts = job_view(job, "None") | {
@@ -93,5 +96,8 @@ def build_call(launch: Launch, job: Job, *, host: Host, hello: Hello, material: 
         args=payload.args,
         environ=environ,
         warn_signal=spec.signal,
+        lease_s=spec.lease_s,
+        lease_from_s=lease_from_s,
+        lease_grace_s=lease.grace_s(spec.lease_s) if spec.lease_s else 0,
         about=describe_launch(launch, job),
     )

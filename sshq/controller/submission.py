@@ -25,6 +25,7 @@ from sshq.core.model import JobSpec
 from sshq.core.placement import Directories
 from sshq.errors import RefusedError
 from sshq.inventory.config import Config
+from sshq.inventory.values import format_duration
 from sshq.kinds import KINDS
 from sshq.wire.server import Peer
 
@@ -148,6 +149,7 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "kill_on_invalid_dep": bool(given.get("kill_on_invalid_dep")),
         "requeue": {None: "yes", True: "yes", False: "no", "always": "always"}.get(requeue, "yes"),
         "retries": max(0, _int(given, "retries") or 0),
+        "lease_s": _lease(given, config),
         "signal": (int(signal[0]), int(signal[1]), bool(signal[2])) if isinstance(signal, list) and len(signal) == 3 else None,
         "comment": _text(given, "comment"),
         "account": _text(given, "account"),
@@ -161,6 +163,7 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
     }
 
 
+RENEWALS_A_LEASE = 4  # at least; they come with the listings
 NAME_UNSAFE = re.compile(r"[\x00-\x1f\x7f/]")
 
 
@@ -185,6 +188,19 @@ def _int(given: Mapping[str, Any], key: str) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise _bad(f"{key} is not a whole number")
     return value
+
+
+def _lease(given: Mapping[str, Any], config: Config) -> int | None:
+    """As long as it takes to restart a controller and to miss some renewals: else a busy moment would end jobs."""
+    lease_s = _int(given, "lease_s")
+    least_s = max(config.lease_min_s, RENEWALS_A_LEASE * config.reconcile_interval_s)
+    if lease_s is not None and lease_s < least_s:
+        text = f"--lease is at least {format_duration(least_s)} here"
+        raise RefusedError(
+            f"Batch job submission failed: {text}", code="bad_request",
+            hint=f"lease_min in config.yaml; and {RENEWALS_A_LEASE} times reconcile_interval",
+        )  # fmt: skip
+    return lease_s
 
 
 def _number(given: Mapping[str, Any], key: str) -> float | None:

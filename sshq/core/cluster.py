@@ -76,7 +76,7 @@ class Cluster:
         self._register()
 
     def _register(self) -> None:
-        from sshq.core import admission, control, hostlife, leftovers, passing, reconcile, settle
+        from sshq.core import admission, control, hostlife, lease, leftovers, passing, reconcile, settle
 
         self._appliers = {
             ev.Submitted: admission.submit,
@@ -91,6 +91,7 @@ class Cluster:
             ev.LaunchRefused: settle.note_refusal,
             ev.FenceAnswered: settle.note_fence,
             ev.LaunchesSwept: leftovers.note_swept,
+            ev.LeasesEnded: lease.end_leases,
             ev.OutputReturned: settle.note_output,
             ev.DirectoryProved: hostlife.note_directory,
             ev.JobsControlled: control.control,

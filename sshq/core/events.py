@@ -116,6 +116,15 @@ class NodeListed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeasesEnded:
+    """Nothing of these launches can live any more, if the node's clock and its supervisors do what they should."""
+
+    now: float
+    name: str
+    launch_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLost:
     """The connection is gone or could not be made; says nothing about any job."""
 
@@ -270,5 +279,5 @@ class PurgeAsked:
 Event = (
     Submitted | Planned | NodeConnected | NodeListed | NodeLost | LoadReported | GpusReported | LaunchStarted | LaunchEnded
     | LaunchRefused | FenceAnswered | LaunchesSwept | OutputReturned | DirectoryProved | JobsControlled | NodeUpdated
-    | NodeAccepted | InventoryLoaded | TimePassed | PurgeAsked
+    | NodeAccepted | InventoryLoaded | TimePassed | PurgeAsked | LeasesEnded
 )  # fmt: skip

@@ -64,6 +64,7 @@ class JobSpec:
     kill_on_invalid_dep: bool = False
     requeue: Requeue = "yes"  # Slurm's JobRequeue=1
     retries: int = 0
+    lease_s: int | None = None  # --lease: ends on its node when we were not heard from for so long, and runs again
     signal: tuple[int, int, bool] | None = None  # number, seconds before the limit, batch shell only
     comment: str | None = None
     account: str | None = None
@@ -112,6 +113,7 @@ class Outcome(Enum):
     REBOOTED = "rebooted"  # the boot tag changed and no record was left
     LOST = "lost"  # supervisor and job are gone without a record: it may have run
     SPOOL_LOST = "spool_lost"  # the spool is not the one it was launched into
+    LEASE_ENDED = "lease_ended"  # its lease was over: the node ended it, or has had more than the time to (`--lease`)
     ASSERTED = "asserted"  # an administrator said the node is dead (audited)
 
 

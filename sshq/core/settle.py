@@ -21,6 +21,7 @@ from sshq.core.steps import make_steps, worst_exit
 REFUSALS_MAX = 3  # node refusals in a row until the job is held, as Slurm holds after launch failures
 HELD_AFTER_REFUSALS = "launch failed requeued held"
 SIGKILL = 9
+WHY_OF_NODE = "not heard from the controller for as long as its lease, and ended it"
 # What a node says when it cannot take a launch though it answers: words of its runner, and what people are told.
 TROUBLES = {
     "no-space": "no space left for launches in the spool",
@@ -69,6 +70,9 @@ def note_end(cluster: Cluster, event: LaunchEnded) -> bool:
         why = event.record.why or "stopped before the start"
         note_room(cluster, cluster.nodes.get(launch.node), why)
         settle(cluster, launch, Outcome.NEVER_STARTED, event.now, why=why, by_node=why in TROUBLES)
+        return True
+    if event.record.how == "lease":
+        settle(cluster, launch, Outcome.LEASE_ENDED, event.now, record=event.record, why=f"{launch.node} had {WHY_OF_NODE}")
         return True
     settle(cluster, launch, Outcome.EXITED, event.now, record=event.record)
     return True
@@ -170,7 +174,7 @@ def _read(record: EndRecord | None, outcome: Outcome, job: Job | None) -> tuple[
     if outcome is Outcome.NEVER_STARTED:
         cancelled = job is not None and job.cancel_uid is not None
         return (Trigger.CANCELLED if cancelled else Trigger.LAUNCH_FAILED), (0 if cancelled else None), None
-    if record is None:
+    if record is None or outcome is Outcome.LEASE_ENDED:
         return Trigger.NODE_LOST, None, None
     if record.how == "output":
         return Trigger.EXITED_NONZERO, 0, 53  # Slurm: FAILED 0:53, the output file could not be opened
@@ -194,7 +198,7 @@ _REQUEUABLE = frozenset({Trigger.CANCELLED, Trigger.EXITED_NONZERO, Trigger.NODE
 def _move(cluster: Cluster, job: Job, launch: Launch, trigger: Trigger, now: float, *, why: str, by_node: bool) -> None:
     """Retry, requeue, hold or end: decided here and nowhere else."""
     outcome, wanted = launch.outcome, job.cancel_uid is None
-    node_gone = outcome is Outcome.REBOOTED or job.lost_node is not None
+    node_gone = outcome in (Outcome.REBOOTED, Outcome.LEASE_ENDED) or job.lost_node is not None
     again_after_loss = job.spec.requeue == "always" or (node_gone and job.spec.requeue == "yes")
     # Of a restored job an earlier launch may be found that way; a later one may still run elsewhere.
     if outcome is Outcome.NEVER_STARTED and (wanted or find_unheard(cluster, job)):

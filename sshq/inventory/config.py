@@ -67,6 +67,7 @@ class Config:
     keepalive_count: int = 3  # a dead peer is found within a minute
     reconcile_interval_s: int = 45
     inventory_poll_s: int = 1
+    lease_min_s: int = 300  # a restart of the controller takes seconds, one of its machine minutes
     path: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -120,6 +121,7 @@ _ROWS: Final = (
     _row("keepalive_interval", read_duration(1, 600), "duration", "a silent host is asked if it lives"),
     _row("keepalive_count", read_integer(1, 20), "number", "signs missed until the connection is dead"),
     _row("reconcile_interval", read_duration(5, HOUR_S), "duration", "a host's jobs are listed and compared"),
+    _row("lease_min", read_duration(5, DAY_S), "duration", "the shortest `sbatch --lease`"),
     _row("inventory_poll", read_duration(1, 60), "duration", "the inventory is looked at for changes"),
 )  # fmt: skip
 CONFIG_KEYS: Final[dict[str, ConfigKey]] = {key.name: key for key in _ROWS}

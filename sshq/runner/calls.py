@@ -14,7 +14,9 @@ from typing import Final
 from sshq.runner.commands import UPCALL_NAMES, srun_program, strip_comments, upcall_program
 
 PROTOCOL: Final = 1
-PROGRAM_FILES: Final = ("runner.sh", "supervisor.sh", "job.sh", "start.sh", "calls.sh", "parts.sh", "steps.sh", "answers.sh")
+PROGRAM_FILES: Final = (
+    "runner.sh", "supervisor.sh", "lease.sh", "job.sh", "start.sh", "calls.sh", "parts.sh", "steps.sh", "answers.sh",
+)  # fmt: skip
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
 PART_MAX: Final = 12_288
 IDS_MAX: Final = 500  # of one ack or sweep: its command line on the node stays far below any limit
@@ -81,6 +83,9 @@ class LaunchCall:
     warn_signal: tuple[int, int, bool] | None = None
     mem_limit_mib: int | None = None
     slot: int | None = None
+    lease_s: int | None = None  # it ends unless renewed; counted from `lease_from_s` of the node's uptime, which was read there
+    lease_from_s: int = 0
+    lease_grace_s: int = 0  # from TERM to KILL, then
     about: str = ""  # one line of the caller's own, kept with the request for whoever has to rebuild a lost store
 
 
@@ -218,6 +223,11 @@ def _request(call: LaunchCall) -> bytes:
         "job_append": int(call.append), "job_umask": f"{call.umask:04o}", "job_own_home": int(call.own_home),
         "job_slot": "" if call.slot is None else call.slot, "job_has_script": int(bool(call.script)),
     }  # fmt: skip
+    if call.lease_s is not None:
+        values |= {
+            "job_lease": max(1, call.lease_s), "job_lease_from": _natural(call.lease_from_s, "uptime"),
+            "job_lease_grace": _natural(call.lease_grace_s, "grace"),
+        }  # fmt: skip
     head = f"# 1 {call.seq} {call.job_id} {call.attempt} {call.epoch}\n".encode()
     if call.about:
         head += ABOUT + call.about.encode() + b"\n"  # a comment: no shell ever looks at it
@@ -341,6 +351,11 @@ def encode_load(*, tag: str) -> bytes:
 def encode_ping(*, tag: str) -> bytes:
     """-> Pong"""
     return _call("call_ping", _check(_TAG, tag, "tag"), end=tag)
+
+
+def encode_renew(*, tag: str, uptime_s: int) -> bytes:
+    """Have all jobs with a lease count it from this moment of the node's uptime, as a Pong told it.  -> Pong"""
+    return _call("call_renew", _check(_TAG, tag, "tag"), _natural(uptime_s, "uptime"), end=tag)
 
 
 def encode_reap(*, pid: int, start: int) -> bytes:

@@ -39,6 +39,7 @@ from sshq.runner.calls import (
     encode_purge,
     encode_read,
     encode_reap,
+    encode_renew,
     encode_reserve,
     encode_shared,
     encode_steps,
@@ -99,8 +100,8 @@ __all__ = [
     "ReadHead", "Reaped", "Refused", "Reply", "ReplyParser", "Reserved", "SharedResult", "Started", "StepEntry", "Steps",
     "Swept", "Unusable", "Upcall", "dropped_names", "encode_ack", "encode_bootstrap", "encode_end_step", "encode_fence",
     "encode_kill", "encode_launch", "encode_limit", "encode_list", "encode_load", "encode_ping", "encode_probe",
-    "encode_purge", "encode_read", "encode_reap", "encode_reserve", "encode_shared", "encode_steps", "encode_sweep",
-    "out_path", "parse_entry", "parse_read_head", "parse_record", "program", "quote", "signal_name", "work_path",
+    "encode_purge", "encode_read", "encode_reap", "encode_renew", "encode_reserve", "encode_shared", "encode_steps",
+    "encode_sweep", "out_path", "parse_entry", "parse_read_head", "parse_record", "program", "quote", "signal_name", "work_path",
 ]  # fmt: skip
 
 LINE_MAX: Final = 4096
@@ -108,7 +109,7 @@ NOISE_MAX: Final = 4096
 LISTING_ENTRIES_MAX: Final = 20_000
 FACTS_MAX: Final = 200
 
-_HOWS = ("exit", "signal", "cancel", "timeout", "never", "output")
+_HOWS = ("exit", "signal", "cancel", "timeout", "lease", "never", "output")
 
 
 def parse_record(text: str) -> ExitRecord | None:

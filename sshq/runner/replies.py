@@ -21,7 +21,7 @@ class Floor:
 class ExitRecord:
     """An intact record.
 
-    `how` is exit, signal, cancel, timeout, never (it did not start, `reason` says why) or output (a stream could not be
+    `how` is exit, signal, cancel, timeout, lease, never (it did not start, `reason` says why) or output (a stream could not be
     opened, so it did not start either).  `sure` is False where sh reported 128+n, which may be a signal or `exit 128+n`.
     `sent` are the signals we sent; `terminated` says that the supervisor itself got a TERM, as at a shutdown.
     """

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The whole of sshq that ever runs on a node: POSIX sh, fed to the stdin of `exec /bin/sh` over one channel.
-# This part is what the others stand on; supervisor.sh, job.sh, start.sh, calls.sh, parts.sh, steps.sh and answers.sh follow it,
-# as one program.
+# This part is what the others stand on; supervisor.sh, lease.sh, job.sh, start.sh, calls.sh, parts.sh, steps.sh and answers.sh
+# follow it, as one program.
 # shellcheck disable=SC2034,SC2153 # variables shared with the other parts of the program
 #
 # Three kinds of process run this text:
@@ -36,6 +36,7 @@
 
 PROTOCOL=1
 FORMAT=1
+LEASE_BASE=1000000000 # added to uptimes in the file `lease`: ten digits, whatever they are, overwritten in place
 TAB_NEWLINE='	
 '
 IFS=" $TAB_NEWLINE"

@@ -12,7 +12,7 @@ supervise() {
 }
 
 supervise_job() {
-    ID=$1 F=a/$1 ASKED='' TICK='' WOKEN='' TERMINATED=0 ENDING='' SENT='' SURVIVORS='' WATCHDOG='' STOPPED='' BEGAN=0
+    ID=$1 F=a/$1 ASKED='' TICK='' WOKEN='' TERMINATED=0 ENDING='' SENT='' SURVIVORS='' WATCHDOG='' LEASE_DOG='' STOPPED='' BEGAN=0
     JOB='' FORKLESS='' RECORD='' JOB_NUMBER=1
     trap 'ASKED=1 WOKEN=1' USR1     # look at ID.cancel
     trap 'TICK=1 WOKEN=1' USR2      # a deadline may have passed
@@ -28,7 +28,7 @@ supervise_job() {
     }
     job_format='' job_id='' job_seq='' job_limit='' job_grace=30 job_warn_signal='' job_out='' job_err='' job_in=/dev/null
     job_warn_s=0 job_warn_batch=0 job_node='' job_work='' job_append=0 job_umask=022 job_own_home=0 job_nice=0 job_slot=''
-    job_has_script=0 job_whole=''
+    job_has_script=0 job_whole='' job_lease='' job_lease_from=0 job_lease_grace=0
     # shellcheck disable=SC1090
     . "./$F.req"
     [ "$job_format$job_whole" = 11 ] || exit 1 # damaged: nothing has started, and a fence will say so
@@ -47,6 +47,8 @@ supervise_job() {
         write_record never - floor
     elif [ -n "$ASKED" ] || [ -e "$F.cancel" ]; then
         write_record never - cancelled
+    elif [ -n "$job_lease" ] && ! lease_lasts; then # the order was long on its way: by now nobody may believe that it runs
+        write_record never - lease
     else
         watch_job
     fi
@@ -63,11 +65,15 @@ leave() {
 watch_job() {
     LIMIT_AT='' JOB_START='' LOST=''
     trap go_on_without_forks EXIT
-    # The job's process is this shell's child; so is nobody else, except the watchdog when there is a limit: that one first,
-    # for no job may run whose limit nobody can enforce.
+    # The job's process is this shell's child; so is nobody else, except the watchdogs of limit and lease: those first,
+    # for no job may run whose limit (or lease) nobody can enforce.
     if [ -n "$job_limit" ]; then
         LIMIT_AT=$((${BEGAN%.*} + job_limit)) JOB_NUMBER=2
         start_watch "$job_limit" "$job_warn_signal"
+    fi
+    if [ -n "$job_lease" ]; then
+        JOB_NUMBER=$((JOB_NUMBER + 1))
+        start_lease
     fi
     run_job &
     JOB=$!
@@ -80,11 +86,12 @@ go_on_without_forks() {
     trap - EXIT
     FORKLESS=1
     if [ -z "$JOB" ]; then
-        stop_watch
+        stop_dogs
         write_record never - fork
         leave
     fi
-    if [ -n "$ENDING" ]; then
+    if [ -n "$ENDING$job_lease" ]; then
+        ENDING=${ENDING:-lease} # which nobody could watch any more
         kill_now
         finish_or_await
     else
@@ -139,7 +146,7 @@ await_job() {
         break
     done
     tell_signal_from_code
-    stop_watch
+    stop_dogs
     finish
 }
 
@@ -149,7 +156,7 @@ await_job() {
 collect_status() {
     case ${STAT##*') '} in Z*) REAPED='' ;; *) REAPED=1 ;; esac
     # A bash that lost it takes the job for alive and waits for any child: there must be none, or a cancel hangs for ever.
-    stop_watch
+    stop_dogs
     bury_watch
     trap '' USR1 USR2
     TRIES=0
@@ -216,7 +223,8 @@ finish() {
     output:*) write_record output "$STATUS" ;;
     *:unstarted) if [ -n "$ENDING" ]; then write_record never - cancelled; else write_record never - space; fi ;;
     *)
-        if [ "$ENDING" = cancel ] && [ ! -e "$F.run" ]; then # killed before it had named itself
+        case $ENDING in cancel | lease) STAGE=ended ;; esac
+        if [ "$STAGE" = ended ] && [ ! -e "$F.run" ]; then # killed before it had named itself
             write_record never - cancelled
         else
             write_record "${ENDING:-exit}" "$STATUS" "${LOST:-unnamed}"
@@ -242,6 +250,7 @@ act() { # a request or a deadline: both only set flags, the clock decides
             if [ -n "$LIMIT_AT" ] && [ "$AT" -ge "$LIMIT_AT" ]; then
                 begin_ending timeout TERM "$job_grace" ' DUE TO TIME LIMIT'
             fi
+            [ -n "$ENDING" ] || [ -z "$job_lease" ] || check_lease
         elif [ "$AT" -ge "$DEADLINE" ]; then
             signal_all "$ID" "$JOB" KILL
             case " $SENT " in *' KILL '*) ;; *) SENT="$SENT KILL" ;; esac
@@ -288,7 +297,7 @@ begin_ending() { # HOW SIGNAL GRACE NOTE: the first asks the job to end, a later
     else
         return
     fi
-    stop_watch
+    stop_dogs
     start_watch $((DEADLINE - AT)) ''
 }
 
@@ -298,10 +307,16 @@ start_watch() { # SECONDS WARN_SIGNAL
     WATCHDOG=$!
 }
 
-stop_watch() {
-    [ -n "$WATCHDOG" ] || return 0
-    look "$WATCHDOG" && [ "$PARENT" = "$ME" ] && kill -s TERM "$WATCHDOG" && STOPPED="$STOPPED $PID"
-    WATCHDOG=''
+stop_watch() { stop_dog "$WATCHDOG" && WATCHDOG=''; }
+
+stop_dogs() {
+    stop_watch
+    stop_dog "$LEASE_DOG" && LEASE_DOG=''
+}
+
+stop_dog() {
+    [ -n "$1" ] && look "$1" && [ "$PARENT" = "$ME" ] && kill -s TERM "$1" && STOPPED="$STOPPED $PID"
+    return 0
 }
 
 bury_watch() { # a TERM that meets a shell between its fork and its first trap is lost
@@ -337,6 +352,10 @@ watch() {
     else
         doze "$1"
     fi
+    knock_or_stand_in "$job_grace"
+}
+
+knock_or_stand_in() { # GRACE
     while is_alive "$ME" "$MY_START"; do
         kill -s USR2 "$ME"
         kill -s CONT "$ME" # somebody may have stopped it
@@ -346,7 +365,7 @@ watch() {
     if find_job && job_lives; then
         now
         signal_all "$ID" "$JOB" TERM
-        end_all "$ID" "$JOB" $((${UPTIME%.*} + job_grace))
+        end_all "$ID" "$JOB" $((${UPTIME%.*} + $1))
     fi
     exit 0
 }
@@ -355,7 +374,7 @@ doze() { # SECONDS; a TERM at any point ends the watchdog and its sleep
     [ -z "$GONE" ] || exit 0
     sleep "$1" &
     SLEEP=$!
-    trap 'kill -s KILL "$SLEEP"; exit 0' TERM
+    trap 'GONE=1; kill -s KILL "$SLEEP"; exit 0' TERM
     if [ -n "$GONE" ]; then
         kill -s KILL "$SLEEP"
         exit 0

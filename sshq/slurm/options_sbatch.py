@@ -69,6 +69,8 @@ SBATCH_ONLY: tuple[Option, ...] = (
     Option("--wrap", "COMMAND", "", "wrap", "text", H, "run a command line instead of a script"),
     # Ours.
     Option("--anywhere", "", "", "anywhere", "flag", H, "sshq: also use hosts that do not share the directory"),
+    Option("--lease", "TIME", "", "lease_s", "lease", H,
+           "sshq: end on a host that has not heard from the controller for so long (40m, 2h), and run again elsewhere"),
     Option("--retries", "N", "", "retries", "count", H, "sshq: run again up to N times if the job fails"),
     # Without a meaning for a batch job of one node.
     Option("--batch", "FEATURES", "SBATCH_BATCH", "batch_features", "text", R,

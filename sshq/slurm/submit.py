@@ -27,7 +27,7 @@ _DESCRIBED = (
     "name", "work_dir", "std_out", "std_err", "std_in", "open_mode", "partition", "time_limit_s", "memory_mib",
     "memory_per_cpu_mib", "req_nodes", "exc_nodes", "features", "nice", "priority", "begin_at", "deadline_at", "signal",
     "requeue", "comment", "account", "qos", "dependency", "export", "ntasks_per_node", "min_cpus", "tmp_disk_mib", "prefer",
-    "licenses",
+    "licenses", "lease_s",
 )  # fmt: skip  # the keys that are None where nothing was said
 
 

@@ -24,9 +24,11 @@ SIGNALS = {
     "SYS": 31,
 }  # fmt: skip  # Linux's numbers, so that head and nodes agree whatever the head's own are
 SIGNAL_MAX = 64
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 EXPECTED = {
     "time": "Times are minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS.",
+    "lease": "Leases are a whole number with s, m, h or d behind: 40m, 2h.",
     "memory": "Memory is a whole number of MiB, or one with K, M, G or T.",
     "begin": "Times are now, now+1hour, 16:00, tomorrow, MMDDYY, YYYY-MM-DD[THH:MM[:SS]].",
     "signal": "Signals are [{R|B}:]NAME or NUMBER, and @SECONDS before the time limit.",
@@ -150,6 +152,13 @@ def _parse_time(text: str | None) -> int:
     return TIME_UNLIMITED if limit_s is None else limit_s
 
 
+def _parse_lease(text: str | None) -> int:
+    number, unit = (text or " ")[:-1], (text or " ")[-1]
+    if unit not in _UNIT_S or not number.isascii() or not number.isdigit() or len(number) > 6 or not int(number):
+        raise ValueError(text)
+    return int(number) * _UNIT_S[unit]
+
+
 def _parse_memory(text: str | None) -> int:
     from sshq.core.units import parse_memory
 
@@ -256,6 +265,7 @@ PARSERS: dict[str, Callable[[str | None], object]] = {
     "dependency": _parse_text,  # the controller reads it: it knows the jobs
     "flag": _parse_flag,
     "hosts": _parse_hosts,
+    "lease": _parse_lease,
     "mail_type": _parse_mail_type,
     "memory": _parse_memory,
     "nice": _parse_nice,
