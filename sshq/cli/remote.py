@@ -90,6 +90,8 @@ class RemotePlace(here.Here):
         return self._cwd
 
     def read_file(self, path: str) -> bytes:
+        if self._in_private_dir and _is_below(path, self._home):  # relative to where the command is, not to where it submits from
+            path = str(self._request["real_cwd"]) + path[len(self._home.rstrip("/")) :]
         return self._node.ask_data("read", path)
 
     def read_stdin(self) -> bytes:

@@ -26,6 +26,7 @@ LOOK_S = 0.3
 AWAY_S = 0.5
 TRIES_MAX = 100  # a node whose disk is full: the command waits for so long, in seconds
 READ_S = 60.0
+CUT_MAX = 5  # times that a file was shorter than it had said
 IDLE_S = 20.0
 
 Key = tuple[str, str, str]
@@ -70,8 +71,9 @@ class CallStream:
         self._sending.add_done_callback(ended)
 
     async def accept(self) -> None:
-        """Tell the command that somebody is there."""
+        """Tell the command that somebody is there; GoneError where there is none.  Cheap: whoever rings need not have called."""
         await self._add("-", b"")
+        await self._drain()
 
     async def put(self, kind: str, data: bytes) -> None:
         """Queue bytes; returns when there is room for more."""
@@ -210,6 +212,7 @@ async def fetch_file(
         BadRequestError: it is not there, or larger than it may be.
     """
     host, launch_id, token = key
+    cut = 0
     while True:
         session = await await_session(links, host)
         hello = session.hello
@@ -231,5 +234,8 @@ async def fetch_file(
                 raise BadRequestError(f"{name} has more than {max_bytes} bytes")
             if len(data) >= head.size:
                 return data
+            cut += 1
+            if cut > CUT_MAX:
+                raise BadRequestError(f"{name} has {len(data)} bytes of {head.size}")
         except (NodeError, TimeoutError, KeyError):
             await asyncio.sleep(AWAY_S)

@@ -28,8 +28,10 @@ Rules for handlers:
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -152,7 +154,8 @@ class Upcalls:
         self._crash = crash
         self._handlers: dict[str, Handler] = {}
         self._running: dict[Key, _Running] = {}
-        self._waiting: dict[str, dict[Key, None]] = {}
+        self._waiting: dict[str, dict[str, dict[Key, None]]] = {}  # by host and launch
+        self._busy: Counter[str] = Counter()  # handlers that count, by host and by launch
         self._done: dict[Key, None] = {}
         self._fetching: dict[str, asyncio.Semaphore] = {}
 
@@ -180,42 +183,51 @@ class Upcalls:
             return
         waiting = self._waiting.setdefault(host, {})
         if "gone" in words:
-            waiting.pop(key, None)
-        elif key not in self._done and len(waiting) < WAITING_MAX:
-            waiting[key] = None
+            waiting.get(reply.id, {}).pop(key, None)
+        elif key not in self._done and sum(map(len, waiting.values())) < WAITING_MAX:
+            waiting.setdefault(reply.id, {})[key] = None
             self._start_some(host)
 
     def _start_some(self, host: str) -> None:
+        """Start what there is room for: one of each launch in turn."""
         waiting = self._waiting.get(host, {})
-        here = [key for key, running in self._running.items() if key[0] == host and not running.parked]
-        for key in list(waiting):
-            if len(here) >= RUNNING_MAX:
-                return
-            if sum(k[1] == key[1] for k in here) >= JOB_RUNNING_MAX:
-                continue
-            del waiting[key]
-            here.append(key)
-            news = asyncio.Event()
-            task = asyncio.create_task(self._serve(key, news), name=f"upcall {key[2]}")
-            self._running[key] = _Running(task, news)
-            task.add_done_callback(lambda task, key=key: self._ended(key, task))  # type: ignore[misc]
+        more = True
+        while more:
+            more = False
+            for launch_id, keys in list(waiting.items()):
+                if not keys:
+                    del waiting[launch_id]
+                elif self._busy[host] < RUNNING_MAX and self._busy[launch_id] < JOB_RUNNING_MAX:
+                    key = next(iter(keys))
+                    del keys[key]
+                    self._start(key)
+                    more = True
+
+    def _start(self, key: Key) -> None:
+        news = asyncio.Event()
+        task = asyncio.create_task(self._serve(key, news), name=f"upcall {key[2]}")
+        self._running[key] = _Running(task, news)
+        self._count(key, 1)
+        task.add_done_callback(partial(self._ended, key))
+
+    def _count(self, key: Key, change: int) -> None:
+        for name in key[:2]:
+            self._busy[name] += change
+            if not self._busy[name]:
+                del self._busy[name]
 
     def _park(self, key: Key) -> None:
         if sum(running.parked for running in self._running.values()) < PARKED_MAX:
             self._running[key].parked = True
+            self._count(key, -1)
             self._start_some(key[0])
 
     def _ended(self, key: Key, task: "asyncio.Task[None]") -> None:
-        self._running.pop(key, None)
+        if not self._running.pop(key).parked:
+            self._count(key, -1)
         if not task.cancelled() and task.exception() is not None:
             log.error("host=%s launch=%s an upcall failed", key[0], key[1], exc_info=task.exception())
-        self._done[key] = None
-        if len(self._done) > DONE_KEPT:
-            del self._done[next(iter(self._done))]
-        if not task.cancelled():
-            self._start_some(key[0])
-        elif self._waiting.get(key[0]):
-            asyncio.get_running_loop().call_soon(self._start_some, key[0])
+        self._start_some(key[0])
 
     async def _serve(self, key: Key, news: asyncio.Event) -> None:
         host, launch_id, token = key
@@ -234,10 +246,14 @@ class Upcalls:
             log.info("host=%s job=%s launch=%s %s", host, job.job_id, launch_id, request.verb)
             await stream.finish(await self._answer(call))
             self._crash("upcall.answered")
+            self._done[key] = None
+            if len(self._done) > DONE_KEPT:
+                del self._done[next(iter(self._done))]
         except BadRequestError as error:
             log.warning("host=%s launch=%s malformed upcall %s: %s", host, launch_id, token, error)
-            await stream.put("err", b"sshq: error: the request of this command cannot be read\n")
-            await stream.finish(1)
+            with contextlib.suppress(GoneError):
+                await stream.put("err", b"sshq: error: the request of this command cannot be read\n")
+                await stream.finish(1)
         except GoneError:
             pass
         finally:

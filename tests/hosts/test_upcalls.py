@@ -109,3 +109,71 @@ def test_commands_wait_for_a_controller_that_is_away(shared):
     shared.until_state(job, "COMPLETED")
     said = "squeue: the controller does not answer, waiting for it\n"
     assert shared.read(f"slurm-{job}.out") == f"{said}{job}\nrc=0\n"
+
+
+def test_what_jobs_do_to_themselves_and_each_other(shared):
+    """A chain that submits itself, a requeue in a trap with a checkpoint, a job that cancels itself, one that holds another."""
+    chain = """
+        n=${1:-1}
+        echo "link $n"
+        [ "$n" -ge 3 ] || sbatch --dependency=afterok:$SLURM_JOB_ID -J chain -o "chain-$((n+1)).out" chain.sh $((n+1))
+        """
+    Path(shared.work, "chain.sh").write_text("#!/bin/sh\n" + textwrap.dedent(chain))
+    requeue = """
+        trap 'echo checkpoint >state; scontrol requeue $SLURM_JOB_ID; sleep 60' USR1
+        if [ -e state ]; then echo "resumed, $SLURM_RESTART_COUNT"; exit 0; fi
+        touch ready
+        while :; do sleep 0.1; done
+        """
+    first = shared.submit("-J", "chain", "chain.sh")
+    again = shared.submit("--open-mode=append", input="#!/bin/sh\n" + textwrap.dedent(requeue))
+    itself = shared.wrap("scancel $SLURM_JOB_ID; sleep 60; echo survived")
+    held = shared.wrap("echo never", "--hold")
+    change = f"scontrol update jobid={held} name=renamed && scontrol release {held} && echo done"
+    changer = shared.wrap(change)
+    shared.wait_for(lambda: Path(shared.work, "ready").exists(), 20, "the job that is requeued runs")
+    shared.run("scancel", "-b", "-s", "USR1", str(again), check=True)
+    shared.until_state(itself, "CANCELLED")
+    shared.until_state(changer, "COMPLETED")
+    shared.until_state(held, "COMPLETED")
+    shared.until_state(again, "COMPLETED")
+    assert "resumed, 1" in shared.read(f"slurm-{again}.out")
+    assert "survived" not in shared.read(f"slurm-{itself}.out")
+    assert shared.out("sacct", "-nXP", "-o", "jobname", "-j", str(held)).strip() == "renamed"
+    shared.wait_for(lambda: shared.out("sacct", "-nXP", "-o", "state", "--name=chain").split() == ["COMPLETED"] * 3, 30, "the chain")
+    assert shared.read("chain-3.out") == "link 3\n"
+    assert shared.read(f"slurm-{first}.out").startswith("link 1\nSubmitted batch job ")
+
+
+def test_waiting_submissions_keep_no_place_from_others(shared):
+    """More `sbatch --wait` at once than a job may have commands that run."""
+    script = """
+        i=0; while [ $i -lt 35 ]; do sbatch -Q --wait -o /dev/null -J gated --hold --wrap true & i=$((i+1)); done
+        until [ "$(squeue -h -n gated -o %i | wc -l)" -eq 35 ]; do sleep 0.5; done
+        scontrol release $(squeue -h -n gated -o %i)
+        wait; echo "all over"
+        """
+    _, said = run(shared, script, "-n1")
+    assert said == "all over\n"
+    assert shared.out("sacct", "-nXP", "-o", "state", "--name=gated").split() == ["COMPLETED"] * 35
+
+
+def test_a_flood_of_calls_that_are_none_holds_up_nobody(shared):
+    script = """
+        call=$SSHQ_DIR.calls/22222222222222222222222222222222
+        mkdir -p $call
+        head -c 5000000 /dev/zero >$call/request
+        echo "1 $$ $(cut -d' ' -f22 /proc/$$/stat)" >$call/ready
+        echo "U $SSHQ_ATTEMPT 22222222222222222222222222222222 new" >"${SSHQ_DIR%/a/*}/bell"
+        until grep -q '^1 1 [.]' $call/state; do sleep 0.1; done 2>/dev/null
+        i=0
+        while [ $i -lt 4000 ]; do
+            printf 'U %s %08x000000000000000000000000 new\\n' "$SSHQ_ATTEMPT" $i
+            i=$((i+1))
+        done >"${SSHQ_DIR%/a/*}/bell"
+        echo "U 00000000000000000000000000000000 11111111111111111111111111111111 new" >"${SSHQ_DIR%/a/*}/bell"
+        squeue -h -o %T -j $SLURM_JOB_ID
+        """
+    _, said = run(shared, script)
+    assert said == "RUNNING\n"
+    assert "malformed upcall 2222" in shared.logs()
