@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -21,6 +22,7 @@ from sshq.wire import client
 
 # What the commands read, and how they show text and time.  Nothing that steers an interpreter or a linker.
 HEEDED = ("SLURM_", "SBATCH_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SCONTROL_", "SALLOC_", "SRUN_", "SPRIO_", "SSTAT_")
+ZONE = re.compile(r"(?!.*\.\.)[A-Za-z<][A-Za-z0-9_+<>,./:-]{0,63}")  # no file of the node's choice
 ALSO = frozenset({"TZ", "COLUMNS", "LINES"})
 NUMBERS = (errno.ENOENT, errno.EACCES, errno.EISDIR, errno.EFBIG, errno.ENAMETOOLONG)
 FAILED = "Batch job submission failed: "
@@ -109,7 +111,8 @@ class RemotePlace(here.Here):
             if not self._real_cwd:
                 return None
             work_dir = self._real_cwd
-            if self._request["shared"] and _is_below(work_dir, self._home):
+            # Where no host shares it any more such a job runs in a private directory, and its output is written on the head.
+            if self._request["shared"] and _is_below(work_dir, self._home) and not self._find_strays(description, work_dir):
                 return {"path": work_dir, "nonce_path": None, "nonce": None, "dev": 0, "ino": 0}
         return {"path": work_dir, "nonce_path": None, "nonce": None, "dev": 0, "ino": 0, "seen_from": self.host_name}
 
@@ -140,20 +143,27 @@ class RemotePlace(here.Here):
 
     def _check_outputs(self, description: dict[str, object]) -> None:
         """The output of a private directory is written on the head: only below the directory somebody there submitted from."""
+        for option, name in self._find_strays(description, self._home):
+            raise RefusedError(
+                f"{FAILED}Unable to open file {name}", code="bad_request",
+                detail=(
+                    f"{option}={name}",
+                    f"no host shares the directory of this job: the new one's output comes back to {self._home}",
+                    f"on {self._request['head']}, and jobs write nowhere else there",
+                ),
+            )  # fmt: skip
+
+    def _find_strays(self, description: dict[str, object], work_dir: str) -> list[tuple[str, str]]:
+        """Options and names of output that would not lie below the directory the job was submitted from."""
+        found = []
         for key, option in (("std_out", "--output"), ("std_err", "--error")):
             name = description.get(key)
             if not isinstance(name, str) or name == "/dev/null":
                 continue
-            path = os.path.normpath(os.path.join(self._home, name))
+            path = os.path.normpath(os.path.join(work_dir, name))
             if not _is_below(path, self._home) or ".." in name.split("/"):
-                raise RefusedError(
-                    f"{FAILED}Unable to open file {name}", code="bad_request",
-                    detail=(
-                        f"{option}={name}",
-                        f"no host shares the directory of this job: the new one's output comes back to {self._home}",
-                        f"on {self._request['head']}, and jobs write nowhere else there",
-                    ),
-                )  # fmt: skip
+                found.append((option, name))
+        return found
 
 
 class NodeInput(io.TextIOBase):
@@ -177,7 +187,7 @@ def _take_variables(environ: dict[str, str]) -> None:
     for name in [n for n in os.environ if n.startswith(HEEDED)]:
         del os.environ[name]
     for name, value in environ.items():
-        if name.startswith(HEEDED) or name in ALSO:
+        if name.startswith(HEEDED) or (name in ALSO and (name != "TZ" or ZONE.fullmatch(value))):
             os.environ[name] = value
     time.tzset()
 
