@@ -32,7 +32,7 @@ TEST_FOLDERS = {"bed", "clients", "containers", "contracts", "daemon", "differen
 TESTED_IN = {"controller": ("controller", "daemon", "hosts"), "store": ("store", "contracts"), "kinds": ("kinds", "slurm")}
 UNTESTED: set[str] = set()  # packages that hold no code yet
 
-SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc")
+SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc", "sstat", "sprio")
 # Milliseconds that every command would pay: asyncio 60, asyncssh 120, tabulate 35, click 20 (Slurm's verbs need none of it).
 HEAVY = {
     "asyncio", "asyncssh", "paramiko", "sqlite3", "yaml", "tabulate", "logging", "importlib.metadata", "textual",

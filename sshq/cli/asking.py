@@ -18,6 +18,8 @@ UNREACHABLE_PREFIX = {
     "scontrol": "slurm_load_jobs error: ",
     "scancel": "scancel: error: ",
     "sacct": "sacct: error: ",
+    "sstat": "slurm_load_jobs error: ",
+    "sprio": "slurm_load_jobs error: ",
 }
 
 

@@ -28,7 +28,8 @@ The queue
 Jobs, as with Slurm
   sbatch        submit a script            squeue      what is queued and running
   scancel       end or signal jobs         sinfo       hosts and partitions
-  sacct         what has run               scontrol    look closely, hold, release, update
+  sacct         what has run               sstat       what running steps use
+  sprio         who comes first            scontrol    look closely, hold, release, update
   srun          run a command, see its output
   salloc        hold nodes, run a command here meanwhile
 

@@ -12,7 +12,7 @@ from sshq.errors import SshqError
 
 Command = Callable[[Sequence[str]], int]
 
-SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc")
+SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc", "sstat", "sprio")
 OWN_VERBS = (
     "up", "down", "status", "shims", "logs", "wait", "why", "doctor", "inventory", "hosts", "purge", "restore", "rebuild",
     "config", "version", "help",

@@ -23,6 +23,10 @@ def show(words: Sequence[str], parsed: Parsed) -> int:
     entity = find_entity(_ALIASES.get(key.lower(), key))
     shower = _SHOWERS.get(entity)
     if shower is None:
+        from sshq.cli.showing_more import SHOWERS
+
+        shower = SHOWERS.get(entity)
+    if shower is None:
         from sshq.errors import OptionError
 
         raise OptionError(f"scontrol show {entity} is not supported by sshq", hint="sshq status")
@@ -151,12 +155,7 @@ def _expand(text: str) -> list[str]:
         raise ExactError((f"Invalid hostlist: {text}",), detail=(str(error),)) from None
 
 
-def _show_daemons(_name: str | None, _parsed: Parsed) -> int:
-    print("slurmctld slurmd")
-    return 0
-
-
-_ALIASES = {"jobid": "jobs", "nodename": "nodes", "partitionname": "partitions"}
+_ALIASES = {"jobid": "jobs", "nodename": "nodes", "partitionname": "partitions", "stepid": "steps"}
 _SHOWERS: dict[str, Callable[[str | None, Parsed], int]] = {
     "jobs": _show_jobs,
     "nodes": _show_nodes,
@@ -165,5 +164,4 @@ _SHOWERS: dict[str, Callable[[str | None, Parsed], int]] = {
     "hostnames": _show_hostnames,
     "hostlist": _show_hostlist(sort=False),
     "hostlistsorted": _show_hostlist(sort=True),
-    "daemons": _show_daemons,
 }

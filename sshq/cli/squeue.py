@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from sshq.cli.asking import list_items
 from sshq.cli.people import lookup_uid, name_me
 from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
-from sshq.slurm.squeue import SqueueOptions, StrayWordError, read_squeue_options, render_squeue
+from sshq.slurm.layout import Output
+from sshq.slurm.squeue import SqueueOptions, StrayWordError, read_squeue_options, render_squeue, render_steps
 
 
 def run(argv: Sequence[str]) -> int:
@@ -36,13 +37,19 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _show_once(options: SqueueOptions) -> int:
+    if options.parsed.has("steps"):
+        steps, _ = list_items("squeue", "steps", {"filter": options.filter})
+        return _print(render_steps(steps, options, time.time()))
     jobs, _ = list_items("squeue", "jobs", {"filter": options.filter, "finished": options.include_finished})
     if options.is_document:
         from sshq.slurm.jsondoc import squeue_document
 
         print_document(squeue_document(jobs), options.parsed)
         return 0
-    output = render_squeue(jobs, options, time.time())
+    return _print(render_squeue(jobs, options, time.time()))
+
+
+def _print(output: Output) -> int:
     print_lines(output.lines)
     print_messages(output.messages)
     return output.exit_code

@@ -12,6 +12,7 @@ from sshq.controller.views import node_view, partition_view
 from sshq.core.cluster import Cluster
 from sshq.core.events import NodeAccepted, NodeUpdated
 from sshq.core.hostlist import expand_hostlist
+from sshq.core.licenses import free_licenses
 from sshq.errors import RefusedError, SshqError
 from sshq.wire.protocol import PROTOCOL
 from sshq.wire.server import Peer, StreamOut
@@ -174,7 +175,9 @@ def _expand(names: list[str]) -> list[str]:
 
 def _info(cluster: Cluster) -> dict[str, list[dict[str, object]]]:
     nodes = sorted(cluster.nodes.values(), key=lambda n: n.name)
+    free = free_licenses(cluster)
     return {
         "nodes": [node_view(cluster, n) for n in nodes],
         "partitions": [partition_view(cluster, p) for p in cluster.partitions.values()],
+        "licenses": [{"name": name, "total": count, "used": count - free[name]} for name, count in cluster.licenses.items()],
     }

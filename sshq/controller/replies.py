@@ -33,6 +33,7 @@ def end_record(record: ExitRecord, steps: Iterable[StepEntry] = ()) -> EndRecord
         start_wall_at=float(record.start_at),
         end_wall_at=float(record.end_at),
         cpu_time_s=record.cpu_s,
+        system_s=record.system_s,
         survivors=record.survivors,
         oom=record.oom,
         steps=tuple(step_news(step, record.start_uptime_s) for step in steps),

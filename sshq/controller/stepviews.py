@@ -1,7 +1,7 @@
 """What front ends are told of steps: one plain JSON object each; `slurm/views.py` names the keys."""
 
 from sshq.controller.replies import names_in
-from sshq.controller.views import View
+from sshq.controller.views import View, user_part
 from sshq.core.model import Accounting, Job, Launch, Step
 from sshq.core.steps import judge_step
 from sshq.runner.protocol import StepEntry
@@ -61,6 +61,8 @@ def attempt_view(row: Accounting) -> View:
         "exit_code": row.exit_code,
         "exit_signal": row.exit_signal,
         "cpu_time_s": row.cpu_time_s,
+        "system_s": row.system_s,
+        "user_s": user_part(row.cpu_time_s, row.system_s),
         "max_rss_kib": row.max_rss_kib,
         "cancelled_by": row.cancelled_by,
         "detail": row.detail,

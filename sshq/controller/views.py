@@ -124,6 +124,8 @@ def job_view(job: Job, reason: str) -> View:
         "std_out": std_out,
         "std_err": std_err,
         "cpu_time_s": job.cpu_time_s,
+        "system_s": job.system_s,
+        "user_s": user_part(job.cpu_time_s, job.system_s),
         "max_rss_kib": job.max_rss_kib,
         "note": _note_of(job),
         "private_dir": job.private_dir,
@@ -134,6 +136,11 @@ def job_view(job: Job, reason: str) -> View:
         "slot": job.slots[0] if job.slots else None,
     }
     return view | _spec_view(spec)
+
+
+def user_part(total_s: float | None, system_s: float | None) -> float | None:
+    """Return the CPU seconds not spent in the kernel; None where only the sum is known, or nothing."""
+    return None if total_s is None or system_s is None else max(0.0, total_s - system_s)
 
 
 def _note_of(job: Job) -> str | None:

@@ -80,6 +80,7 @@ class EndRecord:
     start_wall_at: float | None = None
     end_wall_at: float | None = None
     cpu_time_s: float | None = None
+    system_s: float | None = None  # of cpu_time_s, what the kernel spent
     survivors: tuple[str, ...] = ()
     oom: bool = False  # the kernel killed it for want of memory
     steps: tuple[StepNews, ...] = ()

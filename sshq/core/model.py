@@ -165,6 +165,7 @@ class Job:
     invalid_dependency: bool = False
     output_pending: bool = False  # its private output is not home yet
     cpu_time_s: float | None = None
+    system_s: float | None = None  # of cpu_time_s, what the kernel spent
     max_rss_kib: int | None = None
     derived_code: int | None = None  # the worst exit of its steps
     derived_signal: int | None = None
@@ -247,6 +248,7 @@ class Accounting:
     exit_code: int | None = None
     exit_signal: int | None = None
     cpu_time_s: float | None = None
+    system_s: float | None = None  # of cpu_time_s, what the kernel spent
     max_rss_kib: int | None = None
     cancelled_by: int | None = None
     detail: str = ""

@@ -132,7 +132,7 @@ def settle(
         Accounting(
             launch_id=launch.id, job_id=launch.job_id, attempt=launch.attempt, node=launch.node, state=state, outcome=outcome,
             start_at=started, end_at=ended, exit_code=code, exit_signal=signal,
-            cpu_time_s=record.cpu_time_s if record else None,
+            cpu_time_s=record.cpu_time_s if record else None, system_s=record.system_s if record else None,
             cancelled_by=job.cancel_uid if job and trigger is Trigger.CANCELLED else None,
             detail=why, survivors=record.survivors if record else (),
         )
@@ -146,8 +146,8 @@ def settle(
         if record is not None:
             derived_code, derived_signal = worst_exit(steps)
             job = replace(
-                job, cpu_time_s=record.cpu_time_s, survivors=record.survivors, derived_code=derived_code,
-                derived_signal=derived_signal,
+                job, cpu_time_s=record.cpu_time_s, system_s=record.system_s, survivors=record.survivors,
+                derived_code=derived_code, derived_signal=derived_signal,
             )  # fmt: skip
         _move(cluster, job, closed, trigger, now, why=why, by_node=by_node)
     if record is not None:

@@ -22,7 +22,7 @@ Written by `python -m sshq.slurm.compatibility`; do not edit.  The words are tho
 
 An option that stands in no table is unknown to Slurm 22.05 too, and refused as Slurm refuses it.
 """
-_COMMANDS = ("sbatch", "srun", "salloc", "squeue", "scancel", "sinfo", "sacct", "scontrol")
+_COMMANDS = ("sbatch", "srun", "salloc", "squeue", "scancel", "sinfo", "sacct", "sstat", "sprio", "scontrol")
 
 
 def describe_compatibility() -> str:

@@ -117,17 +117,6 @@ def show_exit_code(row: AccountRow) -> str:
     return f"{code}:{signal}"
 
 
-def find_field(name: str) -> tuple[str, int] | None:
-    """Return a field's own name and width; any case, and any beginning of it that comes first, as in Slurm."""
-    lower = name.lower()
-    for known, width in FIELDS:
-        if known.lower() == lower:
-            return known, width
-    if not lower:
-        return None
-    return next(((known, width) for known, width in FIELDS if known.lower().startswith(lower)), None)
-
-
 def show_field(name: str, row: AccountRow) -> str:
     """Return what a line shows in a field, by the field's own name."""
     getter = GETTERS.get(name)

@@ -11,6 +11,8 @@ _SYNOPSES = {
     "scancel": "[options] [job ...]",
     "sinfo": "[options]",
     "sacct": "[options]",
+    "sstat": "[options] -j JOB[.STEP]",
+    "sprio": "[options]",
     "scontrol": "[options] verb [words]",
 }
 _HEADINGS = (

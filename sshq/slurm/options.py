@@ -73,6 +73,10 @@ def options_of(command: str) -> tuple[Option, ...]:
         from sshq.slurm.options_sinfo import OPTIONS
     elif command == "sacct":
         from sshq.slurm.options_sacct import OPTIONS
+    elif command == "sstat":
+        from sshq.slurm.options_sstat import OPTIONS
+    elif command == "sprio":
+        from sshq.slurm.options_sprio import OPTIONS
     elif command == "scontrol":
         from sshq.slurm.options_scontrol import OPTIONS
     else:

@@ -7,11 +7,12 @@ dashes under the header.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from sshq.errors import OptionError
-from sshq.slurm.fields_sacct import FIELDS, AccountRow, find_field, show_field
+from sshq.slurm.fields_sacct import FIELDS, AccountRow, show_field
 from sshq.slurm.getopt import Parsed, parse_options
 from sshq.slurm.layout import Output, keep_on_line
 from sshq.slurm.messages import ExactError
 from sshq.slurm.states import read_states
+from sshq.slurm.table import join_cells, list_header, read_columns, render_fields
 from sshq.slurm.views import View, int_of, int_or_none, names_of, text_of, time_of, views_of
 
 DEFAULT_FIELDS = "JobID,JobName,Partition,Account,AllocCPUS,State,ExitCode"
@@ -25,8 +26,6 @@ LONG_FIELDS = (
     "TRESUsageInMinTask,TRESUsageInTot,TRESUsageOutMax,TRESUsageOutMaxNode,TRESUsageOutMaxTask,TRESUsageOutAve,"
     "TRESUsageOutTot"
 )
-HELP_COLUMN = 19
-HELP_COLUMNS = 4
 
 
 class SacctOptions:
@@ -89,7 +88,7 @@ def read_sacct_options(
     options = SacctOptions(parsed, environ)
     if options.wants or options.helpformat:
         return options
-    options.columns = read_columns(_choose_fields(options))
+    options.columns = read_columns(_choose_fields(options), FIELDS, "sacct")
     units = parsed.value("units")
     if units is not None and units.upper() not in tuple("KMGTP"):
         raise OptionError(f"Invalid units: {units}", detail=("K, M, G, T or P.",))
@@ -113,29 +112,6 @@ def read_sacct_options(
     return options
 
 
-def read_columns(text: str) -> tuple[tuple[str, int], ...]:
-    """Return (name, width) of each field of a list; a minus sign of the width is "to the left".
-
-    Raises:
-        ExactError: an unknown field.
-    """
-    columns: list[tuple[str, int]] = []
-    for item in text.split(","):
-        name, percent, size = item.strip().partition("%")
-        if not name:
-            continue
-        if name.lower() == "all":
-            columns.extend(FIELDS)
-            continue
-        found = find_field(name)
-        if found is None:
-            raise ExactError((f'sacct: error: Invalid field requested: "{name}"',), hint="sacct --helpformat")
-        digits = size.removeprefix("-")
-        width = int(size) if percent and digits.isascii() and digits.isdigit() else found[1]
-        columns.append((found[0], width))
-    return tuple(columns)
-
-
 def render_sacct(rows: Iterable[View], options: SacctOptions, now: float) -> Output:
     """Return what sacct prints for rows of history, in their order."""
     return Output(_list_lines(rows, options, now))
@@ -143,9 +119,7 @@ def render_sacct(rows: Iterable[View], options: SacctOptions, now: float) -> Out
 
 def render_helpformat() -> str:
     """Return what --helpformat prints."""
-    names = [name.ljust(HELP_COLUMN) for name, _ in FIELDS]
-    lines = [" ".join(names[at : at + HELP_COLUMNS]) for at in range(0, len(names), HELP_COLUMNS)]
-    return "\n".join(lines) + "\n"
+    return render_fields(name for name, _ in FIELDS)
 
 
 def choose_rows(rows: Iterable[View], options: SacctOptions) -> Iterator[View]:
@@ -154,34 +128,11 @@ def choose_rows(rows: Iterable[View], options: SacctOptions) -> Iterator[View]:
 
 
 def _list_lines(rows: Iterable[View], options: SacctOptions, now: float) -> Iterator[str]:
-    columns = options.columns
-    delimiter = _choose_delimiter(options.parsed)
-    if not options.parsed.has("noheader"):
-        yield _join([name for name, _ in columns], columns, delimiter, options)
-        if delimiter is None:
-            yield _join(["-" * abs(width) for _, width in columns], columns, delimiter, options)
+    columns, parsed = options.columns, options.parsed
+    yield from list_header(columns, parsed)
     for row in choose_rows(rows, options):
         for line in _split_row(row, options, now):
-            yield _join([keep_on_line(show_field(name, line)) for name, _ in columns], columns, delimiter, options)
-
-
-def _join(cells: list[str], columns: tuple[tuple[str, int], ...], delimiter: str | None, options: SacctOptions) -> str:
-    if delimiter is not None:
-        return delimiter.join(cells) + (delimiter if not options.parsed.has("parsable2") else "")
-    return "".join(f"{_fit(cell, width)} " for cell, (_, width) in zip(cells, columns, strict=True))
-
-
-def _fit(text: str, width: int) -> str:
-    size = abs(width)
-    if len(text) > size:
-        text = text[: max(0, size - 1)] + "+"
-    return text.ljust(size) if width < 0 else text.rjust(size)
-
-
-def _choose_delimiter(parsed: Parsed) -> str | None:
-    if parsed.has("parsable") or parsed.has("parsable2"):
-        return parsed.value("delimiter") or "|"
-    return None
+            yield join_cells([keep_on_line(show_field(name, line)) for name, _ in columns], columns, parsed)
 
 
 def _choose_fields(options: SacctOptions) -> str:

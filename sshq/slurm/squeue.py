@@ -13,11 +13,12 @@ from sshq.slurm.getopt import Parsed, parse_options
 from sshq.slurm.layout import Layout, Output, read_format, read_long_format, show_all_format
 from sshq.slurm.messages import UNKNOWN_JOB_LOAD, ExactError
 from sshq.slurm.states import ACTIVE, ORDER, VALID_STATES, read_states
-from sshq.slurm.views import View, elapsed_of, int_of, int_or_none, names_of, text_of, time_of
+from sshq.slurm.views import View, elapsed_of, int_of, int_or_none, job_of, names_of, text_of, time_of
 
 DEFAULT_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
 LONG_FORMAT = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
 START_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.19S %.6D %20Y %R"
+UNKNOWN_STEP = "slurm_load_job_steps error: Invalid job id specified"
 STEP_HEADER = f"{'STEPID':>15} {'NAME':>8} {'PARTITION':>9} {'USER':>8} {'TIME':>9} NODELIST"
 DEFAULT_SORT = "P,t,-p"
 START_SORT = "S"
@@ -46,6 +47,7 @@ class SqueueOptions:
         self.time_style = environ.get("SLURM_TIME_FORMAT", "")
         self.messages: list[str] = []
         self.job_refs: tuple[tuple[int, tuple[int, ...] | None], ...] = ()
+        self.step_refs: tuple[tuple[int, tuple[int, ...] | None, str | None], ...] = ()
         self.states: frozenset[str] | None = ACTIVE
         self.users: list[str] | None = None
         self.uids: list[int] | None = None
@@ -98,7 +100,8 @@ def read_squeue_options(
     iterate = parsed.last("iterate")
     if iterate and not (iterate.value or "").isdigit():
         raise OptionError(f"--iterate={iterate.value}", source=iterate.source)
-    options.job_refs = read_job_refs(parsed.value("jobs") or parsed.value("steps") or "")
+    options.step_refs = read_step_refs(parsed.value("steps") or "")
+    options.job_refs = read_job_refs(parsed.value("jobs") or "") or tuple((job, tasks) for job, tasks, _ in options.step_refs)
     _read_states(options)
     _read_users(options, me, lookup_uid)
     nodes = parsed.value("nodes")
@@ -129,6 +132,23 @@ def read_job_refs(text: str, command: str = "squeue") -> tuple[tuple[int, tuple[
         raise ExactError((message,), source="--jobs", hint=JOB_ID_HINT) from None
 
 
+def read_step_refs(text: str) -> tuple[tuple[int, tuple[int, ...] | None, str | None], ...]:
+    """Return the jobs of a list with their steps, None for all of them: 12, 12.0, 12_4.batch.
+
+    Raises:
+        OptionError: not an id.
+    """
+    if not text:
+        return ()
+    from sshq.core.ids import parse_job_id, split_job_list
+
+    try:
+        refs = [parse_job_id(item) for item in split_job_list(text) if item.strip()]
+    except ValueError as error:
+        raise ExactError((f"squeue: error: {error}",), source="--steps", hint="steps look like 12.0 or 12.batch") from None
+    return tuple((ref.job_id, ref.tasks, ref.step) for ref in refs)
+
+
 def render_squeue(jobs: Iterable[View], options: SqueueOptions, now: float) -> Output:
     """Return what squeue prints for the views of all jobs, or of those that `options.filter` asked for."""
     known = list(jobs)
@@ -140,8 +160,6 @@ def render_squeue(jobs: Iterable[View], options: SqueueOptions, now: float) -> O
     if options.parsed.has("priority"):
         chosen = [{**job, "partition": name} for job in chosen for name in text_of(job, "partition").split(",")]
     banner = [format_banner(now)] if options.parsed.has("long") or options.iterate_s else []
-    if options.parsed.has("steps"):
-        return Output((*banner, *_list_steps(chosen, options, now)), options.messages)
     layout = choose_layout(options)
     faults = [f"squeue: error: Invalid job format specification: {fault}" for fault in layout.faults]
     messages = [*options.messages, *faults]
@@ -273,6 +291,9 @@ def _matches(job: View, options: SqueueOptions) -> bool:
         return False
     if options.nodes is not None and not set(options.nodes) & set(names_of(job, "nodes")):
         return False
+    licenses = options.words("licenses")
+    if licenses is not None and not {part.partition(":")[0] for part in text_of(job, "licenses").split(",")} & set(licenses):
+        return False
     partitions = options.words("partitions")
     if partitions is not None and not set(partitions) & set(text_of(job, "partition").split(",")):
         return False
@@ -294,19 +315,34 @@ def _split_array(job: View) -> list[View]:
     return [{**job, "array_tasks": None, "array_task_id": task} for task in parse_indices(tasks)]
 
 
-def _list_steps(jobs: list[View], options: SqueueOptions, now: float) -> Iterator[str]:
+def render_steps(steps: Iterable[View], options: SqueueOptions, now: float) -> Output:
+    """Return what `squeue -s` prints for the views of running steps, each with its job under `job`."""
+    banner = [format_banner(now)] if options.parsed.has("long") or options.iterate_s else []
+    head = [*banner, *([] if options.parsed.has("noheader") else [STEP_HEADER])]
+    chosen = [step for step in steps if _matches(job_of(step), options) and _is_step_asked(step, options)]
+    if not chosen and options.step_refs and all(step is not None for _, _, step in options.step_refs):
+        return Output(head, (*options.messages, UNKNOWN_STEP), 1)
+    return Output(_concatenate(head, (_show_step(step, now) for step in chosen)), options.messages)
+
+
+def _is_step_asked(step: View, options: SqueueOptions) -> bool:
+    job = job_of(step)
+    ids = (int_of(job, "job_id"), int_or_none(job, "array_job_id"))
+    return not options.step_refs or any(ref in ids and name in (None, step.get("step_id")) for ref, _, name in options.step_refs)
+
+
+def _show_step(step: View, now: float) -> str:
     from sshq.core.hostlist import fold_hostlist
     from sshq.core.units import format_elapsed
     from sshq.slurm.views import job_label
 
-    if not options.parsed.has("noheader"):
-        yield STEP_HEADER
-    for job in jobs:
-        if job.get("state") in ("RUNNING", "SUSPENDED"):
-            step = f"{job_label(job)}.batch"
-            used = format_elapsed(elapsed_of(job, now))
-            yield (f"{step[:15]:>15} {'batch':>8} {text_of(job, 'partition')[:9]:>9} {text_of(job, 'user')[:8]:>8} "
-                   f"{used:>9} {fold_hostlist(names_of(job, 'nodes'))}")  # fmt: skip
+    job = job_of(step)
+    name = f"{job_label(job)}.{text_of(step, 'step_id')}"
+    used = format_elapsed(elapsed_of(step, now))
+    return (
+        f"{name[:15]:>15} {text_of(step, 'name')[:8]:>8} {text_of(job, 'partition')[:9]:>9} {text_of(job, 'user')[:8]:>8} "
+        f"{used:>9} {fold_hostlist(names_of(step, 'nodes'))}"
+    )
 
 
 def _sort_text(options: SqueueOptions) -> str:

@@ -71,6 +71,12 @@ def elapsed_of(view: View, now: float) -> float:
     return max(0.0, (end_at if end_at is not None else now) - start_at)
 
 
+def job_of(step: View) -> View:
+    """Return the job of a running step's view."""
+    job = step.get("job")
+    return job if isinstance(job, Mapping) else step
+
+
 def job_label(view: View) -> str:
     """Return a job's id as people write it: 12, 12_3 for an array task, 12_[3-9%2] for tasks not started."""
     array_id = int_or_none(view, "array_job_id")

@@ -39,6 +39,17 @@ def test_steps_are_recorded_as_slurm_records_them(up):
 def test_a_running_step_is_shown_and_cancelled_alone(up):
     job = up.wrap("srun sleep 300; echo rc=$? >> told; sleep 300", "-o", "out")
     up.wait_for(lambda: any(f"{job}.0|RUNNING" in row for row in rows(up, job, "JobID,State")))
+    steps = up.out("squeue", "-h", "-s").split("\n")
+    assert [line.split()[:2] for line in steps if line] == [[f"{job}.batch", "batch"], [f"{job}.0", "sleep"]]
+    used = up.out("sstat", "-n", "-P", "-o", "JobID,NTasks,Nodelist,MaxRSS", "-j", str(job)).strip().split("|")
+    assert used[:3] == [f"{job}.0", "1", "localhost"]
+    assert int(used[3].rstrip("K")) > 0
+    assert up.out("scontrol", "show", "step", f"{job}.0").startswith(f"StepId={job}.0 UserId=")
+    assert up.run("scontrol", "show", "steps", f"{job}.9").returncode == 1
+    for entity in ("licenses", "topology", "assoc_mgr", "federation", "slurmd", "daemons"):
+        assert up.out("scontrol", "show", entity)
+    up.wrap("true", "-H", "-J", "later")
+    assert up.out("sprio", "-h", "-o", "%i %r %Y").split()[1:] == ["lab", "0"]
     assert up.run("scancel", f"{job}.7").returncode == 0
     assert up.run("scancel", f"{job}.0").returncode == 0
     up.wait_for(lambda: up.read("told") == "rc=143\n")

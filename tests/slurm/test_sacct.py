@@ -5,8 +5,9 @@ import shlex
 import pytest
 
 from sshq.errors import OptionError
-from sshq.slurm.fields_sacct import FIELDS, GETTERS, find_field, scale_memory
+from sshq.slurm.fields_sacct import FIELDS, GETTERS, scale_memory
 from sshq.slurm.sacct import read_sacct_options, render_helpformat, render_sacct
+from sshq.slurm.table import find_column
 
 from .recordings import UID, at, load, make_job, print_lines
 
@@ -128,9 +129,9 @@ def test_sacct_format_is_the_default_format():
 
 
 def test_fields_are_found_by_their_beginning():
-    assert find_field("jobid") == ("JobID", -12)
-    assert find_field("elap") == ("Elapsed", 10)
-    assert find_field("nosuch") is None
+    assert find_column("jobid", FIELDS) == ("JobID", -12)
+    assert find_column("elap", FIELDS) == ("Elapsed", 10)
+    assert find_column("nosuch", FIELDS) is None
 
 
 def test_every_getter_has_its_field():

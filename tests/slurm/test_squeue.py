@@ -7,9 +7,9 @@ import pytest
 from sshq.errors import OptionError
 from sshq.slurm.fields_squeue import JOB_FIELDS, shorten_tasks
 from sshq.slurm.layout import read_format
-from sshq.slurm.squeue import read_squeue_options, render_squeue
+from sshq.slurm.squeue import read_squeue_options, render_squeue, render_steps
 
-from .recordings import JOBS, NOW, UID, load, make_job, print_lines
+from .recordings import JOBS, NOW, RUNNER, UID, load, make_job, print_lines
 
 RECORDED = load("squeue")
 PLACES = {"<J1>": "22483", "<J2>": "22484", "<J3>": "22485", "<N3>": "node3", "<P2>": "short", "$(id -un)": "recuser"}
@@ -55,8 +55,30 @@ def test_no_jobs_is_a_header_only():
     assert ask(["-h", "--me"], jobs=[])[0] == ""
 
 
-def test_steps_are_the_batch_steps_of_running_jobs():
-    assert ask(["-s"])[0] == RECORDED["squeue-steps"]["stdout"]
+STEPS = [
+    {"job": RUNNER, "step_id": step, "name": name, "state": "RUNNING", "start_at": RUNNER["start_at"], "nodes": ["node3"]}
+    for step, name in (("batch", "batch"), ("0", "sleep"))
+]
+
+
+def ask_steps(*argv):
+    options = read_squeue_options(list(argv), {}, me="recuser", lookup_uid={"recuser": UID}.get)
+    output = render_steps(STEPS, options, NOW)
+    return (*print_lines(output), output.exit_code)
+
+
+def test_steps_are_those_that_run():
+    recorded = RECORDED["squeue-steps"]["stdout"]
+    assert ask_steps("-s")[0].startswith(recorded)
+    assert ask_steps("-h", "-s", "22483.batch")[0] == recorded.splitlines(keepends=True)[1]
+    assert ask_steps("-h", "-s", "22483.0")[0].split() == ["22483.0", "sleep", "debug", "recuser", "0:06", "node3"]
+    assert ask_steps("-h", "-s", "-u", "nobody-here")[0] == ""
+    assert ask_steps("-h", "-s", "22483.7") == ("", "slurm_load_job_steps error: Invalid job id specified\n", 1)
+
+
+def test_licenses_choose_jobs():
+    jobs = [make_job(job_id=1, licenses="a:2,b"), make_job(job_id=2)]
+    assert ask(["-h", "-L", "b", "-o", "%i %W"], jobs=jobs)[0] == "1 a:2,b\n"
 
 
 def test_reasons_are_shown_as_recorded():
