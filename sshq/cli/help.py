@@ -23,6 +23,7 @@ The queue
   purge         take ended jobs out of the queue
   restore       put a backup in the place of a lost store
   rebuild       make a lost store anew from what the hosts hold
+  completion    completion for bash, zsh or fish
   shims         write sbatch, squeue, … into a directory for PATH
 
 Jobs, as with Slurm

@@ -15,7 +15,7 @@ Command = Callable[[Sequence[str]], int]
 SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc", "sstat", "sprio")
 OWN_VERBS = (
     "up", "down", "status", "shims", "logs", "wait", "why", "doctor", "inventory", "hosts", "purge", "restore", "rebuild",
-    "config", "version", "help",
+    "config", "completion", "version", "help",
 )  # fmt: skip
 BUG = 70
 INTERRUPTED = 130
