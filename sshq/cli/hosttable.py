@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from sshq.cli.asking import read_items, read_text
+from sshq.cli.gpunotes import read_notes
 from sshq.cli.own import print_table
 from sshq.cli.printing import print_lines, print_messages
 
@@ -15,19 +16,21 @@ def print_hosts(found: Mapping[str, object], pid: int | None = None) -> None:
     where = f"inventory {path}" if path else "no inventory: this machine alone"
     if pid is not None:
         print_lines([f"controller started (pid {pid}), {where}", ""])
+    with_gpus = any(host.get("gres") for host in hosts)
     rows = [
         (
             read_text(host, "name"),
             _describe_address(host),
             read_text(host, "slots", "-"),
             _join(host.get("partitions")),
+            *((read_text(host, "gres", "-"),) if with_gpus else ()),
             read_text(host, "state", "unknown"),
-            read_text(host, "note"),
+            "; ".join(filter(None, (read_text(host, "note"), *read_notes(host)))),
         )
         for host in hosts
     ]
     if rows:
-        print_table(("HOST", "ADDRESS", "SLOTS", "PARTITIONS", "STATE", "NOTE"), rows)
+        print_table(("HOST", "ADDRESS", "SLOTS", "PARTITIONS", *(("GPUS",) if with_gpus else ()), "STATE", "NOTE"), rows)
     else:
         print_lines(["no host takes part"])
     if excluded:

@@ -5,7 +5,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, Object, read_items
+from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, Object, read_items, read_text
+from sshq.cli.gpunotes import read_notes
 from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
 from sshq.errors import UnreachableError
 from sshq.slurm.sinfo import SinfoOptions, read_sinfo_options, render_sinfo
@@ -46,6 +47,7 @@ def _show_once(options: SinfoOptions) -> int:
     output = render_sinfo(nodes, partitions, options, time.time())
     print_lines(output.lines)
     print_messages(output.messages)
+    print_messages(f"sinfo: {read_text(node, 'name')}: {note}" for node in nodes for note in read_notes(node))
     return output.exit_code
 
 

@@ -117,6 +117,7 @@ class Controller:
             confirm_epoch=self.store.confirm_epoch,
         )
         self.fleet = Fleet(path=self.arguments.inventory, inventory=inventory, around=around, clock=self.clock, crash=self.crash)
+        around.find_gpus = self.fleet.find_gpus
         self.parts = Parts(mailbox, self.fleet.links)
         around.part_news = self.parts.take
         self.upcalls = Upcalls(mailbox=mailbox, links=self.fleet.links, crash=self.crash)

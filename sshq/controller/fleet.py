@@ -11,9 +11,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from sshq.controller.gpuwatch import GpuWatch
 from sshq.controller.hosts import HostLink, target_of
 from sshq.controller.joining import Surroundings
 from sshq.controller.placing import OTHER_SPOOL, is_elsewhere, recall_place
+from sshq.controller.session import Session
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Effect
 from sshq.core.events import InventoryLoaded, NodeLost
@@ -116,6 +118,11 @@ class Fleet:
         """Return the spool of the machine that answers in the place of this host, and is not it."""
         link = self.links.get(name)
         return link.stranger if link is not None else None
+
+    def find_gpus(self, name: str) -> tuple[GpuWatch, Session] | None:
+        """Return the looks at a host's GPUs, and over what to ask it; None while it is not connected."""
+        link = self.links.get(name)
+        return None if link is None or link.session is None else (link.gpus, link.session)
 
     @property
     def local_base(self) -> str | None:
@@ -235,7 +242,7 @@ def inventory_event(inventory: Inventory, now: float) -> InventoryLoaded:
     nodes = tuple(
         NodeConfig(
             name=h.name, address=h.address, port=h.port or 22, account=h.account or "", transport=h.connection, slots=h.slots,
-            cpus=h.cpus, memory_mib=h.memory_mib, features=h.features, weight=h.weight, nice=h.nice,
+            cpus=h.cpus, memory_mib=h.memory_mib, features=h.features, weight=h.weight, nice=h.nice, gpus=h.gpus,
             partitions=inventory.partitions_of(h.name),
         )
         for h in inventory.hosts.values()

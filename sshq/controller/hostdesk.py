@@ -45,7 +45,7 @@ class HostDesk:
         hosts = []
         for name, link in self._fleet.links.items():
             node = nodes.get(name, {})
-            keys = ("slots", "cpus", "memory_mib", "partitions")
+            keys = ("slots", "cpus", "memory_mib", "partitions", "gres", "gpu_list", "gpu_notes")
             hosts.append(
                 {
                     "name": name,

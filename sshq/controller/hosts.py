@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 
+from sshq.controller.gpuwatch import GpuWatch, check_start
 from sshq.controller.joining import Surroundings, ask_settled, enter, greet
 from sshq.controller.launching import build_call
 from sshq.controller.leases import read_moment, renew
@@ -60,6 +61,8 @@ class HostLink:
         self._was_ready = False
         self._unswept: list[str] = []  # ended launches that may have left processes behind, newest first
         self._survived: set[str] = set()  # those of which something could not be killed at the last look
+        self.gpus = GpuWatch(lambda: self.host)
+        self._looking: asyncio.Task[None] | None = None
         self._readers: list[Connection] = []  # more connections, only where MaxSessions forbids more channels on one
 
     @property
@@ -135,7 +138,7 @@ class HostLink:
         """Hello, generation, probe, first listing; then the node is the scheduler's."""
         self.state = "probing"
         hello = await greet(self.host, self._around, session)
-        connected, load = await enter(self.host, self._around, session, hello)
+        connected, load, gpus = await enter(self.host, self._around, session, hello, self.gpus)
         # Before the event: what its batch orders (fences, kills, acknowledgements, launches) is carried out with its commit,
         # ahead of this coroutine.
         session.ready, self.session = True, session
@@ -143,6 +146,7 @@ class HostLink:
         if refused_for is not None:
             raise TwinError(str(refused_for), host=self.name)
         self._post(load)
+        self._post(gpus)
         session.heard = True
         for reply in session.early:
             self._take(session, reply)
@@ -166,6 +170,8 @@ class HostLink:
                 raise reason or UnreachableHostError(f"{self.name}: the runner's channel was closed", host=self.name)
             await self.list_now(session)
             await renew(self._around, session)
+            if self.gpus.worth_looking and (self._looking is None or self._looking.done()):
+                self._looking = asyncio.create_task(self._report_gpus(session))  # it may take long, and holds up no sweep
             if session.worn:
                 self._lost("connecting", "takes a new generation")
                 return
@@ -188,6 +194,10 @@ class HostLink:
         if self._unswept:  # what an ended job left behind goes, many jobs at once: it is one look at all processes
             part, self._unswept = self._unswept[:IDS_MAX], self._unswept[IDS_MAX:]
             self._sweep(session, part)
+
+    async def _report_gpus(self, session: Session) -> None:
+        with contextlib.suppress(NodeError):
+            self._post((await self.gpus.look(session)).event(self.name))
 
     def _sweep(self, session: Session, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), IDS_MAX):
@@ -344,22 +354,28 @@ class HostLink:
     async def _send_launch(self, session: Session, effect: StartLaunch) -> None:
         try:
             material = await self._around.material(effect)
+            look, obstacle = await check_start(effect.job, self._around.find_gpus, self._post)
+            if session is not self.session or session.hello is None:
+                return
+            if obstacle:  # nothing of it was written either
+                log.info("host=%s launch=%s not sent: %s", self.name, effect.launch.id, obstacle)
+                self._post(ev.LaunchRefused(now=self._around.clock(), launch_id=effect.launch.id, why=obstacle, passing=True))
+                return
             lease_from_s = 0
             if effect.job.spec.lease_s:
                 moment = await read_moment(self._around, session)
                 self._around.leases.note_told(self.name, moment)
                 lease_from_s = moment.uptime_s
-            if session is not self.session or session.hello is None:
-                return
             call = build_call(
                 effect.launch, effect.job, host=self.host, hello=session.hello, material=material,
-                grace_s=self._around.config.kill_wait_s, lease_from_s=lease_from_s,
+                grace_s=self._around.config.kill_wait_s, lease_from_s=lease_from_s, gpus=look or self.gpus.last,
             )  # fmt: skip
             parts = rp.encode_launch(call)
         except Exception as error:
             # Nothing of it was written, so it never starts: said like a refusal, or the job would wait for ever.
             why = f"the launch could not be sent: {error}"
-            self._post(ev.LaunchRefused(now=self._around.clock(), launch_id=effect.launch.id, why=why))
+            lost = isinstance(error, NodeError)
+            self._post(ev.LaunchRefused(now=self._around.clock(), launch_id=effect.launch.id, why=why, passing=lost))
             raise
         session.sent.add(effect.launch.id)
         for number, part in enumerate(parts):

@@ -334,6 +334,7 @@ _VERDICTS = {
     Step.TOO_SMALL: "too small",
     Step.DIRECTORY: "other files",
     Step.UNAVAILABLE: "not available",
+    Step.OUTSIDE: "in use",
     Step.BUSY: "busy",
 }
 _SENTENCES = {

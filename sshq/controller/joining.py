@@ -6,10 +6,11 @@ that speaks for the store: taking a generation closes every launch there that th
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sshq.controller.gpuwatch import GpuWatch
 from sshq.controller.launching import Material
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.patience import StrangerError, TwinError
@@ -19,7 +20,8 @@ from sshq.controller.session import Session
 from sshq.controller.stepping import complete_entries
 from sshq.core.cluster import Cluster
 from sshq.core.effects import StartLaunch
-from sshq.core.events import LoadReported, NodeConnected, NodeEntry
+from sshq.core.events import GpusReported, LoadReported, NodeConnected, NodeEntry
+from sshq.core.gpus import Gpu
 from sshq.core.identity import find_stranger, find_twin
 from sshq.core.model import SEQ_PER_GENERATION
 from sshq.errors import NoReplyError, RunnerError
@@ -66,6 +68,7 @@ class Surroundings:
     material: Callable[[StartLaunch], Awaitable[Material]]
     crash: Callable[[str], None]
     leases: "Leases"
+    find_gpus: Callable[[str], tuple[GpuWatch, Session] | None] = lambda _: None  # of another host, while it is connected
     find_settled: Callable[[list[str]], Awaitable[frozenset[str]]] = _none_settled  # of these, what the store has as settled
     part_news: Callable[[PartNews], None] = _nobody_waits
     upcall: Callable[[str, rp.Upcall], None] = _unheard  # a command inside a job waits
@@ -93,13 +96,15 @@ async def greet(host: Host, around: Surroundings, session: Session) -> rp.Hello:
     return hello
 
 
-async def enter(host: Host, around: Surroundings, session: Session, hello: rp.Hello) -> tuple[NodeConnected, LoadReported]:
+async def enter(
+    host: Host, around: Surroundings, session: Session, hello: rp.Hello, gpus: GpuWatch
+) -> tuple[NodeConnected, LoadReported, GpusReported]:
     """Probe, take the next generation, list; returns what to post.
 
     Raises:
         StrangerError: it is not the machine whose launches are open.
     """
-    reply = await session.call(lambda tag: rp.encode_probe(tag=tag), rp.FactsReply)
+    reply, look = await asyncio.gather(session.call(lambda tag: rp.encode_probe(tag=tag), rp.FactsReply), gpus.look(session))
     facts = parse_facts(reply.facts)
     await _refuse_stranger(host.name, around, hello, machine_id=facts.machine or "")
     # After our runner has ended those of others: from here on none of them can come in between unnoticed.
@@ -110,13 +115,21 @@ async def enter(host: Host, around: Surroundings, session: Session, hello: rp.He
     entries = await complete_entries(around.mailbox, session, listing.entries)
     settled = await ask_settled(around, entries)
     around.crash("hosts.listed")
-    known = node_facts(facts)
+    known = node_facts(facts, look.answer)
+    if known.gpu_problem:  # what it has is what it had
+        known = replace(known, gpus=await around.mailbox.ask(partial(_known_gpus, host.name)))
     connected = NodeConnected(
         now=around.clock(), name=host.name, generation=session.generation, boot=hello.boot, spool_id=hello.spool_id,
         machine_id=facts.machine or "", uid=hello.uid, facts=known, facts_json=encode_facts(known), entries=entries,
         settled=settled, place=format_place(host),
     )  # fmt: skip
-    return connected, LoadReported(name=host.name, load=facts.load1, memory_free_mib=facts.memory_free_mib, room=facts.room)
+    load = LoadReported(name=host.name, load=facts.load1, memory_free_mib=facts.memory_free_mib, room=facts.room)
+    return connected, load, look.event(host.name)
+
+
+def _known_gpus(name: str, cluster: Cluster) -> tuple[Gpu, ...]:
+    node = cluster.nodes.get(name)
+    return node.facts.gpus if node is not None and node.facts is not None else ()
 
 
 async def ask_settled(around: Surroundings, entries: Iterable[NodeEntry]) -> frozenset[str]:

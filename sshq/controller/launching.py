@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sshq.controller.describing import describe_launch
+from sshq.controller.gpuwatch import GpuLook
 from sshq.controller.views import expand_output, job_view
 from sshq.core import lease
 from sshq.core.model import Job, Launch
+from sshq.inventory.gpufacts import GpuAnswer
 from sshq.inventory.model import Host
 from sshq.kinds import payload_of
 from sshq.runner.protocol import Hello, LaunchCall, out_path
@@ -33,13 +35,27 @@ def result_path(spool: str, launch_id: str) -> str:
     return f"{out_path(spool, launch_id).removesuffix('.out')}.result"
 
 
-def build_call(
-    launch: Launch, job: Job, *, host: Host, hello: Hello, material: Material, grace_s: int, lease_from_s: int = 0
-) -> LaunchCall:
-    """Return the runner's call for one launch on one host; a lease is counted from `lease_from_s` of its uptime."""
+def describe_gpus(job: Job, host: Host, look: GpuLook | None) -> dict[str, object]:
+    """Return what the variables of a job say of the GPUs on the node of its script."""
+    held = job.gpus[0] if job.gpus else ()
+    answer = look.answer if look is not None else GpuAnswer()
+    places = {gpu.id: gpu.index for gpu in answer.gpus}  # an index may have changed since the probe
+    vendor = answer.gpus[0].vendor if answer.gpus else "nvidia" if answer.devices or answer.tool == "nvidia-smi" else ""
+    limited = host.gpus is not None and host.gpus.count != 0
+    return {
+        "gpu_indices": [places.get(gpu_id, index) for gpu_id, index, _ in held],
+        "gpu_ids": [gpu_id for gpu_id, _, _ in held],
+        "gpu_vendor": vendor,
+        # Beside instances of MIG, CUDA's own numbers are not those of nvidia-smi.
+        "gpu_by_id": any(gpu.mig for gpu in answer.gpus) and all(gpu_id.startswith("GPU-") for gpu_id, _, _ in held),
+        "gpu_host": bool(answer.gpus or answer.devices or limited),
+    }
+
+
+def describe_start(launch: Launch, job: Job) -> dict[str, object]:
+    """Return what the variables of a job say of it and of the node of its script."""
     spec = job.spec
-    payload = payload_of(spec, material.script)
-    facts = job_view(job, "None") | {
+    return job_view(job, "None") | {
         "cluster": CLUSTER_NAME,
         "slot": launch.slot,
         "node": launch.node,
@@ -54,6 +70,19 @@ def build_call(
         "submit_dir": spec.submit_dir,
         "partition": spec.partitions[0] if spec.partitions else "",
     }
+
+
+def build_call(
+    launch: Launch, job: Job, *, host: Host, hello: Hello, material: Material, grace_s: int, lease_from_s: int = 0,
+    gpus: GpuLook | None = None,
+) -> LaunchCall:  # fmt: skip
+    """Return the runner's call for one launch on one host; a lease is counted from `lease_from_s` of its uptime.
+
+    `gpus` is the newest look at its GPUs.
+    """
+    spec = job.spec
+    payload = payload_of(spec, material.script)
+    facts = describe_start(launch, job) | describe_gpus(job, host, gpus)
     environ = dict(material.environ)
     environ.update(host.environment)
     environ.update(job_environment(facts))

@@ -8,6 +8,7 @@ from sshq.core.events import EndRecord, NodeEntry, StepNews
 from sshq.core.hostlist import expand_hostlist
 from sshq.core.model import NodeFacts
 from sshq.inventory.facts import Facts
+from sshq.inventory.gpufacts import GpuAnswer
 from sshq.runner.protocol import Entry, ExitRecord, StepEntry
 
 SURELY_SIGNALS = (9, 15)
@@ -80,7 +81,9 @@ def encode_facts(facts: NodeFacts) -> str:
     return json.dumps(asdict(facts), separators=(",", ":"))
 
 
-def node_facts(facts: Facts) -> NodeFacts:
+def node_facts(facts: Facts, gpus: GpuAnswer | None = None) -> NodeFacts:
+    """Return the facts of a node; `gpus` is what a look at them showed."""
+    gpus = gpus or GpuAnswer()
     return NodeFacts(
         cpus=facts.cpus or 1,
         memory_mib=facts.memory_mib or 0,
@@ -92,4 +95,8 @@ def node_facts(facts: Facts) -> NodeFacts:
         threads=facts.threads_per_core or 1,
         tmp_disk_mib=facts.tmp_mib or 0,
         boot_at=float(facts.boot_at) if facts.boot_at else None,
+        gpus=gpus.gpus,
+        gpu_tool=gpus.tool,
+        gpu_devices=gpus.devices,
+        gpu_problem=gpus.problem,
     )

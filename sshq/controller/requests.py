@@ -245,6 +245,8 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
     "signal": _warning_signal, "comment": _text(), "account": _text(), "qos": _text(),
     "min_cpus": _whole(0, COUNT_MAX), "tmp_disk_mib": _whole(0, MEMORY_MIB_MAX), "prefer": _text(), "overcommit": _flag,
     "licenses": _text(),
+    "gpus_per_node": _text(), "gpus_by_gres": _flag, "gpus_total": _text(), "gpus_per_task": _text(),
+    "ntasks_per_gpu": _whole(0, COUNT_MAX), "cpus_per_gpu": _whole(0, COUNT_MAX), "memory_per_gpu_mib": _whole(0, MEMORY_MIB_MAX),
     "anywhere": _flag, "array": _text(ARRAY_BYTES_MAX), "array_limit": _whole(0, COUNT_MAX),
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from sshq.controller.hosts import HostLink
 from sshq.controller.mailbox import Mailbox
 from sshq.core.arrays import ARRAY_SIZE_MAX, format_indices, parse_array
 from sshq.core.events import DirectoryProved
+from sshq.core.gpus import format_gpus, parse_gpus
 from sshq.core.hostlist import expand_hostlist
 from sshq.core.model import JobSpec
 from sshq.core.placement import Directories
@@ -155,6 +156,13 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "account": _text(given, "account"),
         "qos": _text(given, "qos"),
         "anywhere": given.get("anywhere") is True,
+        "gpus_per_node": _gpus(given, "gpus_per_node"),
+        "gpus_by_gres": given.get("gpus_by_gres") is True,
+        "gpus_total": _gpus(given, "gpus_total"),
+        "gpus_per_task": _gpus(given, "gpus_per_task"),
+        "ntasks_per_gpu": _int(given, "ntasks_per_gpu") and _count(given, "ntasks_per_gpu"),
+        "cpus_per_gpu": _int(given, "cpus_per_gpu") and _count(given, "cpus_per_gpu"),
+        "memory_per_gpu_mib": _int(given, "memory_per_gpu_mib"),
         "min_cpus": _int(given, "min_cpus") or 0,
         "tmp_disk_mib": _int(given, "tmp_disk_mib") or 0,
         "prefer": _text(given, "prefer"),
@@ -238,9 +246,18 @@ def _hosts(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
         ) from None
 
 
+def _gpus(given: Mapping[str, Any], key: str) -> str | None:
+    """Return a number of GPUs in the one form that is kept, None for none."""
+    try:
+        return format_gpus(parse_gpus(_text(given, key) or "0")) or None
+    except ValueError as error:
+        text = "Batch job submission failed: Invalid generic resource (gres) specification"
+        raise RefusedError(text, code="bad_request", detail=(str(error),)) from None
+
+
 def _memory(given: Mapping[str, Any], config: Config) -> int | None:
     value = _int(given, "memory_mib")
-    if value is None and given.get("memory_per_cpu_mib") is None:
+    if value is None and given.get("memory_per_cpu_mib") is None and given.get("memory_per_gpu_mib") is None:
         return config.default_memory_mib
     return value
 

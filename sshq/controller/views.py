@@ -5,6 +5,7 @@ The keys are the protocol of the socket (`wire`), read by the columns of `slurm.
 
 import time
 
+from sshq.controller.gpuviews import job_gpus, node_gpus
 from sshq.core.cluster import Cluster
 from sshq.core.dependency import format_dependency, parse_dependency
 from sshq.core.lifecycle import FINAL, State
@@ -135,7 +136,7 @@ def job_view(job: Job, reason: str) -> View:
         "cancelled_by": job.cancel_uid if cancelling or job.state is State.CANCELLED else None,
         "slot": job.slots[0] if job.slots else None,
     }
-    return view | _spec_view(spec)
+    return view | _spec_view(spec) | job_gpus(job)
 
 
 def user_part(total_s: float | None, system_s: float | None) -> float | None:
@@ -251,7 +252,7 @@ def node_view(cluster: Cluster, node: Node) -> View:
         "cores": cores,
         "threads": threads,
         "tmp_disk_mib": facts.tmp_disk_mib if facts else 0,
-        "gres": "",
+        **node_gpus(node),
         "transport": node.config.transport,
         "jobs": sorted(node.jobs),
     }

@@ -43,6 +43,9 @@ class GpuLimit:
     types: Wanted = ()
     ids: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return ",".join(self.ids) or format_gpus(self.types) or str(self.count)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuUse:

@@ -84,6 +84,7 @@ class JobSpec:
     array_step: int = 1
     array_count: int = 0
     gpus_per_node: str | None = None  # --gres=gpu:a100:2 or --gpus-per-node, as `core.gpus.parse_gpus` reads it
+    gpus_by_gres: bool = False  # it was --gres
     gpus_total: str | None = None  # --gpus
     gpus_per_task: str | None = None
     ntasks_per_gpu: int | None = None

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from sshq.core.gpus import GpuLimit
+
 DEFAULT_PARTITION: Final = "lab"  # holds every host that takes part
 NICE_DEFAULT: Final = 10
+GPU_IDLE_MIB_DEFAULT: Final = 512  # what a desktop, or a driver alone, has of a GPU's memory
 CHANNELS_MAX: Final = 8  # on one connection; sshd's MaxSessions is 10, and two are left to the user
 
 
@@ -29,8 +32,8 @@ class Host:
     slots: int | None = None
     cpus: int | None = None
     memory_mib: int | None = None
-    gpus: int = 0
-    gpu_type: str | None = None
+    gpus: GpuLimit | None = None  # which may be handed out; None: all there are
+    gpu_idle_mib: int = GPU_IDLE_MIB_DEFAULT
     features: tuple[str, ...] = ()
     weight: int = 1
     spool: str | None = None  # on the node: absolute or ~/…

@@ -146,11 +146,6 @@ class _HostBuilder:
         key = KEYS[name]
         if key.where is Where.PARTITION or name == "sshq_use":
             return
-        if isinstance(value, tuple) and key.field == "gpus":
-            self._set("gpus", value[0], entry.key.place)
-            if value[1] is not None:
-                self._set("gpu_type", value[1], entry.key.place)
-            return
         self._set(key.field, value, entry.key.place)
 
     def build(self, connection: Literal["ssh", "local"], groups: tuple[str, ...]) -> Host:

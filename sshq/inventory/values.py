@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from sshq.core.gpus import COUNT_MAX, GpuLimit, count_of, parse_gpus
 from sshq.core.licenses import parse_licenses
 from sshq.core.units import parse_memory, parse_time_limit, suggest_time_limit
 from sshq.inventory.document import Map, Node, Scalar, Seq, closest, describe, walk
@@ -122,14 +123,27 @@ def read_memory(name: str, node: Node) -> int:
     return amount
 
 
-def read_gpus(name: str, node: Node) -> tuple[int, str | None]:
-    """Return how many GPUs and of which type: 2, or a100:2."""
+def read_gpus(name: str, node: Node) -> GpuLimit:
+    """Return which GPUs may be handed out: 2, a100:2, {a100: 2, v100: 1}, or a list of UUIDs or indices."""
+    hint = f"{name}: 2, or {name}: a100:2"
+    if isinstance(node, Map):
+        read_count = read_integer(0, COUNT_MAX)
+        counts = {entry.name: int(str(read_count(f"{name}: {entry.name}", entry.value))) for entry in node.entries}
+        for entry in node.entries:
+            if not re.fullmatch(r"[A-Za-z][\w.-]*", entry.name, re.ASCII):
+                raise entry.key.place.error(f"`{name}` maps types of GPUs to numbers, and `{entry.name}` is no type", hint=hint)
+        return GpuLimit(types=tuple(sorted((kind.lower(), count) for kind, count in counts.items() if count)))
+    if isinstance(node, Seq):
+        ids = [(item, read_text(name, item)) for item in node.items]
+        for item, text in ids:
+            if not re.fullmatch(r"[0-9]{1,3}|[A-Za-z0-9][\w:.-]{4,99}", text, re.ASCII):
+                raise item.place.error(f"`{name}` lists UUIDs or indices of GPUs, not `{text}`", hint=f"{name}: [0, 2]")
+        return GpuLimit(ids=tuple(dict.fromkeys(text for _, text in ids))) if ids else GpuLimit(count=0)
     text = read_text(name, node)
-    found = re.fullmatch(r"(?:([A-Za-z][\w.-]*):)?([0-9]{1,3})", text)
-    if not found:
-        message = f"`{name}` is a number of GPUs or TYPE:NUMBER, not {describe(node)}"
-        raise node.place.error(message, hint=f"{name}: 2, or {name}: a100:2")
-    return int(found[2]), found[1]
+    if not re.fullmatch(r"(?:[A-Za-z][\w.-]*:)?[0-9]{1,3}", text, re.ASCII):
+        raise node.place.error(f"`{name}` is a number of GPUs or TYPE:NUMBER, not {describe(node)}", hint=hint)
+    wanted = parse_gpus(text)
+    return GpuLimit(types=wanted) if ":" in text and wanted else GpuLimit(count=count_of(wanted))
 
 
 def read_words(name: str, node: Node) -> tuple[str, ...]:

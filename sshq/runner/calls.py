@@ -15,7 +15,8 @@ from sshq.runner.commands import UPCALL_NAMES, srun_program, strip_comments, upc
 
 PROTOCOL: Final = 1
 PROGRAM_FILES: Final = (
-    "runner.sh", "supervisor.sh", "lease.sh", "job.sh", "start.sh", "calls.sh", "parts.sh", "steps.sh", "answers.sh",
+    "runner.sh", "supervisor.sh", "lease.sh", "job.sh", "start.sh", "calls.sh", "gpus.sh", "parts.sh", "steps.sh",
+    "answers.sh",
 )  # fmt: skip
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
 PART_MAX: Final = 12_288
@@ -186,6 +187,16 @@ def encode_reserve(*, tag: str, old_gen: int, new_gen: int, high: int, open_seqs
 def encode_probe(*, tag: str) -> bytes:
     """Ask for the facts; may take seconds, holds up nothing.  -> FactsReply"""
     return _call("call_probe", _check(_TAG, tag, "tag"), end=tag)
+
+
+def encode_gpus(*, tag: str) -> bytes:
+    """Ask what the tools of GPU makers say; may take ten seconds, holds up nothing.  -> FactsReply"""
+    return _call("call_gpus", _check(_TAG, tag, "tag"), end=tag)
+
+
+def encode_who(*, tag: str, pids: Collection[int]) -> bytes:
+    """Ask whose some processes are.  -> FactsReply"""
+    return _call("call_who", _check(_TAG, tag, "tag"), *(_natural(pid, "pid") for pid in pids), end=tag)
 
 
 def dropped_names(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ __all__ = [
 LINE_MAX: Final = 4096
 NOISE_MAX: Final = 4096
 LISTING_ENTRIES_MAX: Final = 20_000
-FACTS_MAX: Final = 200
+FACTS_MAX: Final = 400
 
 _HOWS = ("exit", "signal", "cancel", "timeout", "lease", "never", "output")
 

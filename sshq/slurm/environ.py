@@ -6,6 +6,8 @@ asked for, SLURM_CPUS_PER_TASK only with -c, SLURM_MEM_PER_CPU or SLURM_MEM_PER_
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from sshq.slurm.environ_gpus import gpu_variables
+
 # What would be wrong or harmful on another machine: agents and sessions of the login, temporary places, and the
 # cookie by which sshq finds a job's processes (with it a cancel would find the controller).
 DROPPED_PREFIXES = ("SSH_", "DBUS_", "XDG_", "SSHQ_")
@@ -13,7 +15,8 @@ DROPPED_NAMES = frozenset(("DISPLAY", "XAUTHORITY", "KRB5CCNAME", "TMPDIR"))
 # The node's own, whatever the submitter's are.
 NODE_NAMES = frozenset(("HOME", "USER", "SHELL", "LOGNAME"))
 # A job submitted from inside a job must not take over the identity of the outer one.
-_JOB_PREFIXES = ("SLURM_JOB", "SLURM_ARRAY_", "SLURM_STEP", "SLURM_TASK", "SLURM_NTASKS", "SLURM_CPUS_", "SLURM_MEM_")
+_JOB_PREFIXES = ("SLURM_JOB", "SLURM_ARRAY_", "SLURM_STEP", "SLURM_TASK", "SLURM_NTASKS", "SLURM_CPUS_", "SLURM_MEM_",
+                 "SLURM_GPU")  # fmt: skip
 _JOB_NAMES = frozenset((
     "ENVIRONMENT", "SLURMD_NODENAME", "SLURM_CLUSTER_NAME", "SLURM_EXPORT_ENV", "SLURM_GTIDS", "SLURM_LOCALID",
     "SLURM_NNODES", "SLURM_NODEID", "SLURM_NODELIST", "SLURM_NODE_ALIASES", "SLURM_NPROCS", "SLURM_PRIO_PROCESS",
@@ -130,7 +133,8 @@ def job_environment(facts: Mapping[str, object]) -> dict[str, str]:
     }
     if account:
         variables["SLURM_JOB_ACCOUNT"] = account
-    return variables | _optional_variables(facts, tasks) | _array_variables(facts) | _own_variables(facts)
+    optional = _optional_variables(facts, tasks) | _array_variables(facts) | gpu_variables(facts)
+    return variables | optional | _own_variables(facts)
 
 
 def fold_counts(counts: Sequence[int], nodes: int) -> str:

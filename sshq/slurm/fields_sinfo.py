@@ -155,6 +155,10 @@ def _reason_at(node: View) -> float | None:
     return time_of(node, "since_at") if at is None and reason_of(node) else at
 
 
+def _gres_used(node: View) -> str:
+    return text_of(node, "gres_used", "gpu:0")
+
+
 def _gres(node: View) -> str:
     return text_of(node, "gres", NULL)
 
@@ -216,7 +220,7 @@ NODE_FIELDS: tuple[Field[NodeGroup], ...] = (
     Field("", "AllocMem", "ALLOCMEM", lambda group: str(sum(int_of(node, "memory_alloc_mib") for node in group.nodes))),
     Field("", "Comment", "COMMENT", _always(NULL)),
     Field("", "Extra", "EXTRA", _always(NULL)),
-    Field("", "GresUsed", "GRES_USED", _first(_gres, NULL)),
+    Field("", "GresUsed", "GRES_USED", _first(_gres_used, "gpu:0")),
     Field("", "Port", "PORT", lambda group: ",".join(sorted({str(int_of(node, "port", 22)) for node in group.nodes}))),
     Field("", "StateComplete", "STATECOMPLETE", _first(lambda node: name_state(node, long=True), "n/a")),
 )  # fmt: skip
@@ -224,7 +228,7 @@ NODE_FIELDS: tuple[Field[NodeGroup], ...] = (
 # What nodes must agree in to share a line, by the column that shows it; columns not named here sum or range.
 MATCHED: dict[str, Callable[[View], object]] = {
     "b": _features, "f": _features, "E": reason_of, "G": _gres, "H": _reason_at, "t": name_state,
-    "T": lambda node: name_state(node, long=True), "u": _user, "U": _long_user, "gresused": _gres,
+    "T": lambda node: name_state(node, long=True), "u": _user, "U": _long_user, "gresused": _gres_used,
     "statecomplete": lambda node: name_state(node, long=True),
 }  # fmt: skip
 MATCHED_EXACTLY: dict[str, Callable[[View], object]] = {

@@ -90,6 +90,7 @@ def _describe_request(job: View) -> Document:
         "standard_error": text_of(job, "std_err") or text_of(job, "std_out"),
         "standard_input": text_of(job, "std_in", "/dev/null"),
         "standard_output": text_of(job, "std_out"),
+        **{key: text_of(job, key) for key in ("tres_per_job", "tres_per_node", "tres_per_task")},
         "user_id": int_of(job, "uid"),
         "user_name": text_of(job, "user"),
     }

@@ -8,6 +8,7 @@ from sshq.slurm.options import IGNORED as I  # a column of a table
 from sshq.slurm.options import REFUSED as R
 from sshq.slurm.options import Option
 from sshq.slurm.options_foreign import FOREIGN, SALLOC_FOREIGN, SRUN_FOREIGN
+from sshq.slurm.options_gpus import GPUS
 
 # Names of the variables are sbatch's; srun and salloc have SLURM_ and SALLOC_ in their place.
 SHARED: tuple[Option, ...] = (
@@ -117,11 +118,11 @@ _SRUN_VARIABLES = {
 def submit_options(command: str) -> tuple[Option, ...]:
     """Return the rows of sbatch, srun or salloc; a command's own row replaces the shared one of that long name."""
     if command == "sbatch":
-        own, shared = SBATCH_ONLY, (*SHARED, *FILES, *FOREIGN)
+        own, shared = SBATCH_ONLY, (*SHARED, *FILES, *GPUS, *FOREIGN)
     elif command == "srun":
-        own, shared = (*SRUN_ONLY, *SRUN_FOREIGN), (*SHARED, *FILES, *FOREIGN)
+        own, shared = (*SRUN_ONLY, *SRUN_FOREIGN), (*SHARED, *FILES, *GPUS, *FOREIGN)
     else:
-        own, shared = (*SALLOC_ONLY, *SALLOC_FOREIGN), (*SHARED, *FOREIGN)
+        own, shared = (*SALLOC_ONLY, *SALLOC_FOREIGN), (*SHARED, *GPUS, *FOREIGN)
     replaced = {row.longs[0] for row in own}
     rest = tuple(row for row in shared if row.longs[0] not in replaced)
     if command != "sbatch":

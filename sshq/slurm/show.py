@@ -51,6 +51,9 @@ def render_node(view: View, *, oneline: bool = False) -> str:
     allocated = [f"cpu={used}"] if used else []
     if memory_used:
         allocated.append(f"mem={format_memory(memory_used)}")
+    gpus, gpus_used = int_of(view, "gpus"), int_of(view, "gpus_alloc")
+    if gpus_used:
+        allocated.append(f"gres/gpu={gpus_used}")
     lines = [
         (f"NodeName={text_of(view, 'name')} Arch={text_of(view, 'arch', 'unknown')} CoresPerSocket={int_of(view, 'cores', 1)} "),
         f"CPUAlloc={used} CPUEfctv={cpus} CPUTot={cpus} CPULoad={'N/A' if load is None else format(load, '.2f')}",
@@ -70,7 +73,7 @@ def render_node(view: View, *, oneline: bool = False) -> str:
         f"Partitions={','.join(names_of(view, 'partitions'))} ",
         f"BootTime={_time(view, 'boot_at', 'None')} SlurmdStartTime={_time(view, 'since_at', 'None')}",
         f"LastBusyTime={_time(view, 'last_busy_at')}",
-        f"CfgTRES=cpu={cpus},mem={format_memory(memory)},billing={cpus}",
+        f"CfgTRES=cpu={cpus},mem={format_memory(memory)},billing={cpus}{f',gres/gpu={gpus}' if gpus else ''}",
         f"AllocTRES={','.join(allocated)}",
         "CapWatts=n/a",
         "CurrentWatts=0 AveWatts=0",
@@ -223,7 +226,8 @@ def _job_placement(view: View, *, details: bool) -> list[str]:
         mib = per_node if per_node is not None else (per_cpu or 0) * int_of(view, "cpus", 1)
         last = int_of(view, "cpus", 1) - 1
         cpu_ids = f"0-{last}" if last else "0"
-        lines.append(f"  Nodes={fold_hostlist(nodes)} CPU_IDs={cpu_ids} Mem={mib} GRES=")
+        gres = ",".join(names_of(view, "gres_detail"))
+        lines.append(f"  Nodes={fold_hostlist(nodes)} CPU_IDs={cpu_ids} Mem={mib} GRES={gres}")
     lines += [
         f"MinCPUsNode={int_of(view, 'cpus_per_task', 1)} {memory} MinTmpDiskNode=0",
         f"Features={text_of(view, 'features', NULL)} DelayBoot=00:00:00",
@@ -232,6 +236,16 @@ def _job_placement(view: View, *, details: bool) -> list[str]:
             "Network=(null)"
         ),
     ]
+    return lines
+
+
+def _job_tres(view: View) -> list[str]:
+    """What was asked of GPUs, in Slurm's keys; nothing where nothing was."""
+    keys = (("TresPerJob", "tres_per_job"), ("TresPerNode", "tres_per_node"), ("TresPerTask", "tres_per_task"))
+    lines = [f"{name}={text_of(view, key)}" for name, key in keys if text_of(view, key)]
+    for name, key in (("CpusPerTres", "cpus_per_gpu"), ("MemPerTres", "memory_per_gpu_mib")):
+        if int_of(view, key):
+            lines.append(f"{name}=gpu:{int_of(view, key)}")
     return lines
 
 
@@ -246,6 +260,7 @@ def _job_files(view: View) -> list[str]:
         f"StdIn={text_of(view, 'std_in', '/dev/null')}",
         f"StdOut={out}",
         "Power=",
+        *_job_tres(view),
     ]
 
 

@@ -17,7 +17,7 @@ AccountingStorageHost localhost
 AccountingStorageExternalHost
 AccountingStorageParameters
 AccountingStoragePort 0
-AccountingStorageTRES cpu,mem,energy,node,billing,fs/disk,vmem,pages
+AccountingStorageTRES cpu,mem,energy,node,billing,fs/disk,vmem,pages,gres/gpu
 AccountingStorageType accounting_storage/sshq
 AccountingStorageUser N/A
 AccountingStoreFlags

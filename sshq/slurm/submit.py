@@ -27,7 +27,7 @@ _DESCRIBED = (
     "name", "work_dir", "std_out", "std_err", "std_in", "open_mode", "partition", "time_limit_s", "memory_mib",
     "memory_per_cpu_mib", "req_nodes", "exc_nodes", "features", "nice", "priority", "begin_at", "deadline_at", "signal",
     "requeue", "comment", "account", "qos", "dependency", "export", "ntasks_per_node", "min_cpus", "tmp_disk_mib", "prefer",
-    "licenses", "lease_s",
+    "licenses", "ntasks_per_gpu", "cpus_per_gpu", "memory_per_gpu_mib", "lease_s",
 )  # fmt: skip  # the keys that are None where nothing was said
 
 
@@ -217,16 +217,15 @@ def _take_client_options(submission: Submission, parsed: Parsed) -> None:
 
 
 def _settle_conflicts(chosen: dict[str, tuple[Given, object]], parsed: Parsed) -> None:
-    """Leave one of --mem and --mem-per-cpu: the stronger source's; two of one source contradict each other."""
-    if "memory_mib" not in chosen or "memory_per_cpu_mib" not in chosen:
-        return
-    node, cpu = chosen["memory_mib"][0], chosen["memory_per_cpu_mib"][0]
-    if node.source.startswith("--") and cpu.source.startswith("--"):
-        raise OptionError(
-            "--mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.", source=cpu.source, detail=(node.text, cpu.text)
-        )
-    weaker = min((node, cpu), key=parsed.given.index)
-    del chosen[weaker.option.field]
+    """Leave one of --mem, --mem-per-cpu and --mem-per-gpu: the strongest source's; two of one source contradict each other."""
+    fields = ("memory_mib", "memory_per_cpu_mib", "memory_per_gpu_mib")
+    while len(given := [chosen[field][0] for field in fields if field in chosen]) > 1:
+        if all(one.source.startswith("--") for one in given):
+            raise OptionError(
+                "--mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.", source=given[1].source,
+                detail=tuple(one.text for one in given),
+            )  # fmt: skip
+        del chosen[min(given, key=parsed.given.index).option.field]
 
 
 def _take_nodefile(chosen: dict[str, tuple[Given, object]], read_file: Callable[[str], bytes], cwd: str) -> None:
@@ -273,6 +272,10 @@ def _describe(chosen: Mapping[str, tuple[Given, object]], cwd: str) -> dict[str,
         "kill_on_invalid_dep": values.get("kill_on_invalid_dep", False),
         "exclusive": "exclusive" in values,
         "anywhere": "anywhere" in values,
+        "gpus_total": values.get("gpus") or None,
+        "gpus_per_node": values.get("gpus_per_node") or values.get("gres") or None,
+        "gpus_by_gres": bool(values.get("gres")) and not values.get("gpus_per_node"),
+        "gpus_per_task": values.get("gpus_per_task") or None,
         "overcommit": "overcommit" in values,
     }
     return description

@@ -92,6 +92,9 @@ def _bad_value(given: Given, command: str, error: ValueError) -> OptionError:
     elif parser == "array":  # Slurm's controller finds this one
         message, code = "Batch job submission failed: Invalid job array specification", 1
         detail = (*detail, "Arrays are 5, 0-9, 1,3,5, 0-99:10, and %N behind for N at once.")
+    elif parser in ("gres", "gpus"):
+        message, code = "Invalid generic resource (gres) specification", 1
+        detail = (*detail, "GPUs are N, TYPE or TYPE:N, with --gres gpu, gpu:N, gpu:TYPE or gpu:TYPE:N; several by commas.")
     elif parser == "nodes":
         message = f'"{value}" is not a valid node count'
     elif parser == "hosts":
@@ -143,6 +146,18 @@ def _parse_positive(text: str | None) -> int:
     if number < 1:
         raise ValueError(text)
     return number
+
+
+def _parse_gres(text: str | None) -> str:
+    from sshq.core.gpus import format_gpus, parse_gres
+
+    return format_gpus(parse_gres(text or ""))
+
+
+def _parse_gpus(text: str | None) -> str:
+    from sshq.core.gpus import format_gpus, parse_gpus
+
+    return format_gpus(parse_gpus(text or ""))
 
 
 def _parse_time(text: str | None) -> int:
@@ -264,6 +279,8 @@ PARSERS: dict[str, Callable[[str | None], object]] = {
     "count": _parse_count,
     "dependency": _parse_text,  # the controller reads it: it knows the jobs
     "flag": _parse_flag,
+    "gpus": _parse_gpus,
+    "gres": _parse_gres,
     "hosts": _parse_hosts,
     "lease": _parse_lease,
     "mail_type": _parse_mail_type,

@@ -101,6 +101,8 @@ def describe_tres(view: View, *, with_billing: bool = True) -> str:
     parts.append(f"node={int_of(view, 'num_nodes', 1)}")
     if with_billing:
         parts.append(f"billing={cpus}")
+    if gpus := int_of(view, "gpus"):
+        parts.append(f"gres/gpu={gpus}")
     return ",".join(parts)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sshq.core.gpus import GpuLimit
 from sshq.errors import InventoryError
 from sshq.inventory.keys import KEYS, format_keys
 from sshq.inventory.load import embedded_default, find_inventory, load_found, load_inventory, stat_signature
@@ -92,15 +93,34 @@ def test_all_fields_of_a_host() -> None:
     )
     assert host == Host(
         name="h1", address="10.0.0.1", port=2222, account="batch", identity_files=("/k",), slots=2, cpus=8,
-        memory_mib=2048, gpus=2, gpu_type="a100", features=("b", "3.10"), weight=1, spool="/s/x", spool_forced=True,
+        memory_mib=2048, gpus=GpuLimit(types=(("a100", 2),)), features=("b", "3.10"), weight=1, spool="/s/x", spool_forced=True,
         shared=("/home",), nice=0, python="/p", container="podman", environment=(("A", "010"), ("B", "2")),
         channels_max=3, groups=("ungrouped",),
     )  # fmt: skip
     assert set(host.origins) == {
-        "address", "port", "account", "identity_files", "slots", "cpus", "memory_mib", "gpus", "gpu_type", "features",
+        "address", "port", "account", "identity_files", "slots", "cpus", "memory_mib", "gpus", "features",
         "weight", "spool", "spool_forced", "shared", "nice", "python", "container", "environment", "channels_max",
     }  # fmt: skip
     assert set(host.origins.values()) == {"inventory.yaml:1"}
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [
+        ("2", GpuLimit(count=2)), ("0", GpuLimit(count=0)), ("'A100:2'", GpuLimit(types=(("a100", 2),))),
+        ("{a100: 2, V100: 1}", GpuLimit(types=(("a100", 2), ("v100", 1)))), ("[0, 2]", GpuLimit(ids=("0", "2"))),
+        ("[GPU-8932f937-d72c-4106-c12f-20bd9faed9f6]", GpuLimit(ids=("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6",))),
+        ("[]", GpuLimit(count=0)),
+    ],
+)  # fmt: skip
+def test_which_gpus(said, limit) -> None:
+    assert host_of(f"sshq_gpus: {said}").gpus == limit
+
+
+@pytest.mark.parametrize("said", ["-1", "two", "{a100: x}", "{3: 1}", "[a b]", "[[1]]", "1.5", "9999"])
+def test_what_does_not_say_which_gpus(said) -> None:
+    with pytest.raises(InventoryError, match="sshq_gpus"):
+        host_of(f"sshq_gpus: {said}")
 
 
 def test_what_is_not_said_is_left_to_the_machine_and_to_ssh_config() -> None:

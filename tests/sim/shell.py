@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sshq.runner import protocol as rp
 
+from .asides import AsideCalls
 from .node import Node, Proc, Spool, Steps
 from .parsing import COMMAND, ID, READ, prologue, split_words
 from .plan import EVENTS
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .net import Pipe
 
 
-class Shell:
+class Shell(AsideCalls):
     """One channel's shell: a runner, once it was told to be one."""
 
     def __init__(self, node: Node, pipe_down: "Pipe") -> None:
@@ -397,14 +398,6 @@ class Shell:
                     proc.signal("KILL")
                     killed += 1
         self.say(f"W {tag} {killed} -")
-        yield 0.0
-
-    def call_shared(self, tag: str, path: str, name: str, content: str) -> Steps:
-        self.say(f"D {tag} 0 0 0")
-        yield 0.0
-
-    def call_reap(self, pid: str, start: str) -> Steps:
-        self.say(f"T {pid} 0")
         yield 0.0
 
     def call_probe(self, tag: str) -> Steps:

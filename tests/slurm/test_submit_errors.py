@@ -86,8 +86,6 @@ def test_every_source_of_a_bad_value_is_named(argv, environ, source, text):
     ("argv", "text"),
     [
         (["--reservation=maint"], "--reservation is not supported by sshq, and leaving it out would change where the job runs"),
-        (["--gres=gpu:1"], "--gres is not supported by sshq"),
-        (["-G", "1"], "--gpus is not supported by sshq"),
         (["--uid=anna"], "--uid is not supported by sshq, and leaving it out would change whose rights the job has"),
         (["-N1", ":"], "heterogeneous jobs are not supported by sshq, and running one component would change what runs"),
     ],
@@ -100,8 +98,41 @@ def test_what_would_change_the_job_is_refused_by_name(argv, text):
     assert caught.value.hint
 
 
-def test_asking_for_no_gpu_is_no_reason_to_refuse():
-    assert submit("--gres=none", "--gpus=0", "ok.sh").description["name"] == "ok.sh"
+def test_asking_for_no_gpu_asks_for_none():
+    described = submit("--gres=none", "--gpus=0", "ok.sh").description
+    assert (described["gpus_per_node"], described["gpus_total"], described["gpus_by_gres"]) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "described"),
+    [
+        (["--gres=gpu:2"], {}, {"gpus_per_node": "2", "gpus_by_gres": True}),
+        (["--gres", "gpu:A100:2"], {}, {"gpus_per_node": "a100:2", "gpus_by_gres": True}),
+        (["--gpus-per-node=a100:2"], {"SBATCH_GRES": "gpu:1"}, {"gpus_per_node": "a100:2", "gpus_by_gres": False}),
+        (["-G2"], {}, {"gpus_total": "2"}),
+        (["--gpus-per-task=1", "--ntasks-per-gpu=2"], {}, {"gpus_per_task": "1", "ntasks_per_gpu": 2}),
+        (["--cpus-per-gpu=4", "--mem-per-gpu=2G"], {}, {"cpus_per_gpu": 4, "memory_per_gpu_mib": 2048}),
+        ([], {"SBATCH_GPUS": "v100:3", "SBATCH_CPUS_PER_GPU": "2"}, {"gpus_total": "v100:3", "cpus_per_gpu": 2}),
+        (["--gres=none"], {"SBATCH_GRES": "gpu:1"}, {"gpus_per_node": None}),
+        (["--mem-per-gpu=1G"], {"SBATCH_MEM_PER_NODE": "5"}, {"memory_per_gpu_mib": 1024, "memory_mib": None}),
+    ],
+)
+def test_gpus_as_they_are_asked_for(argv, environ, described):
+    found = submit(*argv, "ok.sh", environ=environ).description
+    assert {key: found[key] for key in described} == described
+
+
+@pytest.mark.parametrize("argv", [["--gres=nosuch:1"], ["--gres=gpu:x:y"], ["--gpus=many:"], ["--gpus-per-node=-1"], ["--gpus-per-task=1.5"]])
+def test_another_generic_resource_is_refused_in_slurms_words(argv):
+    with pytest.raises(OptionError) as caught:
+        submit(*argv, "ok.sh")
+    assert caught.value.message == "Invalid generic resource (gres) specification"
+    assert caught.value.exit_code == 1
+
+
+def test_memory_of_the_gpus_and_of_the_node_contradict_each_other():
+    with pytest.raises(OptionError, match="mutually exclusive"):
+        submit("--mem=1G", "--mem-per-gpu=1G", "ok.sh")
 
 
 @pytest.mark.parametrize(

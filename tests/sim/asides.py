@@ -1,0 +1,20 @@
+"""Calls that a simulated node answers in one word: it has no GPUs, shares no directory, and nothing reads there."""
+
+from .node import Steps
+
+
+class AsideCalls:
+    def say(self, line: str) -> None:
+        raise NotImplementedError
+
+    def call_gpus(self, tag: str) -> Steps:
+        self.say(f"F {tag} . 0")
+        yield 0.0
+
+    def call_shared(self, tag: str, path: str, name: str, content: str) -> Steps:
+        self.say(f"D {tag} 0 0 0")
+        yield 0.0
+
+    def call_reap(self, pid: str, start: str) -> Steps:
+        self.say(f"T {pid} 0")
+        yield 0.0
