@@ -13,6 +13,7 @@ from sshq.slurm.messages import VERSION_LINE
 from sshq.slurm.options import HONOURED, IGNORED, NO_VALUE, REQUIRED, Option, options_of
 
 SRUN_FILES: Final = ("srun_options.sh", "srun_record.sh", "srun.sh")
+UPCALL_FILES: Final = ("command_hosts.sh", "command.sh")
 UPCALL_NAMES: Final = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "sstat", "sprio")
 
 # What a step honours.  Other honoured rows describe the allocation, which a step has already: Slurm takes them without a word.
@@ -44,7 +45,7 @@ def srun_program() -> tuple[str, bytes]:
 @cache
 def upcall_program() -> tuple[str, bytes]:
     """Return a mark that changes with the program, and the program; read once in the life of the process."""
-    text = strip_comments(Path(__file__).with_name("command.sh").read_bytes())
+    text = strip_comments(b"\n".join(Path(__file__).with_name(name).read_bytes() for name in UPCALL_FILES))
     names = " ".join(UPCALL_NAMES).encode()
     return sha256(names + text).hexdigest()[:16], text
 

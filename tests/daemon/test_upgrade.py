@@ -141,7 +141,7 @@ def test_jobs_of_the_previous_releases_supervisors_are_adopted_cancelled_timed_o
     instance.use([host], sshq_slots=8, sshq_cpus=8)
     old = OldRelease(host, read_store_id(instance))
     scripts = {
-        1: (WAITER + "echo done", None),
+        1: (WAITER + "squeue -h -o %T -j 1; echo done", None),  # a command that its own release did not have
         2: (WAITER, None),
         3: (WAITER, 4),
         4: (WAITER + "exit 3", None),
@@ -175,7 +175,7 @@ def test_jobs_of_the_previous_releases_supervisors_are_adopted_cancelled_timed_o
     host.sh("touch go")
     instance.until_state(1, "COMPLETED", timeout_s=60)
     instance.until_state(4, "FAILED", timeout_s=60)
-    assert instance.read("out-1") == "done\n"
+    assert instance.read("out-1") == "RUNNING\ndone\n"
     assert [job for job, pid in pids.items() if is_alive(pid)] == []
     instance.wait_for(lambda: not list((spool / "a").iterdir()), 60, "all are acknowledged and nothing is left")
     rows = {int(row["job_id"]): row for row in json.loads(instance.out("sacct", "--json"))["jobs"]}

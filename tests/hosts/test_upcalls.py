@@ -98,6 +98,7 @@ def test_a_controller_killed_at_any_point_of_a_call_makes_one_job(loopback, inst
     assert instance.out("sacct", "-nXP", "-o", "jobid,jobname").split() == [f"{job}|wrap", f"{job + 1}|child"]
 
 
+@pytest.mark.slow
 def test_commands_wait_for_a_controller_that_is_away(shared):
     script = "touch started; until [ -e go ]; do sleep 0.05; done; squeue -h -o %i; echo rc=$?"
     job = shared.submit("--wrap", script)
@@ -145,6 +146,7 @@ def test_what_jobs_do_to_themselves_and_each_other(shared):
     assert shared.read(f"slurm-{first}.out").startswith("link 1\nSubmitted batch job ")
 
 
+@pytest.mark.slow
 def test_waiting_submissions_keep_no_place_from_others(shared):
     """More `sbatch --wait` at once than a job may have commands that run."""
     script = """
@@ -177,3 +179,35 @@ def test_a_flood_of_calls_that_are_none_holds_up_nobody(shared):
     _, said = run(shared, script)
     assert said == "RUNNING\n"
     assert "malformed upcall 2222" in shared.logs()
+
+
+def test_a_wait_outlives_controller_and_connection(shared):
+    """Killed in the middle of `sbatch --wait`: the next one goes on, and nothing is said twice."""
+    waiter = shared.wrap("sbatch --wait -o child.out --wrap 'until [ -e go ]; do sleep 0.05; done; exit 3'; echo rc=$?")
+    out = f"slurm-{waiter}.out"
+    shared.wait_for(lambda: Path(shared.work, out).exists() and "Submitted" in shared.read(out), 20, "it waits")
+    shared.kill9()
+    shared.up()
+    shared.ready()
+    Path(shared.work, "go").touch()
+    shared.until_state(waiter, "COMPLETED")
+    assert shared.read(out) == f"Submitted batch job {waiter + 1}\nrc=3\n"
+    assert shared.out("sacct", "-nXP", "-o", "jobid").split() == [str(waiter), str(waiter + 1)]
+
+
+def test_a_command_that_is_killed_asks_no_more(shared):
+    """`timeout squeue -i`, and a cancelled job that waits: no process is left on the head, no file on the node."""
+    script = """
+        timeout 2 squeue -h -o %T -i 1 >seen; echo "rc=$?"
+        sbatch -Q --wait --hold -o /dev/null -J held --wrap true & wait $!
+        """
+    job = shared.submit("-J", "outer", input="#!/bin/sh\n" + textwrap.dedent(script))
+    shared.wait_for(lambda: "held" in shared.out("squeue", "-h", "-o", "%j"), 20, "the held job is submitted")
+    assert "rc=124" in shared.read(f"slurm-{job}.out")
+    assert "RUNNING" in shared.read("seen")
+    shared.run("scancel", "-n", "outer", check=True)
+    shared.until_state(job, "CANCELLED")
+    children = Path(f"/proc/{shared.pid()}/task/{shared.pid()}/children")
+    shared.wait_for(lambda: not children.read_text().split(), 10, "no process is left on the head")
+    spools = Path(shared.sshq_home).parent.parent.glob("loop*/l*/home/spool/spool/*/a/*.calls")
+    shared.wait_for(lambda: not list(spools), 20, "the files of its calls to go")

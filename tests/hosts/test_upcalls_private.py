@@ -34,6 +34,7 @@ def output(instance, job: int) -> str:
     return path.read_text()
 
 
+@pytest.mark.slow
 def test_directories_of_jobs_that_share_nothing(up, instance):
     (host, other) = up(2)
     script = f"""
@@ -82,3 +83,15 @@ def test_commands_work_on_odd_hosts(up, instance, kind):
     job, said = run(instance, script)
     assert said == f"{job} RUNNING\nrc=3\n"
     assert output(instance, job + 1) == "from stdin arg\n"
+
+
+@pytest.mark.slow
+def test_a_wait_outlives_its_connection(up, instance):
+    (host,) = up(1)
+    script = "sbatch --wait -o child.out --wrap 'until [ -e $HOME/go ]; do sleep 0.05; done; exit 3' 2>err; echo rc=$?; squeue -h -o %T"
+    job = instance.wrap(script)
+    instance.wait_for(lambda: instance.run("squeue", "-h", "-o", "%i").stdout.split() == [str(job), str(job + 1)], 20, "it waits")
+    host.kill_sessions()
+    host.sh(f"touch {host.home}/go")
+    instance.until_state(job, "COMPLETED")
+    assert output(instance, job) == f"Submitted batch job {job + 1}\nrc=3\nRUNNING\n"

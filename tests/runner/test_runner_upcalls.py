@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from shell_node import PATIENCE_S, Node, Runner, new_id, wait_until
 
+from sshq.core.hostlist import expand_hostlist
 from sshq.runner import protocol as p
 from sshq.runner.replies import Answered
 from sshq.runner.upcalls import BadRequestError, encode_answer, encode_question, parse_given, parse_request
@@ -145,6 +146,7 @@ def test_a_call_that_nobody_heard_is_announced_by_each_listing(shared, job):
     assert not [r for r in shared.replies if isinstance(r, p.Upcall) and r.id == launch and r.words[1:] == ("again",)]
 
 
+@pytest.mark.slow
 def test_a_command_says_once_that_it_waits(shared, job, tmp_path):
     launch = job("sinfo")
     call = Caller(shared, launch)
@@ -234,3 +236,32 @@ def test_an_identity_is_needed(tmp_path):
         assert "belongs to jobs of sshq" in (tmp_path / "err").read_text()
         runner.send(encode_answer(tag="n", id=new_id(), token=new_id(), number=1, kind="out", data=b"x"))
         assert not runner.wait(Answered).waits
+
+
+HOSTLISTS = """n1 n1,n2 n[1-3] n[01-03,7] a[1-2]b[1-2] x[1-2],y,z[08-11] node[0-0] n[1,3,5]-ib n-[1-2].x n[099-101] a[1-2]b[3-4]c[5-6],d
+    n[ n] n[1- n[3-1] n[a-b] n[1-2 n1,,n2 ,n n[1-99999] n$(x) n[] n[1]] n[1-2-3] n[[1]]""".split()  # noqa: SIM905
+
+
+def test_host_names_need_no_controller(shared, job, tmp_path):
+    script = "".join(f"scontrol show hostnames '{one}'; echo ==\n" for one in HOSTLISTS)
+    environ = {"PATH": shared.node.env["PATH"], "SLURM_JOB_NODELIST": "n[7-8]"}
+    launch = job(script + "scontrol show hostnames\n", environ=environ)
+    said, ended = [], False
+    while not ended:  # what it cannot read is asked for
+        reply = shared.wait((p.Upcall, p.Ended), lambda r: r.id == launch and (isinstance(r, p.Ended) or r.words[1] == "new"))
+        ended = isinstance(reply, p.Ended)
+        if not ended:
+            shared.replies.append(reply)
+            call = Caller(shared, launch)
+            said.append(call.request.argv[2])
+            call.answer(1, "out", b"asked\n", 0)
+    lists = []
+    for one in HOSTLISTS:
+        try:
+            lists.append("\n".join(expand_hostlist(one)))
+        except ValueError:
+            assert one in said
+            lists.append("asked")
+    lists = ["asked" if one in said else found for one, found in zip(HOSTLISTS, lists, strict=True)]
+    assert len(said) == 14
+    assert (tmp_path / "out").read_text() == "\n==\n".join([*lists, "n7\nn8\n"])
