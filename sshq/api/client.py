@@ -16,6 +16,8 @@ from sshq.wire.client import Client as Wire
 from sshq.wire.client import LostReplyError, connect
 
 Object = dict[str, Any]
+MANY = 1000  # submissions of one request
+MANY_BYTES = 2 << 20
 PATIENCE_S = 10.0  # for a controller that went away with a submission; then the same is asked once more
 
 
@@ -80,6 +82,31 @@ class Client:
             raise OptionError("this is no job array", hint='submit_array(script, array="0-9")')
         return self.submit_tasks(submission)
 
+    def submit_many(
+        self, scripts: "Iterable[str | os.PathLike[str] | Sequence[str]]", **options: Any
+    ) -> list[Job]:
+        """Submit many jobs at once, stored together: some thousand a second; `scripts` and `options` as for `submit`.
+
+        Raises:
+            RefusedError: one of them was refused, and names it; `jobs` has the futures of those before it that were taken.
+
+        """
+        read = [read_script(script, (), options) for script in scripts]
+        array = next((number for number, one in enumerate(read) if one.description["array"] is not None), None)
+        if array is not None:
+            raise OptionError(f"submission {array} is a job array", hint="Client.submit_array takes it")
+        self._watcher.prepare()
+        jobs: list[Job] = []
+        for start, part in _split_alike(read):
+            answers = self._send_many(part)
+            made = [Job(self, int(str(answer["job_id"]))) for answer in answers if "job_id" in answer]
+            self._watcher.add(made)
+            jobs += made
+            for number, answer in enumerate(answers):
+                if "job_id" not in answer:
+                    raise _refuse_one_of_many(start + number, part[number], answer, jobs)
+        return jobs
+
     def submit_read(self, submission: Submission, *, finish: Finisher | None = None) -> Job:
         """Submit what `words.read_script` understood."""
         self._watcher.prepare()
@@ -98,16 +125,27 @@ class Client:
         self._watcher.add(jobs)
         return jobs
 
+    def _send_many(self, part: list[Submission]) -> list[Object]:
+        params: Object = {
+            "descriptions": [one.description for one in part], "environ": part[0].environ, "token": os.urandom(16).hex(),
+            "directory": describe_directory(str(part[0].description["work_dir"])),
+        }  # fmt: skip
+        jobs = self._send_patiently("submit_many", params)["jobs"]
+        return [answer for answer in jobs if isinstance(answer, dict)] if isinstance(jobs, list) else []
+
     def _send(self, submission: Submission) -> int:
         params: Object = {
             "description": submission.description, "environ": submission.environ, "token": os.urandom(16).hex(),
             "directory": describe_directory(str(submission.description["work_dir"])),
         }  # fmt: skip
+        return int(str(self._send_patiently("submit", params)["job_id"]))
+
+    def _send_patiently(self, method: str, params: Object) -> Object:
         ends_at: float | None = None
         while True:
             try:
                 with self.connect() as wire:
-                    return int(str(submit_proved(wire, params)["job_id"]))
+                    return submit_proved(wire, params, method=method)
             except LostReplyError:
                 ends_at = ends_at or time.monotonic() + PATIENCE_S  # it may have been taken: the token makes it one job
                 if time.monotonic() > ends_at:
@@ -179,6 +217,33 @@ class Client:
         with self.connect() as wire:
             data = b"".join(wire.data("logs", params, timeout_s=timeout_s))
         return data.decode("utf-8", "replace")
+
+
+def _split_alike(read: list[Submission]) -> Iterator[tuple[int, list[Submission]]]:
+    """Yield runs that one request may carry: of one environment and directory, and not too large; with where each begins."""
+    start, size = 0, 0
+    for number, one in enumerate(read):
+        first = read[start]
+        alike = one.environ == first.environ and one.description["work_dir"] == first.description["work_dir"]
+        length = len(str(one.description["script"])) + 2048
+        if number > start and (not alike or number - start >= MANY or size + length > MANY_BYTES):
+            yield start, read[start:number]
+            start, size = number, 0
+        size += length
+    if read:
+        yield start, read[start:]
+
+
+def _refuse_one_of_many(number: int, submission: Submission, answer: Object, jobs: list[Job]) -> RefusedError:
+    detail = answer.get("detail")
+    where = f"submission {number} ({submission.description['name']}); {len(jobs)} were taken"
+    error = RefusedError(
+        str(answer.get("error")), code=str(answer.get("code") or "refused"),
+        hint=str(answer["hint"]) if answer.get("hint") else None,
+        detail=(where, *(str(line) for line in (detail if isinstance(detail, list) else ()))),
+    )  # fmt: skip
+    error.jobs = jobs  # type: ignore[attr-defined]
+    return error
 
 
 def _read_ref(job: "int | str | Job") -> JobRef:

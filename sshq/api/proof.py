@@ -39,7 +39,7 @@ def describe_directory(work_dir: str) -> Proof | None:
 
 def submit_proved(
     client: Client, params: "Mapping[str, object]", *,
-    show: "Callable[[Proof], Proof | None] | None" = None, hide: "Callable[[Proof], None] | None" = None,
+    show: "Callable[[Proof], Proof | None] | None" = None, hide: "Callable[[Proof], None] | None" = None, method: str = "submit",
 ) -> Proof:  # fmt: skip
     """Submit over a connection; where the controller asks for a proof of the directory, give it.
 
@@ -48,14 +48,15 @@ def submit_proved(
         params: of the request.
         show: puts a nonce file into the directory, where that is not on this machine.
         hide: removes it.
+        method: submit, or submit_many.
     """
-    reply = client.call("submit", params)
+    reply = client.call(method, params)
     if not reply.get("need_nonce"):
         return reply
     directory = params["directory"]
     proof = (show or show_nonce)(directory) if isinstance(directory, dict) else None
     try:
-        return client.call("submit", {**params, "directory": proof})
+        return client.call(method, {**params, "directory": proof})
     finally:
         if proof is not None:
             (hide or hide_nonce)(proof)

@@ -143,7 +143,7 @@ class InteractDesk:
 
     async def attach_input(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Pass what was typed to a terminal, and its new size; the answer comes when it has taken it."""
-        token = str(params.get("token"))
+        token, data = str(params.get("token")), _read_bytes(params)
         if token in self._closed:
             return {"open": False}
         opened = self._terminals.setdefault(token, asyncio.get_running_loop().create_future())
@@ -156,7 +156,6 @@ class InteractDesk:
         rows, columns = params.get("rows"), params.get("columns")
         if isinstance(rows, int) and isinstance(columns, int):
             channel.resize(rows, columns)
-        data = _read_bytes(params)
         if data:
             channel.write(data)
             await channel.drain()

@@ -35,6 +35,7 @@ RETRIES_MAX: Final = 999_999_999
 SIGNAL_MAX: Final = 31  # those that have a name, the same on all machines
 SIGNAL_BEFORE_S_MAX: Final = 0xFFFF
 REFS_MAX: Final = 100_000
+MANY_MAX: Final = 1000  # submissions of one request
 TASKS_MAX: Final = 4_000_001
 NAMES_MAX: Final = 65_536
 LINES_MAX: Final = 1_000_000
@@ -273,14 +274,19 @@ _PART: Final[Mapping[str, Check]] = {
     "environ": _environ, "work_dir": _absolute, "umask": _whole(0, 0o777), "step": _flag, "main": _flag,
 }  # fmt: skip
 
+_DIRECTORY: Final = _object({
+    "path": _absolute, "dev": _whole(0, INT_MAX), "ino": _whole(0, INT_MAX), "nonce_path": _path, "nonce": _text(64),
+    "seen_from": _text(255), "final": _flag,
+})  # fmt: skip
+
 PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     "ping": {}, "info": {}, "hosts": {}, "status": {}, "stats": {}, "reload": {}, "down": {},
+    "submit_many": {
+        "descriptions": _list(_object(_DESCRIPTION), MANY_MAX), "environ": _environ, "token": _text(58), "directory": _DIRECTORY,
+    },
     "submit": {
         "description": _object(_DESCRIPTION), "environ": _environ, "token": _text(64), "test_only": _flag,
-        "directory": _object({
-            "path": _absolute, "dev": _whole(0, INT_MAX), "ino": _whole(0, INT_MAX), "nonce_path": _path, "nonce": _text(64),
-            "seen_from": _text(255), "final": _flag,
-        }),
+        "directory": _DIRECTORY,
     },
     "jobs": {"filter": _filter, "finished": _flag},
     "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX)},

@@ -49,6 +49,7 @@ class Service:
             "ping": self._ping,
             "down": self._down,
             "submit": submit.submit,
+            "submit_many": submit.submit_many,
             "jobs": jobs.jobs,
             "wait": jobs.wait,
             "events": events.events,

@@ -32,6 +32,7 @@ from sshq.wire.server import Peer, StreamOut
 log = logging.getLogger("sshq.submit")
 SPACE_LOOK_S = 1.0
 TOKEN = re.compile(r"[0-9a-f]{8,64}")
+TOKEN_OF_MANY_MAX = 58  # the number of the submission follows it
 
 
 class SubmitDesk:
@@ -58,25 +59,88 @@ class SubmitDesk:
         token = params.get("token")
         if token is not None and (not isinstance(token, str) or not TOKEN.fullmatch(token)):
             raise RefusedError("Batch job submission failed: the submit token is malformed", code="bad_request")
-        directory = check_directory(params)
-        spec = incoming.spec
         notes: list[str] = []
-        if directory is not None:
-            path, nonce_name, nonce = directory
-            seen_from = read_seen_from(params)
-            spec = replace(spec, work_dir=path, provable=True, seen_from=seen_from)
-            asked = await self._prover.unanswered(spec.directory, spec.partitions)
-            if seen_from is None:
-                asked = self._prover.take_declared(path, asked)
-            if asked and nonce_name is None and params["directory"].get("final") is not True:
-                return {"need_nonce": True}
-            if nonce_name is not None and nonce is not None:
-                await self._prover.ask(path, asked, nonce_name, nonce, key=spec.directory)
+        spec = await self._prove(params, incoming.spec)
+        if spec is None:
+            return {"need_nonce": True}
         if params.get("test_only") is True:
             return await self._mailbox.ask(lambda c: _test(c, spec, self._clock()))
         if token is not None:
             return await self._submit_once(peer.uid, token, incoming, spec, notes)
         return await self._submit(None, incoming, spec, notes)
+
+    async def submit_many(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Take in submissions of one directory and environment, stored together; each is taken or refused by itself.
+
+        The result is `{"jobs": [{"job_id": N} or {"error": text, "code": word, "detail": [...]}, ...]}`, in their order.  A
+        request that is repeated with its token makes no job twice.
+        """
+        token = params.get("token")
+        if not isinstance(token, str) or not TOKEN.fullmatch(token) or len(token) > TOKEN_OF_MANY_MAX:
+            raise RefusedError("Batch job submission failed: the submit token is malformed", code="bad_request")
+        given = params.get("descriptions")
+        if not isinstance(given, list) or not given:
+            raise RefusedError("Batch job submission failed: there is nothing to submit", code="bad_request")
+        if await self._space_is_short():
+            raise _no_space()
+        incoming = [self._read_of_many(one, peer) for one in given]
+        proved = await self._prove(params, replace(_first_spec(incoming), partitions=()))
+        if proved is None:
+            return {"need_nonce": True}
+        tokens = [f"{token}{number:06x}" for number in range(len(given))]
+        known = await self._store.run(lambda s: [s.token(one, peer.uid) for one in tokens])
+        environ = await self._materials.keep_environ(encode_environ(params.get("environ") or {}))
+        try:
+            rows = zip(incoming, tokens, known, strict=True)
+            answers = await asyncio.gather(*(self._submit_of_many(one, proved, environ, t, j) for one, t, j in rows))
+        finally:
+            self._materials.unpin(environ)
+        log.info("%d jobs submitted at once uid=%d", len(answers), peer.uid)
+        return {"jobs": answers}
+
+    def _read_of_many(self, description: object, peer: Peer) -> Incoming | RefusedError:
+        try:
+            return read_description({"description": description}, peer, self._config)
+        except RefusedError as error:
+            return error
+
+    async def _submit_of_many(
+        self, incoming: Incoming | RefusedError, proved: JobSpec, environ: str, token: str, job_id: int | None
+    ) -> Mapping[str, object]:
+        if job_id is not None:
+            return {"job_id": job_id}
+        if isinstance(incoming, RefusedError):
+            return _describe_refusal(incoming)
+        digest = digest_of(incoming.script)
+        self._materials.remember_script(digest, incoming.script)
+        spec = replace(
+            incoming.spec, environ=environ, script=digest, work_dir=proved.work_dir, provable=proved.provable,
+            seen_from=proved.seen_from,
+        )  # fmt: skip
+        event = Submitted(
+            now=self._clock(), spec=spec, script=incoming.script, token=token, held=incoming.held, array=incoming.array
+        )
+        try:
+            return {"job_id": await self._mailbox.submit(event)}
+        except RefusedError as error:
+            return _describe_refusal(error)
+
+    async def _prove(self, params: Mapping[str, Any], spec: JobSpec) -> JobSpec | None:
+        """Return the spec with what is known of its directory; None: the client has to make a nonce first."""
+        directory = check_directory(params)
+        if directory is None:
+            return spec
+        path, nonce_name, nonce = directory
+        seen_from = read_seen_from(params)
+        spec = replace(spec, work_dir=path, provable=True, seen_from=seen_from)
+        asked = await self._prover.unanswered(spec.directory, spec.partitions)
+        if seen_from is None:
+            asked = self._prover.take_declared(path, asked)
+        if asked and nonce_name is None and params["directory"].get("final") is not True:
+            return None
+        if nonce_name is not None and nonce is not None:
+            await self._prover.ask(path, asked, nonce_name, nonce, key=spec.directory)
+        return spec
 
     async def _submit_once(
         self, uid: int, token: str, incoming: Incoming, spec: JobSpec, notes: list[str]
@@ -104,8 +168,7 @@ class SubmitDesk:
 
     async def _submit(self, token: str | None, incoming: Incoming, spec: JobSpec, notes: list[str]) -> Mapping[str, object]:
         if await self._space_is_short():
-            raise RefusedError("Batch job submission failed: no space is left for the state of the controller", code="not_now",
-                               hint="free space on the head node; running jobs go on and are settled")  # fmt: skip
+            raise _no_space()
         environ = await self._materials.keep_environ(encode_environ(incoming.environ))
         self._crash("submit.environ_kept")
         try:
@@ -134,6 +197,24 @@ class SubmitDesk:
             notes.append(note)
         log.info("job=%s submitted uid=%d name=%r", job_id, spec.uid, spec.name)
         return {"job_id": job_id, "array_job_id": job_id if incoming.array is not None else None, "notes": notes}
+
+
+def _first_spec(incoming: list[Incoming | RefusedError]) -> JobSpec:
+    for one in incoming:
+        if isinstance(one, Incoming):
+            return one.spec
+    raise next(one for one in incoming if isinstance(one, RefusedError))
+
+
+def _describe_refusal(error: RefusedError) -> Mapping[str, object]:
+    return {"error": error.message, "code": error.code, "detail": list(error.detail), "hint": error.hint}
+
+
+def _no_space() -> RefusedError:
+    return RefusedError(
+        "Batch job submission failed: no space is left for the state of the controller", code="not_now",
+        hint="free space on the head node; running jobs go on and are settled",
+    )  # fmt: skip
 
 
 def _test(cluster: Cluster, spec: JobSpec, now: float) -> Mapping[str, object]:

@@ -26,6 +26,7 @@ SOCKET_PATH_BYTES_MAX = 107  # sun_path of Linux, without the closing NUL
 METHODS: dict[str, str] = {
     "ping": "nothing",
     "submit": "nothing",
+    "submit_many": "nothing",
     "jobs": "items",
     "info": "nothing",
     "cancel": "nothing",

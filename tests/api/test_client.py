@@ -135,3 +135,29 @@ def test_without_a_controller_it_says_what_to_do(instance):
         cwd=instance.work, env=instance.env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout == "sshq up\n", done.stderr
+
+
+def test_many_are_submitted_at_once_and_one_that_is_refused_is_named(program):
+    found = program("""
+        import json, sshq, time
+
+        client = sshq.Client()
+        begun = time.monotonic()
+        jobs = client.submit_many((["sh", "-c", f"exit {n % 2}"] for n in range(1200)), hold=True, output="/dev/null")
+        ids = [job.job_id for job in jobs]
+        try:
+            client.submit_many([["true"], "#!/bin/sh\\n#SBATCH -p nowhere\\n", ["true"]], hold=True)
+            said = []
+        except sshq.errors.RefusedError as error:
+            said = [error.message, error.detail[0], len(error.jobs)]
+        client.cancel(job.job_id for job in jobs[4:])
+        client.cancel(error for error in [ids[-1] + 1, ids[-1] + 2, ids[-1] + 3])
+        print(json.dumps({"count": len(set(ids)), "ordered": ids == sorted(ids), "said": said, "cancelled": jobs[9].wait(30) and jobs[9].cancelled(),
+                          "states": [view["state"] for view in client.jobs(*ids[:4])]}))
+        client.cancel(ids[:4])
+    """)
+    assert (found["count"], found["ordered"], found["cancelled"]) == (1200, True, True)
+    assert "invalid partition" in found["said"][0].lower()
+    assert found["said"][1].startswith("submission 1 (")
+    assert found["said"][2] == 2
+    assert found["states"] == ["PENDING"] * 4

@@ -52,6 +52,7 @@ ROWS: dict[str, tuple[str, dict[str, object], str]] = {
     "events": (LISTING, {"filter": {}, "count": 0}, "ok"),
     "stats": (LISTING, {}, "ok"),
     "submit": (OWN, {"description": DESCRIPTION, "environ": {}}, "ok"),
+    "submit_many": (OWN, {"descriptions": [DESCRIPTION], "environ": {}, "token": "0123456789abcdef"}, "ok"),
     "cancel": (OWN, {"filter": {"names": ["nosuch"]}}, "ok"),
     "update_job": (OWN, REFS | {"changes": {"nice": 1}}, "ok"),
     "hold": (OWN, REFS, "ok"),

@@ -22,7 +22,8 @@ from sshq.errors import RefusedError, SshqError
 from sshq.inventory.config import Config
 from sshq.inventory.model import Host
 from sshq.runner.protocol import encode_kill, encode_launch
-from sshq.slurm.jsondoc import sacct_document, squeue_document
+from sshq.slurm.jsonaccounts import sacct_document
+from sshq.slurm.jsondoc import squeue_document
 from sshq.slurm.show import render_job
 from sshq.store.batch import prepare_batch
 from sshq.wire.codec import decode_json, encode_json
@@ -76,7 +77,7 @@ def look_at(scenario, job_id):
     view = decode_json(encode_json({"job": live_job_view(scenario.cluster, job)}))["job"]
     render_job(view, now=scenario.now)
     squeue_document([view])
-    sacct_document([history_view(job, [], [])])
+    sacct_document([history_view(job, [], [])], 0.0)
     _explain(scenario.cluster, job, scenario.now)
 
 
