@@ -38,6 +38,7 @@ from sshq.controller.preload import load_all
 from sshq.controller.proving import DirectoryKeeper
 from sshq.controller.purging import RemovalDesk
 from sshq.controller.service import Service
+from sshq.controller.stepcalls import StepCalls
 from sshq.controller.stepdesk import StepDesk
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import DirectoryProver
@@ -122,6 +123,7 @@ class Controller:
         around.part_news = self.parts.take
         self.upcalls = Upcalls(mailbox=mailbox, links=self.fleet.links, crash=self.crash)
         HeadCommands(mailbox=mailbox, socket_path=self.arguments.socket, crash=self.crash).register(self.upcalls)
+        StepCalls(mailbox=mailbox, parts=self.parts, links=self.fleet.links).register(self.upcalls)
         around.upcall = self.upcalls.announce
         self.outputs = OutputBringer(mailbox=mailbox, fleet=self.fleet, clock=self.clock, crash=self.crash)
         self.audit = AuditFile(self.state_dir / "audit.jsonl", enabled=self.config.audit, clock=self.clock)

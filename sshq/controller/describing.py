@@ -32,7 +32,7 @@ def describe_launch(launch: Launch, job: Job) -> str:
     spec = replace(job.spec, script="", environ="", dependency=None, submit_line="")
     bare = replace(
         job, state=State.PENDING, reason="None", launch_id=None, released=True, start_at=None, note=None,
-        last_refused_by=None, cancel_uid=None, lost_node=None, restored_epoch=0,
+        last_refused_by=None, cancel_uid=None, lost_node=None, verdict=None, part_launches=(), restored_epoch=0,
     )  # fmt: skip
     head = json.dumps({"about": VERSION, "at": launch.decided_at, "boot": launch.boot})
     line = f'{head[:-1]}, "job": {unseal(JOBS.encode(bare))}, "spec": {unseal(SPECS.encode(spec))}}}'

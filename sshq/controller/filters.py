@@ -55,7 +55,7 @@ class JobFilter:
 
 def _state_matches(job: Job, states: tuple[str, ...]) -> bool:
     cancelling = is_cancelling(job)
-    completing = cancelling or (job.state in FINAL and (not job.released or job.output_pending))
+    completing = cancelling or job.verdict is not None or (job.state in FINAL and (not job.released or job.output_pending))
     return ("CANCELLED" if cancelling else job.state.name) in states or ("COMPLETING" in states and completing) or "ALL" in states
 
 

@@ -49,7 +49,7 @@ class HistoryDesk:
             def next_chunk(_store: Store) -> list[View]:
                 views = []
                 for found in iterator:
-                    attempts = [attempt_view(row) for row in found.accounting]
+                    attempts = [attempt_view(row) for row in found.accounting if not row.rank]
                     views.append(history_view(found.job, attempts, [step_view(step) for step in found.steps]))
                     if len(views) >= CHUNK:
                         break

@@ -7,10 +7,12 @@ from sshq.controller.describing import describe_launch
 from sshq.controller.gpuwatch import GpuLook
 from sshq.controller.views import expand_output, job_view
 from sshq.core import lease
-from sshq.core.model import Job, Launch
+from sshq.core.gangs import limit_of
+from sshq.core.model import RANK_STEP, Job, Launch
 from sshq.inventory.gpufacts import GpuAnswer
 from sshq.inventory.model import Host
 from sshq.kinds import payload_of
+from sshq.kinds.allocation import hold_payload
 from sshq.runner.protocol import Hello, LaunchCall, out_path
 from sshq.slurm.environ import job_environment
 
@@ -35,9 +37,9 @@ def result_path(spool: str, launch_id: str) -> str:
     return f"{out_path(spool, launch_id).removesuffix('.out')}.result"
 
 
-def describe_gpus(job: Job, host: Host, look: GpuLook | None) -> dict[str, object]:
-    """Return what the variables of a job say of the GPUs on the node of its script."""
-    held = job.gpus[0] if job.gpus else ()
+def describe_gpus(launch: Launch, job: Job, host: Host, look: GpuLook | None) -> dict[str, object]:
+    """Return what the variables of a job say of the GPUs on the node of one of its launches."""
+    held = job.gpus[launch.rank] if job.gpus else ()
     answer = look.answer if look is not None else GpuAnswer()
     places = {gpu.id: gpu.index for gpu in answer.gpus}  # an index may have changed since the probe
     vendor = answer.gpus[0].vendor if answer.gpus else "nvidia" if answer.devices or answer.tool == "nvidia-smi" else ""
@@ -81,39 +83,29 @@ def build_call(
     `gpus` is the newest look at its GPUs.
     """
     spec = job.spec
-    payload = payload_of(spec, material.script)
-    facts = describe_start(launch, job) | describe_gpus(job, host, gpus)
-    environ = dict(material.environ)
-    environ.update(host.environment)
-    environ.update(job_environment(facts))
-    private = launch.private_dir
-    own_err = spec.std_err is not None
-    if private:
-        std_out: str | None = out_path(hello.spool, launch.id)
-        std_err = err_path(hello.spool, launch.id) if own_err else None
-    else:
-        std_out = expand_output(spec, job, spec.std_out, launch.node)
-        std_err = expand_output(spec, job, spec.std_err, launch.node) if own_err else None
-    std_in = expand_output(spec, job, spec.std_in, launch.node) if spec.std_in else "/dev/null"
+    payload = hold_payload(spec, material.script) if launch.rank else payload_of(spec, material.script)
+    facts = describe_start(launch, job) | describe_gpus(launch, job, host, gpus)
+    environ = {**material.environ, **dict(host.environment), **job_environment(facts), **_place_environment(launch, job, host)}
+    std_in, std_out, std_err = _streams(launch, job, hello)
     if spec.result:
-        place = result_path(hello.spool, launch.id) if private else expand_output(spec, job, spec.result, launch.node)
-        environ["SSHQ_RESULT"] = place
+        where = result_path(hello.spool, launch.id) if launch.private_dir else expand_output(spec, job, spec.result, launch.node)
+        environ["SSHQ_RESULT"] = where
     if host.python:
         environ["SSHQ_PYTHON"] = host.python
     return LaunchCall(
         id=launch.id,
         job_id=job.job_id,
-        attempt=launch.attempt,
+        attempt=launch.rank * RANK_STEP + launch.attempt,
         seq=launch.seq,
         epoch=launch.epoch,
         uid=hello.uid,
         boot=launch.boot,
         node=launch.node,
-        limit_s=spec.time_limit_s if spec.time_limit_s and spec.time_limit_s > 0 else None,
+        limit_s=limit_of(launch, spec.time_limit_s if spec.time_limit_s and spec.time_limit_s > 0 else None),
         grace_s=grace_s,
         nice=host.nice,
         slot=launch.slot,
-        work_dir=None if private else spec.work_dir,
+        work_dir=None if launch.private_dir else spec.work_dir,
         stdout=std_out,
         stderr=std_err if std_err != std_out else None,
         stdin=std_in,
@@ -124,9 +116,29 @@ def build_call(
         script=payload.script,
         args=payload.args,
         environ=environ,
-        warn_signal=spec.signal,
+        warn_signal=None if launch.rank else spec.signal,
         lease_s=spec.lease_s,
         lease_from_s=lease_from_s,
         lease_grace_s=lease.grace_s(spec.lease_s) if spec.lease_s else 0,
         about=describe_launch(launch, job),
     )
+
+
+def _place_environment(launch: Launch, job: Job, host: Host) -> dict[str, str]:
+    """Return what a launch of a job on several nodes knows of its place."""
+    if launch.rank:
+        return {"SLURM_NODEID": str(launch.rank), "SLURM_CPUS_ON_NODE": str(job.shares()[launch.rank].cpus)}
+    # By which the other nodes reach the first.
+    return {"SLURM_LAUNCH_NODE_IPADDR": host.address or launch.node} if job.part_launches else {}
+
+
+def _streams(launch: Launch, job: Job, hello: Hello) -> tuple[str, str | None, str | None]:
+    """Return standard input, output and errors; None for the launch's own file, and for where the output goes."""
+    spec, node = job.spec, launch.node
+    if launch.rank:  # what is started in a part has its own
+        return "/dev/null", None, None
+    std_in = expand_output(spec, job, spec.std_in, node) if spec.std_in else "/dev/null"
+    own_err = spec.std_err is not None
+    if launch.private_dir:
+        return std_in, out_path(hello.spool, launch.id), err_path(hello.spool, launch.id) if own_err else None
+    return std_in, expand_output(spec, job, spec.std_out, node), expand_output(spec, job, spec.std_err, node) if own_err else None

@@ -20,7 +20,7 @@ from sshq.controller.hosts import target_of
 from sshq.controller.lock import take_lock
 from sshq.controller.submission import digest_of, encode_environ
 from sshq.core.lifecycle import State
-from sshq.core.model import Job, JobSpec, Launch, LaunchState, NodeRecord, Row, ScriptBlob
+from sshq.core.model import RANK_STEP, Job, JobSpec, Launch, LaunchState, NodeRecord, Row, ScriptBlob
 from sshq.errors import NodeError, RefusedError
 from sshq.inventory.model import Host, Inventory
 from sshq.runner.survey import (
@@ -178,6 +178,8 @@ def make_rows(
         counts: Counter[str] = Counter()
         for found in spool.launches:
             built.highest = max(built.highest, found.entry.job_id)
+            if found.entry.attempt >= RANK_STEP:
+                continue  # a part of a job on several nodes: taken in with its script by the next listing
             built.epoch = max(built.epoch, found.epoch)
             if found.entry.id in known or not found.entry.job_id:
                 counts["known" if found.entry.job_id else "nameless"] += 1

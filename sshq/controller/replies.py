@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from sshq.core.events import EndRecord, NodeEntry, StepNews
 from sshq.core.hostlist import expand_hostlist
-from sshq.core.model import NodeFacts
+from sshq.core.model import RANK_STEP, NodeFacts
 from sshq.inventory.facts import Facts
 from sshq.inventory.gpufacts import GpuAnswer
 from sshq.runner.protocol import Entry, ExitRecord, StepEntry
@@ -63,11 +63,13 @@ def names_in(node_list: str) -> tuple[str, ...]:
 
 
 def node_entry(entry: Entry, steps: Iterable[StepEntry] = ()) -> NodeEntry:
+    rank, attempt = divmod(entry.attempt, RANK_STEP)
     return NodeEntry(
         launch_id=entry.id,
         seq=entry.seq,
         job_id=entry.job_id,
-        attempt=entry.attempt,
+        attempt=attempt,
+        rank=rank,
         go={"none": "", "file": "file", "directory": "dir"}[entry.go],
         supervisor_alive=entry.supervisor,
         job_alive=entry.alive,

@@ -104,7 +104,7 @@ def job_view(job: Job, reason: str) -> View:
         "array_task_count": 0,
         "partition": ",".join(spec.partitions),
         "state": "CANCELLED" if cancelling else job.state.name,
-        "completing": cancelling or (job.state in FINAL and (not job.released or job.output_pending)),
+        "completing": cancelling or job.verdict is not None or (job.state in FINAL and (not job.released or job.output_pending)),
         "reason": reason,
         "priority": display_priority(priority=spec.priority, nice=spec.nice, order=job.order, held=job.held is not None),
         "held": job.held,

@@ -14,6 +14,7 @@ from sshq.core.cluster import Cluster
 from sshq.core.effects import ProveDirectories
 from sshq.core.events import Planned, Start, Submitted
 from sshq.core.features import parse_constraint
+from sshq.core.gangs import make_parts
 from sshq.core.gpus import GpuShare, count_of, hold, parse_gpus
 from sshq.core.gpuspec import nodes_for_total, settle_shares, settle_tasks
 from sshq.core.licenses import parse_licenses
@@ -274,6 +275,8 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
         slots=slots[0],
         other_slots=tuple(slots[1:]),
         gpus=gpus,
+        part_launches=(),
+        verdict=None,
         lost_node=None,
         released=False,
         start_at=event.now,
@@ -289,6 +292,10 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
     launch = replace(launch, slot=job.slots[0] if job.slots else 0)
     cluster.pending.remove(job.job_id)
     cluster.take_room(job)
+    if job.other_slots:
+        job = make_parts(cluster, job, launch, event.random, counter)
+        cluster.put_launch(replace(launch, held=True))
+        return
     cluster.put_job(job)
     cluster.put_launch(launch)
     cluster.start_effect(launch, job)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sshq.core.admission import ask_newcomers, resolve
 from sshq.core.effects import SetLimit
+from sshq.core.gangs import limit_of
 from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import Job, JobSpec, Launch
 from sshq.core.priority import display_priority, queue_key
@@ -121,7 +122,8 @@ def _tell_limit(cluster: "Cluster", job: Job) -> str:
     """Order the new limit on each of the job's nodes; returns what is to be said of those that are away."""
     away = []
     for launch in open_launches(cluster, job):
-        cluster.emit(SetLimit(node=launch.node, launch_id=launch.id, seq=launch.seq, limit_s=job.spec.time_limit_s))
+        limit_s = limit_of(launch, job.spec.time_limit_s)
+        cluster.emit(SetLimit(node=launch.node, launch_id=launch.id, seq=launch.seq, limit_s=limit_s))
         node = cluster.nodes.get(launch.node)
         if node is None or not node.connected:
             away.append(launch.node)

@@ -61,6 +61,7 @@ class Cluster:
         self.dependents = Dependents()
         self.node_launches: dict[str, set[str]] = {}
         self.orphans: dict[str, tuple[str, int]] = {}  # launch id -> node, job id: found on a node, unknown here
+        self.living_scripts: dict[str, int] = {}  # launch id -> job id, of those orphans that run and are no parts
         self.doubted: set[int] = set()  # restored jobs that may run on a node not heard of since (see `restored`)
         self.forgotten: dict[str, NodeRecord] = {}  # of nodes that left: they may come back
         self.outputs_away: set[int] = set()  # jobs whose output was still on its way when an earlier controller ended
@@ -343,8 +344,9 @@ class Cluster:
         self.emit(StartLaunch(node=launch.node, launch=launch, job=job))
 
     def kill(
-        self, launch_id: str | None, signal: int, *, cancel: bool = True, batch_only: bool = False, whole: bool = False
-    ) -> None:
+        self, launch_id: str | None, signal: int, *, cancel: bool = True, batch_only: bool = False, whole: bool = False,
+        tasks_only: bool = False,
+    ) -> None:  # fmt: skip
         """Order a signal to an open launch; one that is settled is past signals."""
         launch = self.launches.get(launch_id or "")
         if launch is not None:
@@ -356,6 +358,7 @@ class Cluster:
                 cancel=cancel,
                 batch_only=batch_only,
                 whole=whole,
+                tasks_only=tasks_only,
             )
             self.emit(order)
 

@@ -12,6 +12,7 @@ from sshq.core.amend import COMPLETING, DENIED, amend, move_to_top
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Audit
 from sshq.core.events import JobsControlled, Selected
+from sshq.core.gangs import kill_all
 from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import Job
 from sshq.core.restored import find_unheard
@@ -96,7 +97,7 @@ def _split_off(cluster: Cluster, event: JobsControlled, record_id: int, task: in
 
 
 def _cancel(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
-    if job.state in FINAL:
+    if job.state in FINAL or job.verdict is not None:
         return "ended", COMPLETING
     if event.signal is not None and event.signal != SIGKILL and job.state is not State.PENDING:
         return _signal(cluster, event, job)
@@ -112,7 +113,7 @@ def _cancel(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str
         return "cancelled", ""
     job = cluster.put_job(replace(job, cancel_uid=event.uid if job.cancel_uid is None else job.cancel_uid, requeue_asked=False))
     signal = SIGKILL if event.signal == SIGKILL else SIGTERM
-    cluster.kill(job.launch_id, signal, batch_only=event.batch_only)
+    kill_all(cluster, job, signal, now=event.now, batch_only=event.batch_only)
     node = cluster.nodes.get(job.nodes[0])
     if node is None or not node.connected:
         return "cancelled", f"{job.nodes[0]} cannot be reached now; the cancel is kept and carried out when it can"
@@ -120,7 +121,9 @@ def _cancel(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str
 
 
 def _signal(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
-    cluster.kill(job.launch_id, event.signal or SIGTERM, cancel=False, batch_only=event.batch_only, whole=event.whole)
+    kill_all(
+        cluster, job, event.signal or SIGTERM, now=event.now, cancel=False, batch_only=event.batch_only, whole=event.whole
+    )  # fmt: skip
     return "signalled", ""
 
 
@@ -165,20 +168,21 @@ def _requeue(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, st
         cluster.requeue_index(job.job_id, event.now)
         cluster.dependents.wake(cluster, job, event.now)  # who thought it would never come right may hope again
         return "done", ""
-    cluster.put_job(replace(job, requeue_asked=True, requeue_held=event.hold))
-    cluster.kill(job.launch_id, SIGTERM)
+    if job.verdict is not None:
+        return "refused", "Job is still completing"
+    kill_all(cluster, cluster.put_job(replace(job, requeue_asked=True, requeue_held=event.hold)), SIGTERM, now=event.now)
     return "done", ""
 
 
 def _suspend(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str]:
     if not event.admin or event.uid not in (0, job.spec.uid):
         return "denied", f"{DENIED} for job {job.job_id}"
-    if job.state is not State.RUNNING:
+    if job.state is not State.RUNNING or job.verdict is not None:
         return "refused", "Job is pending execution" if job.state is State.PENDING else COMPLETING
     node = cluster.nodes.get(job.nodes[0])
     if node is None or not node.connected:
         return "refused", f"{job.nodes[0]} cannot be reached now, so nothing can be stopped there"
-    cluster.kill(job.launch_id, SIGSTOP, cancel=False, whole=True)
+    kill_all(cluster, job, SIGSTOP, now=event.now, cancel=False, whole=True)
     cluster.put_job(replace(cluster.move(job, Trigger.STOPPED), suspensions=job.suspensions + 1))
     return "done", ""
 
@@ -188,7 +192,7 @@ def _resume(cluster: Cluster, event: JobsControlled, job: Job) -> tuple[str, str
         return "denied", f"{DENIED} for job {job.job_id}"
     if job.state is not State.SUSPENDED:
         return "refused", "Job is not suspended"
-    cluster.kill(job.launch_id, SIGCONT, cancel=False, whole=True)
+    kill_all(cluster, job, SIGCONT, now=event.now, cancel=False, whole=True)
     cluster.put_job(cluster.move(job, Trigger.CONTINUED))
     return "done", ""
 

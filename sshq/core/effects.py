@@ -34,6 +34,7 @@ class KillLaunch:
     cancel: bool = True
     batch_only: bool = False
     whole: bool = False
+    tasks_only: bool = False  # of its steps: who holds the place for them does not get it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

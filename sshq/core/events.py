@@ -41,6 +41,7 @@ class NodeEntry:
     seq: int = 0
     job_id: int = 0
     attempt: int = 0
+    rank: int = 0
     go: str = ""  # "" none, "file" the supervisor's, "dir" the fence's
     supervisor_alive: bool = False
     job_alive: bool = False

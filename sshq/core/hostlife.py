@@ -93,9 +93,11 @@ def connect(cluster: Cluster, event: NodeConnected) -> str | None:
 
 
 def _end_gangs(cluster: Cluster, node: Node, why: str) -> None:
-    """A node is gone whose jobs run their scripts elsewhere: they end with it, once their scripts are proved to have ended."""
+    """A node is gone whose jobs, of the release before, run their scripts elsewhere and have nothing there: they end with it."""
     for job_id in sorted(node.jobs):
         job = cluster.jobs[job_id]
+        if job.part_launches:
+            continue  # its launch there tells
         if job.nodes[0] != node.name and job.lost_node is None and job.state not in FINAL:
             cluster.put_job(replace(job, lost_node=node.name, note=why))
             cluster.kill(job.launch_id, SIGTERM)
@@ -103,8 +105,11 @@ def _end_gangs(cluster: Cluster, node: Node, why: str) -> None:
 
 def ended_on(cluster: Cluster, name: str) -> list[str]:
     """Return the launches of ended jobs on a node, newest first: whoever was to sweep after them may be gone."""
-    ended = [j for j in cluster.jobs.values() if j.launch_id and j.nodes[:1] == (name,) and j.state in FINAL]
-    return [str(job.launch_id) for job in sorted(ended, key=lambda j: -(j.end_at or 0.0))]
+    ended = [j for j in cluster.jobs.values() if j.launch_id and name in j.nodes and j.state in FINAL]
+    ended.sort(key=lambda j: -(j.end_at or 0.0))
+    scripts = [str(job.launch_id) for job in ended if job.nodes[0] == name]
+    # Which of a job's parts was here is not kept: one that was not is not found here either.
+    return scripts + [part for job in ended if job.nodes[0] != name for part in job.part_launches]
 
 
 def _bring_outputs(cluster: Cluster, name: str) -> None:
@@ -195,7 +200,10 @@ def _assert_death(cluster: Cluster, node: Node, user: str, now: float) -> None:
     launch_ids = sorted(cluster.node_launches.get(node.name, ()))
     condemn(cluster, node, launch_ids)
     for launch_id in launch_ids:
-        settle(cluster, cluster.launches[launch_id], Outcome.ASSERTED, now, why=f"{user} declared {node.name} down")
+        launch = cluster.launches.get(launch_id)
+        if launch is not None:  # else it was settled with another launch of its job
+            outcome = Outcome.NEVER_STARTED if launch.held else Outcome.ASSERTED
+            settle(cluster, launch, outcome, now, why=f"{user} declared {node.name} down")
     _end_gangs(cluster, node, f"{user} declared {node.name} down")
 
 

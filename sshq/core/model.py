@@ -152,6 +152,9 @@ class Job:
     nodes: tuple[str, ...] = ()
     slots: tuple[int, ...] = ()  # of its first node, where the script runs; the first is SSHQ_SLOT
     other_slots: tuple[tuple[int, ...], ...] = ()  # of its other nodes, one entry a node
+    part_launches: tuple[str, ...] = ()  # on its other nodes, of the newest attempt
+    # Of its script, while its other launches are not settled: trigger, outcome, node, why, whether its node refused it.
+    verdict: tuple[str, str, str, str, bool] | None = None
     lost_node: str | None = None  # one of its other nodes is gone: it is being ended, as NODE_FAIL
     released: bool = True  # False while it holds an allocation
     restarts: int = 0  # requeues and retries that have happened
@@ -229,9 +232,12 @@ class Launch:
     pid: int | None = None
     private_dir: bool = False
     fencing: bool = False  # our own fence is on its way: its win is not the node's refusal
+    rank: int = 0  # 0: the script's, else a part of its job on another node
+    held: bool = False  # not to be sent before the parts of its job have started: nobody has ever been told of it
 
 
 SEQ_PER_GENERATION = 1_000_000
+RANK_STEP = 1_000_000  # a node knows rank and attempt as one number: rank * RANK_STEP + attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +260,7 @@ class Accounting:
     cancelled_by: int | None = None
     detail: str = ""
     survivors: tuple[str, ...] = ()
+    rank: int = 0  # of its launch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,12 +19,13 @@ from dataclasses import replace
 from sshq.core.cluster import Cluster
 from sshq.core.effects import FenceLaunch
 from sshq.core.events import LaunchEnded, LaunchStarted, NodeConnected, NodeEntry, NodeListed
+from sshq.core.gangs import adopt_part
 from sshq.core.leftovers import condemn, pursue_condemned
 from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import SEQ_PER_GENERATION, Job, Launch, LaunchState, Outcome
 from sshq.core.settle import note_end, note_start, settle, tell_limit
 
-SIGTERM, SIGCONT, SIGSTOP = 15, 18, 19
+SIGKILL, SIGTERM, SIGCONT, SIGSTOP = 9, 15, 18, 19
 
 
 def take_listing(cluster: Cluster, event: NodeListed) -> None:
@@ -35,6 +36,8 @@ def take_listing(cluster: Cluster, event: NodeListed) -> None:
     entries = {e.launch_id: e for e in event.entries}
     _adopt_unknown(cluster, event)
     for launch in _open_on(cluster, event.name):
+        if launch.id not in cluster.launches:
+            continue  # settled with another launch of its job
         # A call of an older generation is refused by the node: silence about it is complete, whatever was sent here.
         closed = launch.seq < event.generation * SEQ_PER_GENERATION
         if launch.id in entries or launch.id in event.sent or closed:
@@ -49,6 +52,8 @@ def take_first_listing(cluster: Cluster, event: NodeConnected) -> None:
     entries = {e.launch_id: e for e in event.entries}
     _adopt_unknown(cluster, event)
     for launch in _open_on(cluster, event.name):
+        if launch.id not in cluster.launches:
+            continue
         judge_launch(cluster, launch, entries.get(launch.id), event.now)
         _repeat_suspension(cluster, cluster.launches.get(launch.id))
         tell_limit(cluster, cluster.launches.get(launch.id))
@@ -59,7 +64,9 @@ def take_first_listing(cluster: Cluster, event: NodeConnected) -> None:
 def _repeat_suspension(cluster: Cluster, launch: Launch | None) -> None:
     """A suspend or resume may have met a dead connection: STOP and CONT bear repeating.  What is being ended must not stop."""
     job = cluster.jobs.get(launch.job_id) if launch is not None and launch.state is LaunchState.RUNNING else None
-    if launch is None or job is None or job.launch_id != launch.id or not job.suspensions:
+    if launch is None or job is None or not job.suspensions:
+        return
+    if job.launch_id != launch.id and launch.id not in job.part_launches:
         return
     if job.cancel_uid is None and not job.requeue_asked and job.lost_node is None:
         cluster.kill(launch.id, SIGSTOP if job.state is State.SUSPENDED else SIGCONT, cancel=False, whole=True)
@@ -72,6 +79,8 @@ def _open_on(cluster: Cluster, name: str) -> list[Launch]:
 def judge_launch(cluster: Cluster, launch: Launch, entry: NodeEntry | None, now: float) -> None:
     """Apply the table to one open launch."""
     node = cluster.nodes[launch.node]
+    if launch.held and entry is None:
+        return  # no node has been told of it, nor will this one be, before the parts of its job have started
     if entry is not None and entry.record is not None:
         note_end(cluster, LaunchEnded(now=now, launch_id=launch.id, record=entry.record))
     elif entry is not None and entry.go == "dir":
@@ -88,18 +97,30 @@ def judge_launch(cluster: Cluster, launch: Launch, entry: NodeEntry | None, now:
         cluster.emit(FenceLaunch(node=launch.node, launch_id=launch.id, seq=launch.seq))
     elif entry.supervisor_alive or entry.job_alive:
         note_start(cluster, LaunchStarted(now=now, launch_id=launch.id, pid=entry.pid))
-        job = cluster.jobs.get(launch.job_id)
-        asked = job is not None and (job.cancel_uid is not None or job.requeue_asked or job.lost_node is not None)
-        if job is not None and asked and job.launch_id == launch.id:
-            cluster.kill(launch.id, SIGTERM)
+        _repeat_kill(cluster, launch)
     else:
         settle(cluster, launch, Outcome.LOST, now, why=f"supervisor and job on {launch.node} are gone without a record")
+
+
+def _repeat_kill(cluster: Cluster, launch: Launch) -> None:
+    """An order to end it may have met a dead connection."""
+    job = cluster.jobs.get(launch.job_id)
+    if job is None or (job.launch_id != launch.id and launch.id not in job.part_launches):
+        return
+    if job.verdict is not None:
+        cluster.kill(launch.id, SIGKILL)
+    elif job.cancel_uid is not None or job.requeue_asked or job.lost_node is not None:
+        cluster.kill(launch.id, SIGTERM)
 
 
 def _adopt_unknown(cluster: Cluster, event: NodeListed | NodeConnected) -> None:
     """Before anything is judged, launches are taken in that a restored store has not heard of; the newest moves its job."""
     for entry in sorted(event.entries, key=lambda e: -e.attempt):
-        if entry.launch_id not in cluster.launches:
+        if entry.launch_id in cluster.launches:
+            continue
+        if entry.rank:
+            adopt_part(cluster, event.name, entry, event.now)
+        else:
             _adopt(cluster, event.name, entry, event.now)
 
 
@@ -131,7 +152,8 @@ def _adopt(cluster: Cluster, name: str, entry: NodeEntry, now: float) -> None:
         job = replace(job, state=State.PENDING)
     job = replace(
         cluster.move(job, Trigger.ALLOCATED), reason="None", attempt=entry.attempt, launch_id=launch.id, nodes=(name,),
-        slots=slots, other_slots=(), lost_node=None, released=False, start_at=now, end_at=None, exit_code=None,
+        slots=slots, other_slots=(), part_launches=(), verdict=None,
+        lost_node=None, released=False, start_at=now, end_at=None, exit_code=None,
         exit_signal=None, output_pending=False,
         note=f"found on {name}, adopted",
     )  # fmt: skip
@@ -146,8 +168,11 @@ def _acknowledge_closed(cluster: Cluster, event: NodeListed | NodeConnected) -> 
     again = []
     node = cluster.nodes[event.name]
     for entry in event.entries:
+        cluster.living_scripts.pop(entry.launch_id, None)
         if entry.launch_id in cluster.launches or entry.launch_id in node.record.condemned:
             continue
+        if not entry.rank and (entry.supervisor_alive or entry.job_alive):
+            cluster.living_scripts[entry.launch_id] = entry.job_id
         cluster.next_job_id = max(cluster.next_job_id, entry.job_id + 1)  # restored: never give its number out again
         if _is_closed(cluster, entry, event.settled or frozenset()):
             if not _holds_output(cluster.jobs.get(entry.job_id), entry):
@@ -171,4 +196,4 @@ def _holds_output(job: Job | None, entry: NodeEntry) -> bool:
     """Whether its directory has output that is not home: being brought, or what could not be."""
     if job is None or job.launch_id != entry.launch_id:
         return False
-    return job.output_pending or (job.note is not None and "output not brought home" in job.note)
+    return job.output_pending or job.verdict is not None or (job.note is not None and "output not brought home" in job.note)

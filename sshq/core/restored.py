@@ -19,6 +19,9 @@ RESTORE_GAP = 10_000  # job numbers given out after the backup was made, perhaps
 def hold_after_restore(cluster: "Cluster", now: float) -> list[Row]:
     """Hold what the backup says is not over, for it may have run since; returns the changed rows."""
     cluster.next_job_id += RESTORE_GAP
+    for launch in list(cluster.launches.values()):
+        if launch.held:  # it may have been sent since the backup was made
+            cluster.put_launch(replace(launch, held=False))
     for job in list(cluster.jobs.values()):
         if job.state in FINAL:
             continue

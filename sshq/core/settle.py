@@ -11,6 +11,7 @@ from dataclasses import replace
 from sshq.core.cluster import Cluster
 from sshq.core.effects import BringOutput, SetLimit
 from sshq.core.events import EndRecord, FenceAnswered, LaunchEnded, LaunchRefused, LaunchStarted, OutputReturned
+from sshq.core.gangs import end_parts, limit_of, note_part_end, note_part_start, open_parts
 from sshq.core.leftovers import drain_unkillable, note_condemned_end
 from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import Accounting, Job, Launch, LaunchState, Outcome
@@ -45,8 +46,13 @@ def note_start(cluster: Cluster, event: LaunchStarted) -> None:
     launch = cluster.launches.get(event.launch_id)
     if launch is None or launch.state is LaunchState.RUNNING:
         return
-    launch = cluster.put_launch(replace(launch, state=LaunchState.RUNNING, started_at=event.now, pid=event.pid, fencing=False))
+    launch = cluster.put_launch(
+        replace(launch, state=LaunchState.RUNNING, started_at=event.now, pid=event.pid, fencing=False, held=False)
+    )
     tell_limit(cluster, launch)
+    if launch.rank:
+        note_part_start(cluster, launch)
+        return
     job = cluster.jobs.get(launch.job_id)
     if job is not None and job.launch_id == launch.id and job.state is State.CONFIGURING:
         cluster.put_job(replace(cluster.move(job, Trigger.LAUNCHED), start_at=event.now, refusals=0, last_refused_by=None))
@@ -57,7 +63,8 @@ def tell_limit(cluster: Cluster, launch: Launch | None) -> None:
     """Say a time limit again that was changed after the launch was decided: at its start and at each connect."""
     job = cluster.jobs.get(launch.job_id) if launch is not None and launch.state is LaunchState.RUNNING else None
     if launch is not None and job is not None and job.limit_changes and job.attempt == launch.attempt:
-        cluster.emit(SetLimit(node=launch.node, launch_id=launch.id, seq=launch.seq, limit_s=job.spec.time_limit_s))
+        limit_s = limit_of(launch, job.spec.time_limit_s)
+        cluster.emit(SetLimit(node=launch.node, launch_id=launch.id, seq=launch.seq, limit_s=limit_s))
 
 
 def note_end(cluster: Cluster, event: LaunchEnded) -> bool:
@@ -111,9 +118,9 @@ def note_output(cluster: Cluster, event: OutputReturned) -> None:
 
 def settle(
     cluster: Cluster, launch: Launch, outcome: Outcome, now: float, *,
-    record: EndRecord | None = None, why: str = "", by_node: bool = False,
+    record: EndRecord | None = None, why: str = "", by_node: bool = False, refused_by: str = "",
 ) -> None:  # fmt: skip
-    """Close `launch` with its evidence and move its job."""
+    """Close `launch` with its evidence and move its job, if it is the job's script and nothing else of it is open."""
     if outcome is Outcome.NEVER_STARTED and launch.state is LaunchState.RUNNING:
         # It did start; what is gone is its directory.  Whether it still runs cannot be told from there any more.
         outcome, why = Outcome.LOST, f"it had started, but its directory on {launch.node} is gone"
@@ -134,13 +141,19 @@ def settle(
             start_at=started, end_at=ended, exit_code=code, exit_signal=signal,
             cpu_time_s=record.cpu_time_s if record else None, system_s=record.system_s if record else None,
             cancelled_by=job.cancel_uid if job and trigger is Trigger.CANCELLED else None,
-            detail=why, survivors=record.survivors if record else (),
+            detail=why, survivors=record.survivors if record else (), rank=launch.rank,
         )
     )  # fmt: skip
-    steps = make_steps(closed, job, record.steps, ended_at=ended) if record is not None else []
+    steps = make_steps(closed, job, record.steps, ended_at=ended) if record is not None and not launch.rank else []
     for step in steps:
         cluster.store_row(step)
     newest = job is not None and job.launch_id == launch.id and job.state not in FINAL and job.state is not State.PENDING
+    if record is not None:
+        drain_unkillable(cluster, launch.node, record.survivors, now)
+    if launch.rank:
+        cluster.acknowledge(launch.node, (launch.id,))
+        note_part_end(cluster, closed, now, why=why, by_node=by_node)
+        return
     if job is not None and newest:
         job = replace(job, exit_code=code, exit_signal=signal, end_at=ended, start_at=started or job.start_at)
         if record is not None:
@@ -149,14 +162,29 @@ def settle(
                 job, cpu_time_s=record.cpu_time_s, system_s=record.system_s, survivors=record.survivors,
                 derived_code=derived_code, derived_signal=derived_signal,
             )  # fmt: skip
-        _move(cluster, job, closed, trigger, now, why=why, by_node=by_node)
-    if record is not None:
-        drain_unkillable(cluster, launch.node, record.survivors, now)
-    after = cluster.jobs.get(launch.job_id)
-    if after is not None and after.output_pending and after.launch_id == launch.id:
-        cluster.emit(BringOutput(node=launch.node, job=after, launch_id=launch.id))
+        verdict = (trigger.name, outcome.name, refused_by or launch.node, why, by_node)
+        job = replace(job, verdict=verdict)
+        if open_parts(cluster, job):
+            end_parts(cluster, cluster.put_job(job))
+        else:
+            carry_out_verdict(cluster, job, now)
     else:
         cluster.acknowledge(launch.node, (launch.id,))
+
+
+def carry_out_verdict(cluster: Cluster, job: Job, now: float) -> None:
+    """All launches of the job are settled: what became of its script is what becomes of it."""
+    if job.verdict is None or job.launch_id is None:
+        return
+    trigger, outcome, node, why, by_node = job.verdict
+    script_node, launch_id = job.nodes[0], job.launch_id
+    job = replace(job, verdict=None)
+    _move(cluster, job, Outcome[outcome], Trigger[trigger], now, node=node, why=why, by_node=by_node)
+    after = cluster.jobs[job.job_id]
+    if after.output_pending and after.launch_id == launch_id:
+        cluster.emit(BringOutput(node=script_node, job=after, launch_id=launch_id))
+    else:
+        cluster.acknowledge(script_node, (launch_id,))
 
 
 _STATE_OF = {
@@ -195,14 +223,16 @@ def _read(record: EndRecord | None, outcome: Outcome, job: Job | None) -> tuple[
 _REQUEUABLE = frozenset({Trigger.CANCELLED, Trigger.EXITED_NONZERO, Trigger.NODE_LOST})
 
 
-def _move(cluster: Cluster, job: Job, launch: Launch, trigger: Trigger, now: float, *, why: str, by_node: bool) -> None:
+def _move(
+    cluster: Cluster, job: Job, outcome: Outcome, trigger: Trigger, now: float, *, node: str, why: str, by_node: bool
+) -> None:  # fmt: skip
     """Retry, requeue, hold or end: decided here and nowhere else."""
-    outcome, wanted = launch.outcome, job.cancel_uid is None
+    wanted = job.cancel_uid is None
     node_gone = outcome in (Outcome.REBOOTED, Outcome.LEASE_ENDED) or job.lost_node is not None
     again_after_loss = job.spec.requeue == "always" or (node_gone and job.spec.requeue == "yes")
     # Of a restored job an earlier launch may be found that way; a later one may still run elsewhere.
     if outcome is Outcome.NEVER_STARTED and (wanted or find_unheard(cluster, job)):
-        _again_unstarted(cluster, job, launch, now, why=why, by_node=by_node)
+        _again_unstarted(cluster, job, node, now, why=why, by_node=by_node)
     elif job.requeue_asked and outcome is not Outcome.SPOOL_LOST and trigger in _REQUEUABLE:
         _again(cluster, replace(job, cancel_uid=None), trigger, now, held=job.requeue_held)
     elif trigger is Trigger.NODE_LOST and wanted and again_after_loss:
@@ -231,19 +261,19 @@ def _final_reason(trigger: Trigger, job: Job) -> str:
     return "NodeDown" if trigger is Trigger.NODE_LOST else "None"
 
 
-def _again_unstarted(cluster: Cluster, job: Job, launch: Launch, now: float, *, why: str, by_node: bool) -> None:
+def _again_unstarted(cluster: Cluster, job: Job, node: str, now: float, *, why: str, by_node: bool) -> None:
     """It provably never ran: back to the queue in its old place; a job that nodes keep refusing is held."""
     job = cluster.release_room(cluster.move(job, Trigger.LAUNCH_FAILED), now)
     refusals = job.refusals + 1 if by_node else job.refusals
     held = "user" if job.requeue_asked and job.requeue_held else job.held
     job = replace(
         job, refusals=refusals, start_at=None, end_at=None, exit_code=None, held=held, requeue_asked=False, requeue_held=False,
-        last_refused_by=launch.node if by_node else job.last_refused_by,
+        last_refused_by=node if by_node else job.last_refused_by,
     )  # fmt: skip
     if refusals >= REFUSALS_MAX:
-        job = replace(job, held="user", reason=HELD_AFTER_REFUSALS, note=f"{launch.node} refused it: {why}", refusals=0)
+        job = replace(job, held="user", reason=HELD_AFTER_REFUSALS, note=f"{node} refused it: {why}", refusals=0)
     elif by_node:
-        job = replace(job, note=f"{launch.node} refused it: {why}")
+        job = replace(job, note=f"{node} refused it: {why}")
     cluster.put_job(job)
     cluster.requeue_index(job.job_id, now)
 

@@ -269,6 +269,7 @@ signal_launch() {
     fi
     case $3 in
     signal-batch) kill -s "$4" "$E_PID" ;;
+    signal-steps) find_steps "$1" && signal_tasks "$4" ;;
     suspend) signal_all "$1" "$E_PID" STOP ;;
     resume) signal_all "$1" "$E_PID" CONT ;;
     signal | signal-full)

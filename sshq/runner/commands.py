@@ -12,14 +12,15 @@ from typing import Final
 from sshq.slurm.messages import VERSION_LINE
 from sshq.slurm.options import HONOURED, IGNORED, NO_VALUE, REQUIRED, Option, options_of
 
-SRUN_FILES: Final = ("srun_options.sh", "srun_record.sh", "srun.sh")
+SRUN_FILES: Final = ("srun_options.sh", "srun_record.sh", "srun_streams.sh", "srun_nodes.sh", "srun.sh")
 UPCALL_FILES: Final = ("command_hosts.sh", "command.sh")
 UPCALL_NAMES: Final = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "sstat", "sprio")
 
 # What a step honours.  Other honoured rows describe the allocation, which a step has already: Slurm takes them without a word.
 _OF_A_STEP: Final = frozenset(
     """num_tasks cpus_per_task ntasks_per_node num_nodes req_nodes exc_nodes job_id std_out std_err std_in open_mode work_dir
-    export label quiet overlap overcommit exact immediate kill_on_bad_exit wait name pty""".split()  # noqa: SIM905
+    distribution unbuffered multi_prog cpu_bind export label quiet overlap overcommit exact immediate
+    kill_on_bad_exit wait name pty""".split()  # noqa: SIM905
 )
 # Rows that mean something else in a step than to the command that allocates.
 _IN_A_STEP: Final = {

@@ -274,6 +274,7 @@ find_steps() {
             esac
         done <"$STEP"
     done 2>/dev/null
+    return 0
 }
 
 signal_tasks() { # SIGNAL: to the tasks that find_steps found, each with its group; those just started, only their sruns know

@@ -82,7 +82,7 @@ s_signal() { # NAME NUMBER: to this srun alone; what the whole job gets, its tas
     fi
     case $1 in
     TERM | HUP) # as Slurm's: no grace
-        s_say 'forcing job termination'
+        [ -n "$s_part" ] || s_say 'forcing job termination'
         s_forced=1
         s_pass KILL
         ;;
@@ -94,19 +94,10 @@ s_pass() { # SIGNAL: to the tasks that live
     for s_one in $s_live; do
         if s_lives "${s_one%:*}" "${s_one#*:}"; then kill -s "$1" "-${s_one%:*}" || kill -s "$1" -- "-${s_one%:*}" || kill -s "$1" "${s_one%:*}"; fi
     done
+    s_pass_others "$1"
 } 2>/dev/null
 
 # ---------------------------------------------------------------- tasks
-
-s_prefix() { # LABEL: put it before each line; deaf to what ends the tasks, whose last words it carries
-    trap '' TERM HUP INT QUIT USR1 USR2 ALRM
-    while IFS= read -r s_line || [ -n "$s_line" ]; do printf '%s: %s\n' "$1" "$s_line"; done
-}
-
-s_feed() { # FIFO...: our input to all tasks
-    trap '' PIPE
-    exec tee "$@" >/dev/null 2>&1
-}
 
 s_restrict() { # the environment that --export leaves
     s_items='' s_all='' s_quote='' s_item='' s_left=$s_export,
@@ -134,11 +125,11 @@ s_restrict() { # the environment that --export leaves
     done
 } 2>/dev/null
 
-s_run_task() { # RANK COMMAND...: in a process of its own, which becomes the task
+s_run_task() { # RANK PLACE COMMAND...: in a process of its own, which becomes the task
     s_rank=$1
-    shift
     read -r SLURM_TASK_PID _ </proc/self/stat
-    SLURM_PROCID=$s_rank SLURM_LOCALID=$s_rank
+    SLURM_PROCID=$s_rank SLURM_LOCALID=$2
+    shift 2
     export SLURM_PROCID SLURM_LOCALID SLURM_TASK_PID
     if [ -n "$s_dir" ] && ! cd -- "$s_dir" 2>/dev/null; then
         if [ -d "$s_dir" ]; then s_cause='Permission denied'; elif [ -e "$s_dir" ]; then s_cause='Not a directory'; else s_cause='No such file or directory'; fi
@@ -173,6 +164,10 @@ s_run_task() { # RANK COMMAND...: in a process of its own, which becomes the tas
     perl) set -- "$s_setsid_bin" -e "$s_perl_setsid" "$@" ;;
     python3) set -- "$s_setsid_bin" -I -S -c "$s_python_setsid" "$@" ;;
     esac
+    # shellcheck disable=SC2086 # s_value: one word or two
+    case $s_bind in # where CPUs are named; without taskset it runs all the same
+    *map_cpu:* | *mask_cpu:*) if s_taskset=$(command -v taskset); then s_choose_cpu "$SLURM_LOCALID" && set -- "$s_taskset" $s_value "$@"; fi ;;
+    esac
     case $s_signals in # sh starts what is asynchronous with INT and QUIT ignored
     env) set -- "$s_signals_bin" --default-signal=INT,QUIT,HUP,PIPE "$@" ;;
     perl) set -- "$s_signals_bin" -e "$s_perl_signals" "$@" ;;
@@ -181,57 +176,10 @@ s_run_task() { # RANK COMMAND...: in a process of its own, which becomes the tas
     exec "$@"
 }
 
-s_plan_streams() { # what all tasks share is opened once: 3 input, 4 output, 5 errors
-    s_own_in='' s_own_out='' s_own_err='' s_only_in='' s_only_out='' s_only_err='' s_feeds='' s_joined=
-    case $s_in in
-    '' | all) if [ "$s_tasks" -gt 1 ] && { true <&0; } 2>/dev/null && [ ! /dev/stdin -ef /dev/null ]; then s_feeds=1; fi ;;
-    none) exec </dev/null ;;
-    *) if s_is_number "$s_in"; then s_only_in=$s_in; else s_own_in=1; fi ;;
-    esac
-    { true <&0; } 2>/dev/null || exec </dev/null
-    exec 3<&0 4>&1 5>&2
-    case $s_out in
-    '' | all) ;;
-    none) exec 4>/dev/null ;;
-    *)
-        if s_is_number "$s_out"; then
-            s_only_out=$s_out
-        elif s_by_task "$s_out"; then
-            s_own_out=1
-        else
-            s_open "$s_out" 0 stdout
-            exec 4>>"$s_path"
-            [ -n "$s_err" ] || exec 5>&4
-            s_joined=$s_path
-        fi
-        ;;
-    esac
-    case $s_err in
-    '' | all) ;;
-    none) exec 5>/dev/null ;;
-    "$s_out") s_err='' && if [ -z "$s_own_out" ]; then exec 5>&4; fi ;;
-    *)
-        if s_is_number "$s_err"; then
-            s_only_err=$s_err
-        elif s_by_task "$s_err"; then
-            s_own_err=1
-        else
-            s_expand "$s_err" 0
-            if [ -n "$s_joined" ] && [ "$s_path" = "$s_joined" ]; then
-                exec 5>&4
-            else
-                s_open "$s_err" 0 stderr
-                exec 5>>"$s_path"
-            fi
-        fi
-        ;;
-    esac
-}
-
-s_start_task() { # RANK COMMAND...: through pipes for labels and shared input where those are asked for
+s_start_task() { # RANK PLACE COMMAND...: through pipes for labels and shared input where those are asked for
     s_from='' s_to='' s_errors=
     s_lane=$s_steps/f.$s_step.$1
-    if [ -n "$s_feeds" ]; then s_from=$s_lane.in; elif [ -n "$s_only_in" ] && [ "$s_only_in" != "$1" ]; then s_from=/dev/null; fi
+    if [ -n "$s_feeds" ] && [ -z "$s_only_in" ]; then s_from=$s_lane.in; elif [ -n "$s_only_in" ] && [ "$s_only_in" != "$1" ]; then s_from=/dev/null; fi
     [ -z "$s_only_out" ] || [ "$s_only_out" = "$1" ] || s_to=/dev/null
     [ -z "$s_only_err" ] || [ "$s_only_err" = "$1" ] || s_errors=/dev/null
     if [ -n "$s_label" ]; then
@@ -263,22 +211,35 @@ s_start_task() { # RANK COMMAND...: through pipes for labels and shared input wh
     s_live="$s_live $s_pid:$s_start"
 }
 
+s_start_program() { # RANK PLACE COMMAND...: or with --multi-prog the line of that rank in the file
+    if [ -z "$s_multi" ]; then
+        s_start_task "$@"
+        return
+    fi
+    s_find_program "$1"
+    s_rank=$1 s_local=$2
+    # The words of a configuration file, split as a shell would, but nothing else of it is obeyed.
+    eval "set -- $s_value"
+    s_start_task "$s_rank" "$s_local" "$@"
+}
+
 s_launch() { # COMMAND...
-    s_rank=0 s_feeders=
+    s_feeders=
     if [ -n "$s_feeds" ]; then
-        while [ "$s_rank" -lt "$s_tasks" ]; do
+        [ -z "$s_fed_others" ] || s_feeders="f.$s_step.others.in"
+        for s_rank in $s_ranks; do
+            [ -z "$s_only_in" ] || break
             mkfifo "$s_steps/f.$s_step.$s_rank.in"
             s_feeders="$s_feeders f.$s_step.$s_rank.in"
-            s_rank=$((s_rank + 1))
         done
         # shellcheck disable=SC2086
         (cd "$s_steps" && s_feed $s_feeders) <&3 3<&- 4>&- 5>&- 6>&- &
         s_feeder=$!
     fi
-    s_rank=0
-    while [ "$s_rank" -lt "$s_tasks" ]; do
-        s_start_task "$s_rank" "$@"
-        s_rank=$((s_rank + 1))
+    s_place=0
+    for s_rank in $s_ranks; do
+        s_start_program "$s_rank" "$s_place" "$@"
+        s_place=$((s_place + 1))
     done
     # shellcheck disable=SC2086 # pairs of numbers
     s_write_state run $s_live
@@ -305,10 +266,25 @@ s_reap() { # PID START: sets s_code
     done
 }
 
+s_note_bad() { # s_code of a task that ended
+    if [ -n "$s_bad_exit" ] && [ "$s_code" -ne 0 ] && [ -z "$s_forced" ]; then
+        s_forced=1
+        [ -n "$s_part" ] || s_say 'Job step aborted: Waiting up to 32 seconds for job step to finish.'
+        s_pass TERM
+        s_kill_at=$((s_ticks + 300))
+    fi
+}
+
 s_watch() { # for --kill-on-bad-exit and --wait: who ended, all the time
     s_left=$s_live s_ended_at='' s_ticks=0
-    while [ -n "$s_left" ]; do
+    while [ -n "$s_left$s_remote" ]; do
         s_still=
+        if [ -n "$s_remote" ] && ! s_lives "${s_remote%:*}" "${s_remote#*:}"; then
+            s_reap_others
+            [ -n "$s_ended_at" ] || s_ended_at=$s_ticks
+            s_code=$s_remote_code
+            s_note_bad
+        fi
         for s_one in $s_left; do
             if s_lives "${s_one%:*}" "${s_one#*:}"; then
                 s_still="$s_still $s_one"
@@ -317,15 +293,10 @@ s_watch() { # for --kill-on-bad-exit and --wait: who ended, all the time
             [ -n "$s_ended_at" ] || s_ended_at=$s_ticks
             s_reap "${s_one%:*}" "${s_one#*:}"
             s_codes="$s_codes ${s_one%:*}=$s_code"
-            if [ -n "$s_bad_exit" ] && [ "$s_code" -ne 0 ] && [ -z "$s_forced" ]; then
-                s_forced=1
-                s_say 'Job step aborted: Waiting up to 32 seconds for job step to finish.'
-                s_pass TERM
-                s_kill_at=$((s_ticks + 300))
-            fi
+            s_note_bad
         done
         s_left=$s_still
-        [ -n "$s_left" ] || return 0
+        [ -n "$s_left$s_remote" ] || return 0
         if [ -n "$s_wait" ] && [ "$s_wait" -gt 0 ] && [ -n "$s_ended_at" ] && [ -z "$s_forced" ] &&
             [ $((s_ticks - s_ended_at)) -ge $((s_wait * 10)) ]; then
             s_forced=1
@@ -341,31 +312,6 @@ s_watch() { # for --kill-on-bad-exit and --wait: who ended, all the time
 
 # ---------------------------------------------------------------- the end
 
-s_name_end() { # CODE: sets s_text as Slurm names it
-    s_signal=
-    [ "$1" -le 128 ] || s_signal=$(($1 - 128))
-    case $s_signal in
-    1) s_text=Hangup ;;
-    2) s_text=Interrupt ;;
-    3) s_text=Quit ;;
-    4) s_text='Illegal instruction' ;;
-    5) s_text='Trace/breakpoint trap' ;;
-    6) s_text=Aborted ;;
-    7) s_text='Bus error' ;;
-    8) s_text='Floating point exception' ;;
-    9) s_text=Killed ;;
-    10) s_text='User defined signal 1' ;;
-    11) s_text='Segmentation fault' ;;
-    12) s_text='User defined signal 2' ;;
-    13) s_text='Broken pipe' ;;
-    14) s_text='Alarm clock' ;;
-    15) s_text=Terminated ;;
-    24) s_text='CPU time limit exceeded' ;;
-    25) s_text='File size limit exceeded' ;;
-    *) s_signal='' s_text="Exited with exit code $1" ;;
-    esac
-}
-
 s_tell_ends() { # one line an end, the tasks folded: 0-2,5
     s_rc=0 s_told=' ' s_signalled=
     for s_first in $s_codes; do
@@ -374,18 +320,25 @@ s_tell_ends() { # one line an end, the tasks folded: 0-2,5
         [ "$s_code" -le "$s_rc" ] || s_rc=$s_code
         case $s_told in *" $s_code "*) continue ;; esac
         s_told="$s_told$s_code "
-        s_list='' s_from='' s_count=0 s_rank=0
+        s_list='' s_from='' s_count=0 s_rank='' s_names=$s_ranks
         for s_one in $s_live end; do
+            # The next rank; one that does not follow the last ends a run.
+            s_low=${s_names%% *}
+            case $s_names in *' '*) s_names=${s_names#* } ;; *) s_names='' ;; esac
+            if [ -n "$s_from" ] && [ "$s_low" != $((s_rank + 1)) ]; then
+                if [ "$s_from" = "$s_rank" ]; then s_list=$s_list,$s_from; else s_list=$s_list,$s_from-$s_rank; fi
+                s_from=
+            fi
             s_is=
             for s_other in $s_codes; do if [ "$s_other" = "${s_one%:*}=$s_code" ]; then s_is=1 && break; fi; done
             if [ -n "$s_is" ]; then
-                : "${s_from:=$s_rank}"
+                : "${s_from:=$s_low}"
                 s_count=$((s_count + 1))
             elif [ -n "$s_from" ]; then
-                if [ "$s_from" = $((s_rank - 1)) ]; then s_list=$s_list,$s_from; else s_list=$s_list,$s_from-$((s_rank - 1)); fi
+                if [ "$s_from" = "$s_rank" ]; then s_list=$s_list,$s_from; else s_list=$s_list,$s_from-$s_rank; fi
                 s_from=
             fi
-            s_rank=$((s_rank + 1))
+            s_rank=$s_low
         done
         s_plural=
         [ "$s_count" -eq 1 ] || s_plural=s
@@ -393,56 +346,89 @@ s_tell_ends() { # one line an end, the tasks folded: 0-2,5
         [ -z "$s_signal" ] || s_signalled=1
         printf 'srun: error: %s: task%s %s: %s\n' "$SLURMD_NODENAME" "$s_plural" "${s_list#,}" "$s_text" >&2
     done
-    [ -z "$s_signalled" ] || [ -n "$s_forced" ] || s_say "Force Terminated StepId=$SLURM_JOB_ID.$s_step"
+    [ "$s_remote_code" -le "$s_rc" ] || s_rc=$s_remote_code
+    [ -z "$s_signalled$s_remote_signalled" ] || [ -n "$s_forced$s_part" ] || s_say "Force Terminated StepId=$SLURM_JOB_ID.$s_step"
 }
 
 s_describe_step() { # the variables of the recorded srun-env
-    s_gtids=0 s_rank=1 s_umask=$(umask)
-    while [ "$s_rank" -lt "$s_tasks" ]; do s_gtids=$s_gtids,$s_rank s_rank=$((s_rank + 1)); done
+    s_gtids='' s_umask=$(umask)
+    for s_rank in $s_ranks; do s_gtids=$s_gtids,$s_rank; done
+    # shellcheck disable=SC2086
+    s_fold_counts $s_layout
+    : "${SLURM_LAUNCH_NODE_IPADDR:=127.0.0.1}"
     export SLURM_NTASKS="$s_tasks" SLURM_NPROCS="$s_tasks" SLURM_STEP_ID="$s_step" SLURM_STEPID="$s_step" \
-        SLURM_STEP_NODELIST="$SLURMD_NODENAME" SLURM_STEP_NUM_NODES=1 SLURM_STEP_NUM_TASKS="$s_tasks" \
-        SLURM_STEP_TASKS_PER_NODE="$s_tasks" SLURM_TASKS_PER_NODE="$s_tasks" SLURM_NODEID=0 SLURM_GTIDS="$s_gtids" \
-        SLURM_LAUNCH_NODE_IPADDR=127.0.0.1 SLURM_SRUN_COMM_HOST=127.0.0.1 SLURM_UMASK="$s_umask"
+        SLURM_STEP_NODELIST="$s_node_list" SLURM_STEP_NUM_NODES="$s_nodes" SLURM_STEP_NUM_TASKS="$s_tasks" \
+        SLURM_STEP_TASKS_PER_NODE="$s_value" SLURM_TASKS_PER_NODE="$s_value" SLURM_NODEID="${s_me:-0}" SLURM_GTIDS="${s_gtids#,}" \
+        SLURM_LAUNCH_NODE_IPADDR SLURM_SRUN_COMM_HOST="$SLURM_LAUNCH_NODE_IPADDR" SLURM_UMASK="$s_umask" \
+        SLURM_NNODES="$s_nodes"
     [ -z "$s_cpus_given" ] || export SLURM_CPUS_PER_TASK="$s_cpus"
     [ -z "$s_exact" ] || export SLURM_CPUS_ON_NODE="$s_need"
     [ -z "$s_per_node" ] || export SLURM_NTASKS_PER_NODE="$s_per_node"
 }
 
-s_main() {
-    s_quiet='' s_tasks='' s_cpus=1 s_cpus_given='' s_per_node='' s_out='' s_err='' s_in='' s_append='' s_dir='' s_export=ALL
-    s_label='' s_share='' s_exact='' s_immediate='' s_bad_exit='' s_wait='' s_live='' s_asked='' s_woken='' s_forced=''
-    s_codes='' s_helpers='' s_feeder='' s_nodes=1 s_starting=1 s_job_name='' s_pty=
-    { true >&2; } 2>/dev/null || exec 2>/dev/null
-    exec 6>&2
-    case ${SSHQ_DIR:-} in */a/*) ;; *) s_fail 'this srun runs steps of a job of sshq, and there is none around it' ;; esac
-    : "${SLURM_JOB_ID:=0}" "${SLURMD_NODENAME:=localhost}"
-    s_introduce "$@"
+s_measure() { # COMMAND: what it takes of this node, what it is called
+    s_total=0 s_given=0 s_place=0
+    for s_one in $s_step_cpus; do
+        [ "$s_place" != "$s_me" ] || s_total=$s_one
+        s_given=$((s_given + s_one)) s_place=$((s_place + 1))
+    done
+    s_need=$((s_count * s_cpus))
+    case $s_share in *overcommit*) s_need=$((s_need > s_total ? s_total : s_need)) ;; esac
+    case $s_share in *overlap*) s_need=0 ;; esac
+    [ -z "$s_exact" ] || s_given=$((s_tasks * s_cpus))
+    s_node_list=
+    for s_one in $s_step_nodes; do s_node_list=$s_node_list,$s_one; done
+    s_node_list=${s_node_list#,}
+    [ "$s_step_nodes" != "$s_job_nodes" ] || s_node_list=${SLURM_JOB_NODELIST:-$s_node_list}
+    s_name_step "$1"
+}
+
+s_take_place() { # a number and room for this step; a part has its number from the srun that was typed
+    if [ -n "$s_part" ]; then
+        s_steps=$SSHQ_DIR.steps
+        [ ! -e "$SSHQ_DIR.exit" ] || [ -d "$s_steps" ] || mkdir "$s_steps" 2>/dev/null
+        s_look "$$"
+        s_mine=$s_start s_step=$s_part s_file=$s_steps/$((1000000 + s_part))
+    else
+        s_claim "$s_need"
+    fi
+    for s_one in HUP:1 INT:2 QUIT:3 USR1:10 USR2:12 ALRM:14 TERM:15 CONT:18; do
+        # shellcheck disable=SC2064
+        trap "s_signal ${s_one%:*} ${s_one#*:}" "${s_one%:*}"
+    done
+    [ -z "$s_pty" ] || trap : INT QUIT # from a terminal they come to the tasks as well
+    [ -n "$s_part" ] || s_await_room "$s_need"
+}
+
+s_read_words() { # WORDS...: sets s_used, what is asked, and how it is laid out
+    s_typed=
     s_variables
+    s_typed=1
     s_scan "$@"
     shift "$s_used"
     if [ $# -eq 0 ]; then
         printf 'srun: fatal: No command given to execute.\n' >&2
         exit 1
     fi
-    [ "$s_nodes" -eq 1 ] || s_fail 'a step over several nodes is not supported by sshq yet, and one node less would change what runs' \
-        "srun -N1 -n1 runs on this node, $SLURMD_NODENAME; the others, $SLURM_JOB_NODELIST, can be reached by ssh"
-    s_total=${SLURM_JOB_CPUS_PER_NODE%%[!0-9]*}
-    s_is_number "${s_total:-}" || s_total=1
-    : "${s_tasks:=${s_per_node:-1}}"
-    s_need=$((s_tasks * s_cpus))
-    case $s_share in *overcommit*) s_need=$((s_need > s_total ? s_total : s_need)) ;; esac
-    [ "$s_need" -le "$s_total" ] || s_refuse 'More processors requested than permitted'
-    case $s_share in *overlap*) s_need=0 ;; esac
-    s_given=$s_total s_node_list=$SLURMD_NODENAME
-    [ -z "$s_exact" ] || s_given=$s_need
-    s_name_step "$1"
-    s_claim "$s_need"
-    for s_one in HUP:1 INT:2 QUIT:3 USR1:10 USR2:12 ALRM:14 TERM:15 CONT:18; do
-        # shellcheck disable=SC2064
-        trap "s_signal ${s_one%:*} ${s_one#*:}" "${s_one%:*}"
-    done
-    [ -z "$s_pty" ] || trap : INT QUIT # from a terminal they come to the tasks as well
-    s_await_room "$s_need"
+    [ -z "$s_multi" ] || [ -n "$s_program_text" ] || s_read_program "$1"
+    s_lay_out
+    s_measure "$1"
+}
+
+s_main() {
+    s_quiet='' s_tasks='' s_cpus=1 s_cpus_given='' s_per_node='' s_out='' s_err='' s_in='' s_append='' s_dir='' s_export=ALL
+    s_label='' s_share='' s_exact='' s_immediate='' s_bad_exit='' s_wait='' s_live='' s_asked='' s_woken='' s_forced=''
+    s_codes='' s_helpers='' s_feeder='' s_nodes='' s_starting=1 s_job_name='' s_nodes_asked='' s_want='' s_not='' s_distribution=''
+    s_unbuffered='' s_multi='' s_bind='' s_pty='' s_remote='' s_remote_code=0 s_remote_signalled='' s_inputs='' s_fed_others=''
+    s_part=${SLURM_SSHQ_PART:-} s_program_text=${SLURM_SSHQ_PROGRAM:-}
+    unset SLURM_SSHQ_PART SLURM_SSHQ_PROGRAM
+    { true >&2; } 2>/dev/null || exec 2>/dev/null
+    exec 6>&2
+    case ${SSHQ_DIR:-} in */a/*) ;; *) s_fail 'this srun runs steps of a job of sshq, and there is none around it' ;; esac
+    : "${SLURM_JOB_ID:=0}" "${SLURMD_NODENAME:=localhost}"
+    s_introduce "$@"
+    s_read_words "$@"
+    s_take_place
     s_plan_streams
     [ "$s_exact" = '' ] || [ "$s_need" -gt 0 ] || s_exact=
     s_describe_step
@@ -450,6 +436,8 @@ s_main() {
     # Some shells remark on what a signal ended, whenever they notice.
     exec 2>/dev/null
     s_write_state start
+    [ -z "$s_others" ] || [ -n "$s_part" ] || s_start_others "$@"
+    shift "$s_used"
     s_launch "$@"
     exec 3<&- 4>&- 5>&-
     s_starting=
@@ -461,8 +449,10 @@ s_main() {
             s_reap "${s_each%:*}" "${s_each#*:}"
             s_codes="$s_codes ${s_each%:*}=$s_code"
         done
+        [ -z "$s_remote" ] || s_reap_others
     fi
     [ -z "$s_feeder" ] || kill "$s_feeder"
+    [ -z "$s_inputs" ] || kill "$s_inputs"
     for s_one in $s_helpers; do wait "$s_one"; done
     exec 2>&6
     s_tell_ends

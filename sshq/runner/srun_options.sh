@@ -74,10 +74,14 @@ s_take() { # VALUE GIVEN?: one option, whose row has been found
     num_nodes)
         s_natural "${1%%-*}" "$s_name"
         [ "${1%%-*}" -le "${SLURM_JOB_NUM_NODES:-1}" ] || s_fail "Only allocated ${SLURM_JOB_NUM_NODES:-1} nodes asked for ${1%%-*}"
-        s_nodes=${1%%-*}
+        s_nodes=${1%%-*} s_nodes_asked=$s_typed
         ;;
-    req_nodes) [ "$1" = "$SLURMD_NODENAME" ] || [ "$1" = "${SLURM_JOB_NODELIST:-}" ] || s_refuse 'Requested node configuration is not available' ;;
-    exc_nodes) [ "$1" != "$SLURMD_NODENAME" ] || s_refuse 'Requested node configuration is not available' ;;
+    req_nodes) s_want=$1 ;;
+    exc_nodes) s_not=$1 ;;
+    distribution) s_distribution=$1 ;;
+    unbuffered) s_unbuffered=1 ;;
+    multi_prog) s_multi=1 ;;
+    cpu_bind) s_bind=$1 ;;
     job_id) [ "$1" = "$SLURM_JOB_ID" ] || s_fail "Unable to confirm allocation for job $1: Invalid job id specified" "a step belongs to the job it is started in, ${SLURM_JOB_ID}" ;;
     std_out) s_out=$1 ;;
     std_err) s_err=$1 ;;
@@ -197,7 +201,7 @@ s_expand() { # PATTERN RANK: sets s_path
         J) s_value=$SLURM_JOB_ID.$s_step ;;
         s) s_pad "$s_step" ;;
         t) s_pad "$2" ;;
-        n) s_pad 0 ;;
+        n) s_pad "${s_me:-0}" ;;
         A) s_pad "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}" ;;
         a) s_pad "${SLURM_ARRAY_TASK_ID:-4294967294}" ;;
         N) s_value=$SLURMD_NODENAME ;;
@@ -212,6 +216,11 @@ s_expand() { # PATTERN RANK: sets s_path
 
 s_by_task() { # PATTERN: does each task have a file of its own?
     case $1 in *\\*) return 1 ;; *%t* | *%[0-9]t* | *%[0-9][0-9]t*) return 0 ;; esac
+    return 1
+}
+
+s_by_node() { # PATTERN: does each node?  Another file is the typed srun's, which has the output of all.
+    case $1 in *\\*) return 1 ;; *%[nN]* | *%[0-9]n* | *%[0-9][0-9]n*) return 0 ;; esac
     return 1
 }
 

@@ -70,7 +70,12 @@ end_step() {
     [ "$COUNT" = 1 ] || return 0
     find_tasks
     if [ -n "$SIGNAL" ]; then
-        signal_tasks "$SIGNAL"
+        if [ -z "$ELSEWHERE" ]; then
+            signal_tasks "$SIGNAL"
+        else # its srun reaches them all; from a TERM it kills them
+            [ "$SIGNAL" != KILL ] || SIGNAL=TERM
+            kill -s "$SIGNAL" "$S_PID"
+        fi
         return
     fi
     F=a/$LAST
@@ -79,6 +84,7 @@ end_step() {
     write_notice ''
     signal_tasks TERM
     signal_tasks CONT # a stopped one is deaf
+    [ -z "$ELSEWHERE" ] || kill -s TERM "$ELSEWHERE"
     now
     DEADLINE=$((${UPTIME%.*} + GRACE))
     while find_tasks && [ -n "$TASKS" ]; do
@@ -89,10 +95,10 @@ end_step() {
 } 2>/dev/null
 
 find_tasks() { # the live ones of STEP, in TASKS; who starts them in STARTERS, while it does
-    TASKS='' STARTERS=''
+    TASKS='' STARTERS='' ELSEWHERE=''
     while read -r KEY S_TASK S_BEGUN _ VALUE _; do
         if ! is_number "$S_TASK" || ! is_alive "$S_TASK" "$S_BEGUN"; then continue; fi
-        case $KEY$VALUE in t) TASKS="$TASKS $S_TASK" ;; 1start) STARTERS=$S_TASK ;; esac
+        case $KEY$VALUE in t) TASKS="$TASKS $S_TASK" ;; 1start) STARTERS=$S_TASK ;; u) ELSEWHERE=$S_TASK ;; esac
     done <"$STEP"
 }
 

@@ -3,8 +3,21 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from hypothesis import strategies as st
+
 from sshq.core import events as ev
 from sshq.core.effects import Effect, StartLaunch
+
+REQUESTS = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from("abc"), "tasks": st.integers(1, 2), "nodes": st.sampled_from([1, 1, 1, 2]),
+        "memory": st.sampled_from([None, 400, 900]), "array": st.sampled_from([0, 0, 1, 3, 5]), "limit": st.sampled_from([None, 1, 2]), "retries": st.sampled_from([0, 1]),
+        "requeue": st.sampled_from(["yes", "no"]), "held": st.sampled_from([False, False, False, True]),
+        "exclusive": st.sampled_from([False, False, False, True]), "begin": st.sampled_from([None, None, None, 50]),
+        "priority": st.sampled_from([None, None, 5]), "back": st.integers(1, 3), "kill": st.booleans(),
+        "relation": st.sampled_from([None, None, None, None, "afterok", "afterany", "afternotok", "after", "singleton"]),
+    }
+)  # fmt: skip
 
 
 @dataclass
@@ -12,6 +25,7 @@ class Directory:
     seq: int
     job_id: int = 0
     attempt: int = 0
+    rank: int = 0
     go: str = ""
     alive: bool = False
     record: ev.EndRecord | None = None
@@ -49,6 +63,6 @@ class ModelNode:
     def entry(self, launch_id: str) -> ev.NodeEntry:
         d = self.directories[launch_id]
         return ev.NodeEntry(
-            launch_id=launch_id, seq=d.seq, job_id=d.job_id, attempt=d.attempt, go=d.go, supervisor_alive=d.alive,
+            launch_id=launch_id, seq=d.seq, job_id=d.job_id, attempt=d.attempt, rank=d.rank, go=d.go, supervisor_alive=d.alive,
             job_alive=d.alive, record=d.record,
         )  # fmt: skip

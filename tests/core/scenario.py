@@ -210,7 +210,7 @@ class Scenario:
 
     def outcomes(self, job: str) -> list[str]:
         """How each attempt ended, in order."""
-        return [row.outcome.name for row in self.rows.accounting if row.job_id == self.id(job)]
+        return [row.outcome.name for row in self.rows.accounting if row.job_id == self.id(job) and not row.rank]
 
     def name_of(self, job_id: int) -> str:
         found = self.cluster.jobs[job_id]
@@ -232,16 +232,36 @@ class Scenario:
         self.passes += 1
         self.feed(ev.Planned(now=self.now, starts=planned.starts, random=self.passes.to_bytes(16, "big")))
         assert self.last.result == len(planned.starts), "part of a fresh plan was not carried out"
-        return {self.name_of(e.job.job_id): e.node for e in self.last.effects if isinstance(e, StartLaunch)}
+        return {self.name_of(e.job.job_id): e.job.nodes[0] for e in self.last.effects if isinstance(e, StartLaunch)}
 
     def started(self, *jobs: str) -> Self:
+        """Their launches have started: on several nodes, the parts first, or the script is not sent."""
         for job in jobs:
+            self.part_started(job, *range(len(self.job(job).part_launches)))
             self.feed(ev.LaunchStarted(now=self.now, launch_id=self.launch_id(job), pid=77))
         return self
 
     def ended(self, *jobs: str, how: str = "exit", **record: object) -> Self:
+        """Their scripts have ended, and then what of them runs on other nodes, as it is told to."""
         for job in jobs:
-            self.feed(ev.LaunchEnded(now=self.now, launch_id=self.launch_id(job), record=ev.EndRecord(how=how, **record)))
+            self.script_ended(job, how=how, **record)
+            last = self.last
+            self.part_ended(job, *range(len(self.job(job).part_launches)), how="cancel", cancelled=True, signal=9)
+            self.last = last
+        return self
+
+    def script_ended(self, job: str, *, how: str = "exit", **record: object) -> Self:
+        return self.feed(ev.LaunchEnded(now=self.now, launch_id=self.launch_id(job), record=ev.EndRecord(how=how, **record)))
+
+    def part_started(self, job: str, *parts: int) -> Self:
+        for part in parts:
+            self.feed(ev.LaunchStarted(now=self.now, launch_id=self.job(job).part_launches[part], pid=78))
+        return self
+
+    def part_ended(self, job: str, *parts: int, how: str = "exit", **record: object) -> Self:
+        for part in parts:
+            launch_id = self.job(job).part_launches[part]
+            self.feed(ev.LaunchEnded(now=self.now, launch_id=launch_id, record=ev.EndRecord(how=how, **record)))
         return self
 
     def refused(self, job: str, why: str = "no space") -> Self:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from model_node import Directory, ModelNode
+from model_node import REQUESTS, Directory, ModelNode
 from scenario import ANNA, ROOT, Scenario, what_lasts
 
 from sshq.core import events as ev
@@ -27,17 +27,6 @@ from sshq.core.schedule import schedule
 EXAMPLES = int(os.environ.get("SSHQ_EXAMPLES", "30"))  # more of them, if there is time
 NAMES = ("n1", "n2", "n3")
 LAUNCHED = (State.CONFIGURING, State.RUNNING, State.SUSPENDED)
-
-REQUESTS = st.fixed_dictionaries(
-    {
-        "name": st.sampled_from("abc"), "tasks": st.integers(1, 2), "nodes": st.sampled_from([1, 1, 1, 2]),
-        "memory": st.sampled_from([None, 400, 900]), "array": st.sampled_from([0, 0, 1, 3, 5]), "limit": st.sampled_from([None, 1, 2]), "retries": st.sampled_from([0, 1]),
-        "requeue": st.sampled_from(["yes", "no"]), "held": st.sampled_from([False, False, False, True]),
-        "exclusive": st.sampled_from([False, False, False, True]), "begin": st.sampled_from([None, None, None, 50]),
-        "priority": st.sampled_from([None, None, 5]), "back": st.integers(1, 3), "kill": st.booleans(),
-        "relation": st.sampled_from([None, None, None, None, "afterok", "afterany", "afternotok", "after", "singleton"]),
-    }
-)  # fmt: skip
 
 
 class Lives(RuleBasedStateMachine):
@@ -112,7 +101,9 @@ class Lives(RuleBasedStateMachine):
         elif launch.id in node.directories:
             node.news.append(self.listing(node, launch.id))
         else:
-            node.directories[launch.id] = Directory(seq=launch.seq, job_id=launch.job_id, attempt=launch.attempt)
+            node.directories[launch.id] = Directory(
+                seq=launch.seq, job_id=launch.job_id, attempt=launch.attempt, rank=launch.rank
+            )
 
     def arrive_fence(self, node: ModelNode, launch_id: str, seq: int) -> None:
         d = node.directories.setdefault(launch_id, Directory(seq=seq))
@@ -144,8 +135,12 @@ class Lives(RuleBasedStateMachine):
             d.record = ev.EndRecord(how="never", why="settled before")
             node.news.append(ev.LaunchEnded(now=self.s.now, launch_id=launch_id, record=d.record))
             return
-        running = [o.job_id for m in self.model.values() for o in m.directories.values() if o.alive]
-        assert d.job_id not in running, f"two attempts of job {d.job_id} run at once"
+        running = [o for m in self.model.values() for o in m.directories.values() if o.alive and o.job_id == d.job_id]
+        assert all(o.attempt == d.attempt for o in running), f"two attempts of job {d.job_id} run at once"
+        assert all(o.rank != d.rank for o in running), f"two launches of one rank of job {d.job_id} run at once"
+        if not d.rank:
+            parts = self.s.rows.jobs[d.job_id].part_launches if d.job_id in self.s.rows.jobs else ()
+            assert all(self.starts[part] for part in parts), "a script was started before the parts of its job"
         self.starts[launch_id] += 1
         assert self.starts[launch_id] == 1, f"{launch_id} was started twice"
         d.alive = True
@@ -258,6 +253,13 @@ class Lives(RuleBasedStateMachine):
         if alive:
             self.end_process(node, alive[0], ev.EndRecord(how="exit", code=code, duration_s=1.0))
 
+    def a_script_ends(self, name: str) -> None:
+        """Not a part by itself: that would end its job, which may then begin again, for ever."""
+        node = self.model[name]
+        alive = [i for i, d in node.directories.items() if d.alive and not d.rank]
+        if alive:
+            self.end_process(node, alive[0], ev.EndRecord(how="exit", code=0, duration_s=1.0))
+
     @rule(name=st.sampled_from(NAMES))
     def a_job_and_its_supervisor_are_killed(self, name: str) -> None:
         alive = [d for d in self.model[name].directories.values() if d.alive]
@@ -364,14 +366,21 @@ class Lives(RuleBasedStateMachine):
             assert not node.exclusive or len(jobs) == 1
 
     @invariant()
-    def a_launched_job_has_one_open_launch_and_others_none(self) -> None:
+    def a_launched_job_has_open_launches_and_others_none(self) -> None:
         cluster = self.s.cluster
         open_of = Counter(launch.job_id for launch in cluster.launches.values())
         for job in cluster.jobs.values():
-            assert open_of[job.job_id] == (job.state in LAUNCHED)
+            mine = {i for i, launch in cluster.launches.items() if launch.job_id == job.job_id}
+            assert open_of[job.job_id] == len(mine)
+            assert bool(mine) == (job.state in LAUNCHED)
             assert job.released == (job.state not in LAUNCHED)
             if job.state in LAUNCHED:
-                assert cluster.launches[job.launch_id or ""].job_id == job.job_id
+                assert mine <= {job.launch_id, *job.part_launches}
+                assert (job.launch_id in mine) == (job.verdict is None)
+                held = [i for i in mine if cluster.launches[i].held]
+                assert not held or (held == [job.launch_id] and job.launch_id not in self.starts)
+            else:
+                assert job.verdict is None
 
     @invariant()
     def each_settled_launch_has_one_row_of_accounting(self) -> None:
@@ -453,7 +462,7 @@ class Lives(RuleBasedStateMachine):
                 self.orders_arrive(name, 99)
                 self.claims_go_on(name)
                 for _ in range(4):
-                    self.a_job_ends(name, 0)
+                    self.a_script_ends(name)
                 self.news_arrive(name, 99)
                 self.sweep(name)
             if self.s.all_final():

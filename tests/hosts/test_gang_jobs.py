@@ -1,6 +1,12 @@
 """Jobs over several real hosts: what their scripts see, and what the loss of a host does."""
 
+import os
+import signal
+from pathlib import Path
+
 import pytest
+
+from bed.session import is_zombie
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -39,6 +45,34 @@ def test_its_nodes_are_taken_and_shown(lab):
     assert lab.out("sacct", "-X", "-n", "-P", "-j", str(job), "-o", "NodeList,NNodes,NCPUS").strip() == f"{three}|3|3"
 
 
+def holders_of(name: str) -> list[int]:
+    """Processes that hold the other nodes of the job of that name."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        mine = f"SLURM_JOB_NAME={name}".encode() in environ and b"SLURM_NODEID=0" not in environ
+        if mine and not is_zombie(int(process.name)):
+            found.append(int(process.name))
+    return found
+
+
+def test_a_launch_on_each_node_and_the_loss_of_one_ends_the_job(lab):
+    job = lab.submit("-N3", "-J", "held-here", "--no-requeue", "--wrap", "sleep 60")
+    lab.until_state(job, "RUNNING")
+    assert len(holders_of("held-here")) == 2, "the script begins when the others are there"
+    os.kill(holders_of("held-here")[0], signal.SIGKILL)
+    lab.until_state(job, "NODE_FAIL")
+    lab.wait_for(lambda: not holders_of("held-here"), 10, "the others end with it")
+    lab.out("sbatch", "--wait", "-N2", "-J", "ends-well", "-o", "out", "--wrap", "true")
+    assert not holders_of("ends-well"), "they are gone when sshq says that the job is over"
+    assert lab.out("sacct", "-D", "-n", "-P", "-j", f"{job},{job + 1}", "-o", "JobID,State").split() == [
+        f"{job}|NODE_FAIL", f"{job}.batch|NODE_FAIL", f"{job + 1}|COMPLETED", f"{job + 1}.batch|COMPLETED",
+    ]  # fmt: skip
+
+
 def test_tasks_that_no_node_holds_are_spread(lab):
     lab.out("sbatch", "--wait", "-n6", "-o", "out", "--wrap", "echo $SLURM_NNODES $SLURM_TASKS_PER_NODE; scontrol show hostnames || :")
     assert lab.read("out").split()[:2] == ["2", "4,2"]
@@ -48,10 +82,3 @@ def test_more_nodes_than_there_are_wait_as_on_slurm(lab):
     job = lab.submit("-N9", "--wrap", "true")
     lab.wait_for(lambda: lab.out("squeue", "-h", "-j", str(job), "-o", "%r").strip() == "PartitionConfig", 10, "reason")
     assert "PartitionConfig: 9 hosts asked, 4 in its partitions, 4 could take a part now" in lab.out("why", str(job))
-
-
-def test_a_step_over_several_nodes_is_refused_by_name_and_one_here_runs(lab):
-    lab.out("sbatch", "--wait", "-N2", "-o", "out", "--wrap", "srun hostname; echo rc=$?; srun -N1 -n1 echo here")
-    text = lab.read("out")
-    assert "srun: error: a step over several nodes is not supported by sshq yet" in text
-    assert text.endswith("rc=1\nhere\n")

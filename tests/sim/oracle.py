@@ -187,7 +187,7 @@ class Watch:
 
     def _judge_accounting(self, launches: dict[str, Any], accounting: dict[str, Any]) -> None:
         problem = self.world.problem
-        by_attempt = Counter((j, r["attempt"]) for j, r in accounting.values())
+        by_attempt = Counter((j, r["attempt"]) for j, r in accounting.values() if not r.get("rank"))
         for (job_id, attempt), count in by_attempt.items():
             if count > 1 and not self.world.restores:
                 problem("accounting", f"job {job_id} attempt {attempt} has {count} rows")
@@ -223,6 +223,9 @@ class Watch:
             if of != job_id:
                 continue
             outcome = row["outcome"].lower()
+            if row.get("rank"):  # of a job on several nodes: one that ends by itself takes the job with it
+                allowed += outcome != "never_started" and requeue != "no"
+                continue
             allowed += (outcome == "rebooted" and requeue != "no") or (outcome in ("lost", "spool_lost", "asserted") and requeue == "always")
             if outcome == "never_started" and any(r.launch == launch for r in runs):
                 if requeue == "no" or not self._power_was_cut(launch, runs):
@@ -250,7 +253,7 @@ class Watch:
             if run.ended_at is None and state in FINAL:
                 problem("running", f"job {job_id} is {state} and {run.launch} still runs on {run.node}")
         for launch, (of, row) in accounting.items():
-            if of != job_id:
+            if of != job_id or row.get("rank"):
                 continue
             run = next((r for r in runs if r.launch == launch), None)
             if row["state"] == "COMPLETED" and (run is None or run.ending != "exit" or run.code != 0):

@@ -325,6 +325,8 @@ class Shell(AsideCalls):
             job = self._job_of(launch)
             if job is None:
                 self.say(f"K {launch} gone")
+            elif mode == "signal-steps":  # there are none here
+                self.say(f"K {launch} signalled")
             else:
                 job.signal({"suspend": "STOP", "resume": "CONT"}.get(mode, signal))
                 self.say(f"K {launch} signalled")

@@ -193,7 +193,14 @@ class Supervisor:
             return
         ring(spool, f"S {launch} {me.pid} {me.start} {node.uptime_s:.2f}")
         yield node.tick()
-        plan = parse_plan(spool.get(launch, "script") or b"")
+        script = spool.get(launch, "script") or b""
+        if b"h_hold" in script:  # a part of a job on several nodes: it has no end of its own, and no place in the ledger
+            while "TERM" not in me.signals:
+                me.signals.clear()
+                yield -1_000_000.0
+            me.end(256 + 15)
+            return
+        plan = parse_plan(script)
         if not plan:  # its files were taken away under it: the shell cannot open the script
             me.end(127)
             return

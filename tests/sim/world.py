@@ -343,6 +343,8 @@ def describe(world: World, submission: Submission) -> dict[str, Any]:
         description["time_limit_s"] = job.limit_s
     if job.requeue is not None:
         description["requeue"] = job.requeue
+    if job.nodes > 1:
+        description |= {"num_nodes": job.nodes, "nodes_given": True, "num_tasks": job.nodes}
     if job.array:
         description["array"] = f"0-{job.array - 1}"
     params: dict[str, Any] = {"description": description, "environ": {"A": "b"}, "token": submission.token}
