@@ -102,6 +102,11 @@ class Output:
         self.exit_code = exit_code
 
 
+def read_interval(text: str) -> int | None:
+    """Return the seconds of --iterate, None for what is no number above 0."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 and int(text) else None
+
+
 def read_format(text: str, fields: Iterable[Field[Row]]) -> Layout[Row]:
     """Return the layout of a -o format; it never fails, what is not understood is literal and a fault."""
     known = {field.letter: field for field in fields if field.letter}

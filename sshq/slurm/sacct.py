@@ -16,6 +16,7 @@ from sshq.slurm.table import join_cells, list_header, read_columns, render_field
 from sshq.slurm.views import View, int_of, int_or_none, names_of, text_of, time_of, views_of
 
 DEFAULT_FIELDS = "JobID,JobName,Partition,Account,AllocCPUS,State,ExitCode"
+UNLIMITED_S = 1 << 62  # a limit above all others
 BRIEF_FIELDS = "JobID,State,ExitCode"
 LONG_FIELDS = (
     "JobID,JobIDRaw,JobName,Partition,MaxVMSize,MaxVMSizeNode,MaxVMSizeTask,AveVMSize,MaxRSS,MaxRSSNode,MaxRSSTask,AveRSS,"
@@ -45,6 +46,9 @@ class SacctOptions:
         self.states: frozenset[str] | None = None
         self.users: list[str] | None = None
         self.columns: tuple[tuple[str, int], ...] = ()
+        self.node_counts: tuple[int, int] | None = None
+        self.cpu_counts: tuple[int, int] | None = None
+        self.limits_s: tuple[int, int] | None = None
         self.nodes: frozenset[str] | None = None
 
     def text(self, field: str) -> str | None:
@@ -99,6 +103,8 @@ def read_sacct_options(
             options.states = read_states(states)
         except ValueError as error:
             raise ExactError((f"sacct: fatal: unrecognized job state value '{error}'",)) from None
+    options.node_counts, options.cpu_counts = _read_range(options, "nnodes"), _read_range(options, "ncpus")
+    options.limits_s = _read_limits(options)
     _read_window(options, now)
     _read_users(options, me, lookup_uid)
     nodes = options.text("nodes")
@@ -147,6 +153,8 @@ def _choose_fields(options: SacctOptions) -> str:
 
 def _split_row(job: View, options: SacctOptions, now: float) -> list[AccountRow]:
     """Return the lines of a job: itself, its batch step and its steps, for its last attempt, or for each with --duplicates."""
+    if options.parsed.has("truncate"):
+        job = {**_truncate(job, options), "attempts": [_truncate(one, options) for one in views_of(job, "attempts")]}
     attempts: list[View | None] = list(views_of(job, "attempts"))
     # Of the last attempt the job's own row says the same, and more.
     shown = attempts or [None] if options.parsed.has("duplicates") else [None]
@@ -201,6 +209,13 @@ def _matches(job: View, options: SacctOptions) -> bool:
         words = options.words(field)
         if words is not None and text_of(job, key, default) not in words:
             return False
+    limit_s = int_or_none(job, "time_limit_s")
+    if not _is_between(UNLIMITED_S if limit_s is None else limit_s, options.limits_s):
+        return False
+    if not _is_between(int_of(job, "num_nodes", 1), options.node_counts):
+        return False
+    if not _is_between(int_of(job, "cpus", 1), options.cpu_counts):
+        return False
     return _is_within(job, options)
 
 
@@ -241,6 +256,53 @@ def _read_refs(text: str) -> tuple[tuple[int, tuple[int, ...] | None, str | None
             raise ExactError((message,), source="--jobs") from None
         refs.append((ref.job_id, ref.tasks, ref.step))
     return tuple(refs)
+
+
+def _read_range(options: SacctOptions, field: str) -> tuple[int, int] | None:
+    """Return the least and the greatest number of MIN[-MAX], which are the same where only one is given."""
+    given = options.parsed.last(field)
+    if given is None:
+        return None
+    low, dash, high = (given.value or "").partition("-")
+    if not (low.isascii() and low.isdigit() and (not dash or (high.isascii() and high.isdigit()))):
+        raise OptionError(f"Invalid range: {given.value}", source=given.source, detail=(given.text,))
+    return int(low), int(high or low)
+
+
+def _read_limits(options: SacctOptions) -> tuple[int, int] | None:
+    from sshq.core.units import parse_time_limit
+
+    low, high = options.parsed.last("timelimit_min"), options.parsed.last("timelimit_max")
+    if low is None and high is None:
+        return None
+    if low is None:
+        message = "sacct: fatal: Can't use --timelimit-max without also using --timelimit-min"
+        raise ExactError((message,), source="--timelimit-max")
+    seconds = []
+    for given in (low, high or low):
+        try:
+            limit_s = parse_time_limit(given.value or "")
+        except ValueError:
+            raise ExactError((f"sacct: fatal: Invalid time limit: {given.value}",), source=given.source) from None
+        seconds.append(UNLIMITED_S if limit_s is None else limit_s)
+    if seconds[1] < seconds[0]:
+        raise ExactError(("sacct: fatal: Maximum time limit is less than the minimum.",), source="--timelimit-max")
+    return seconds[0], seconds[1]
+
+
+def _is_between(number: int, span: tuple[int, int] | None) -> bool:
+    return span is None or span[0] <= number <= span[1]
+
+
+def _truncate(view: View, options: SacctOptions) -> View:
+    """Return a job or an attempt with the part of its times that lies in the window (--truncate)."""
+    changes = {}
+    start_at, end_at = time_of(view, "start_at"), time_of(view, "end_at")
+    if options.start_at is not None and start_at is not None and start_at < options.start_at:
+        changes["start_at"] = options.start_at
+    if options.end_at is not None and end_at is not None and end_at > options.end_at:
+        changes["end_at"] = options.end_at
+    return {**view, **changes} if changes else view
 
 
 def _read_window(options: SacctOptions, now: float) -> None:

@@ -19,7 +19,7 @@ from sshq.slurm.fields_sinfo import (
     reason_of,
 )
 from sshq.slurm.getopt import Parsed, parse_options
-from sshq.slurm.layout import Layout, Output, read_format, read_long_format, show_all_format
+from sshq.slurm.layout import Layout, Output, read_format, read_interval, read_long_format, show_all_format
 from sshq.slurm.messages import ExactError
 from sshq.slurm.views import View, int_of, names_of, text_of, time_of
 
@@ -44,7 +44,7 @@ class SinfoOptions:
         self.wants = parsed.wants
         self.warnings = parsed.warnings
         self.is_document = parsed.has("json") or parsed.has("yaml")
-        self.iterate_s = int(parsed.value("iterate") or 0) or None
+        self.iterate_s = read_interval(parsed.value("iterate") or "")
         self.time_style = environ.get("SLURM_TIME_FORMAT", "")
         self.filters: list[Filter] = []
 
@@ -57,7 +57,7 @@ def read_sinfo_options(argv: Sequence[str], environ: Mapping[str, str]) -> Sinfo
     """Return what a call of sinfo asks for; raises OptionError with Slurm's text and status."""
     parsed = parse_options("sinfo", argv, environ)
     iterate = parsed.value("iterate")
-    if not parsed.wants and iterate is not None and not iterate.isdigit():
+    if not parsed.wants and iterate is not None and read_interval(iterate) is None:
         raise ExactError((f"Error: invalid entry for --iterate={iterate}",))
     options = SinfoOptions(parsed, environ)
     if options.wants:

@@ -10,7 +10,7 @@ from sshq.errors import OptionError
 from sshq.slurm.clock import format_banner
 from sshq.slurm.fields_squeue import JOB_FIELDS, JobRow, start_of, state_of
 from sshq.slurm.getopt import Parsed, parse_options
-from sshq.slurm.layout import Layout, Output, read_format, read_long_format, show_all_format
+from sshq.slurm.layout import Layout, Output, read_format, read_interval, read_long_format, show_all_format
 from sshq.slurm.messages import UNKNOWN_JOB_LOAD, ExactError
 from sshq.slurm.states import ACTIVE, ORDER, VALID_STATES, read_states
 from sshq.slurm.views import View, elapsed_of, int_of, int_or_none, job_of, names_of, text_of, time_of
@@ -19,7 +19,6 @@ DEFAULT_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
 LONG_FORMAT = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
 START_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.19S %.6D %20Y %R"
 UNKNOWN_STEP = "slurm_load_job_steps error: Invalid job id specified"
-STEP_HEADER = f"{'STEPID':>15} {'NAME':>8} {'PARTITION':>9} {'USER':>8} {'TIME':>9} NODELIST"
 DEFAULT_SORT = "P,t,-p"
 START_SORT = "S"
 JOB_ID_HINT = "job ids look like 12, 12_4 (array task) or 12_[1-5]"
@@ -42,7 +41,7 @@ class SqueueOptions:
         self.wants = parsed.wants
         self.warnings = parsed.warnings
         self.is_document = parsed.has("json") or parsed.has("yaml")
-        self.iterate_s = int(parsed.value("iterate") or 0) or None
+        self.iterate_s: int | None = None
         self.finished = parsed.has("finished")
         self.time_style = environ.get("SLURM_TIME_FORMAT", "")
         self.messages: list[str] = []
@@ -98,8 +97,10 @@ def read_squeue_options(
     if parsed.value("format") is not None and parsed.value("long_format") is not None:
         _drop_weaker_format(parsed)
     iterate = parsed.last("iterate")
-    if iterate and not (iterate.value or "").isdigit():
-        raise OptionError(f"--iterate={iterate.value}", source=iterate.source)
+    if iterate:
+        options.iterate_s = read_interval(iterate.value or "")
+        if options.iterate_s is None:
+            raise OptionError(f"--iterate={iterate.value}", source=iterate.source)
     options.step_refs = read_step_refs(parsed.value("steps") or "")
     options.job_refs = read_job_refs(parsed.value("jobs") or "") or tuple((job, tasks) for job, tasks, _ in options.step_refs)
     _read_states(options)
@@ -317,32 +318,24 @@ def _split_array(job: View) -> list[View]:
 
 def render_steps(steps: Iterable[View], options: SqueueOptions, now: float) -> Output:
     """Return what `squeue -s` prints for the views of running steps, each with its job under `job`."""
-    banner = [format_banner(now)] if options.parsed.has("long") or options.iterate_s else []
-    head = [*banner, *([] if options.parsed.has("noheader") else [STEP_HEADER])]
+    from sshq.slurm.steps import choose_step_layout, list_step_lines
+
+    parsed = options.parsed
+    layout = choose_step_layout(parsed.value("format"), parsed.value("long_format"))
+    faults = [f"squeue: error: Invalid job step format specification: {fault}" for fault in layout.faults]
+    messages = [*options.messages, *faults]
+    banner = [format_banner(now)] if parsed.has("long") or options.iterate_s else []
+    head = [*banner, *([] if parsed.has("noheader") else [layout.header()])]
     chosen = [step for step in steps if _matches(job_of(step), options) and _is_step_asked(step, options)]
     if not chosen and options.step_refs and all(step is not None for _, _, step in options.step_refs):
-        return Output(head, (*options.messages, UNKNOWN_STEP), 1)
-    return Output(_concatenate(head, (_show_step(step, now) for step in chosen)), options.messages)
+        return Output(head, (*messages, UNKNOWN_STEP), 1)
+    return Output(_concatenate(head, list_step_lines(chosen, layout, now, options.time_style)), messages)
 
 
 def _is_step_asked(step: View, options: SqueueOptions) -> bool:
     job = job_of(step)
     ids = (int_of(job, "job_id"), int_or_none(job, "array_job_id"))
     return not options.step_refs or any(ref in ids and name in (None, step.get("step_id")) for ref, _, name in options.step_refs)
-
-
-def _show_step(step: View, now: float) -> str:
-    from sshq.core.hostlist import fold_hostlist
-    from sshq.core.units import format_elapsed
-    from sshq.slurm.views import job_label
-
-    job = job_of(step)
-    name = f"{job_label(job)}.{text_of(step, 'step_id')}"
-    used = format_elapsed(elapsed_of(step, now))
-    return (
-        f"{name[:15]:>15} {text_of(step, 'name')[:8]:>8} {text_of(job, 'partition')[:9]:>9} {text_of(job, 'user')[:8]:>8} "
-        f"{used:>9} {fold_hostlist(names_of(step, 'nodes'))}"
-    )
 
 
 def _sort_text(options: SqueueOptions) -> str:

@@ -151,3 +151,27 @@ def test_lists_given_twice_add_up_and_the_command_line_replaces_the_variable():
     assert options.filter["refs"] == [[12, None], [13, [4]]]
     assert [name for name, _ in options.columns] == ["JobID", "State"]
     assert options.states == {"FAILED", "COMPLETED"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (["-i", "1"], "1 2"), (["-i", "2-4"], "3"), (["-I", "4-8"], "3"), (["-I", "1"], "1 2"), (["-k", "10"], "1"),
+        (["-k", "5", "-K", "30"], "1 2"), (["-k", "UNLIMITED"], "3"),
+    ],
+)  # fmt: skip
+def test_jobs_are_chosen_by_size_and_limit(argv, shown):
+    jobs = [
+        make_job(job_id=1, time_limit_s=600), make_job(job_id=2, time_limit_s=1200),
+        make_job(job_id=3, num_nodes=2, cpus=8, time_limit_s=None),
+    ]  # fmt: skip
+    assert ask(["-a", "-X", "-n", "-P", "-o", "JobID", "-S", "2026-11-01", *argv], jobs).split() == shown.split()
+
+
+def test_times_are_cut_to_the_window_when_asked():
+    job = make_job(
+        job_id=1, state="COMPLETED", nodes=["n"], submit_at=at("2026-11-22T09:00:00"), start_at=at("2026-11-22T10:00:00"), end_at=at("2026-11-22T12:00:00"),
+    )  # fmt: skip
+    show = ["-a", "-X", "-n", "-P", "-S", "2026-11-22T11:00:00", "-E", "2026-11-22T11:30:00", "-o", "Start,End,Elapsed"]
+    assert ask(show, [job]) == "2026-11-22T10:00:00|2026-11-22T12:00:00|02:00:00\n"
+    assert ask([*show, "-T"], [job]) == "2026-11-22T11:00:00|2026-11-22T11:30:00|00:30:00\n"

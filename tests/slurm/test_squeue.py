@@ -73,6 +73,11 @@ def test_steps_are_those_that_run():
     assert ask_steps("-h", "-s", "22483.batch")[0] == recorded.splitlines(keepends=True)[1]
     assert ask_steps("-h", "-s", "22483.0")[0].split() == ["22483.0", "sleep", "debug", "recuser", "0:06", "node3"]
     assert ask_steps("-h", "-s", "-u", "nobody-here")[0] == ""
+    assert ask_steps("-h", "-s", "-o", "%A|%i|%t|%U")[0].splitlines()[1] == f"22483|22483.0|RUNNING|{UID}"
+    assert ask_steps("-s", "-O", "stepid:12,stepname:.8,nosuch")[:2] == (
+        "STEPID          NAME\n22483.batch    batch\n22483.0        sleep\n",
+        "squeue: error: Invalid job step format specification: nosuch\n",
+    )
     assert ask_steps("-h", "-s", "22483.7") == ("", "slurm_load_job_steps error: Invalid job id specified\n", 1)
 
 
