@@ -61,6 +61,9 @@ def _update_jobs(wanted: Update, *, quiet: bool) -> int:
     if isinstance(limit, dict):
         return max((_update_relative(ref, wanted, limit, quiet=quiet) for ref in refs), default=0)
     results = read_items(ask_controller("scontrol", "update_job", {"refs": refs, "changes": wanted.changes}).get("results"))
+    if set(wanted.changes) == {"time_limit_s"}:  # as recorded: a limit for a job that has ended is no mistake
+        kept: Object = {"outcome": "done", "message": ""}
+        results = [result | kept if result.get("outcome") == "ended" else result for result in results]
     if "priority" in wanted.changes and not quiet and any(result.get("outcome") == "done" for result in results):
         print_messages(
             f"Changes to job priority are not persistent, change nice instead for job {_label(result)}" for result in results
