@@ -201,7 +201,7 @@ JOB_FIELDS: tuple[Field[JobRow], ...] = (
     Field("Y", "SchedNodes", "SCHEDNODES", _always(NULL)),
     Field("z", "SCT", "S:C:T", _always("*:*:*")),
     Field("Z", "WorkDir", "WORK_DIR", _text("work_dir")),
-    Field("b", "Gres tres-per-node", "TRES_PER_NODE", _always(NOT_AVAILABLE)),
+    Field("b", "Gres tres-per-node tres_per_node", "TRES_PER_NODE", _text("tres_per_node", NOT_AVAILABLE)),
     # Names without a letter.
     Field("", "AccrueTime", "ACCRUE_TIME", _time("eligible_at")),
     Field("", "AllocNodes", "ALLOC_NODES", _text("submit_host", "localhost")),
@@ -266,10 +266,10 @@ JOB_FIELDS: tuple[Field[JobRow], ...] = (
     Field("", "ThreadSpec", "THREAD_SPEC", _always(NOT_AVAILABLE)),
     Field("", "tres-bind tres_bind", "TRES_BIND", _always(NOT_AVAILABLE)),
     Field("", "tres-freq tres_freq", "TRES_FREQ", _always(NOT_AVAILABLE)),
-    Field("", "tres-per-job tres_per_job", "TRES_PER_JOB", _always(NOT_AVAILABLE)),
+    Field("", "tres-per-job tres_per_job", "TRES_PER_JOB", _text("tres_per_job", NOT_AVAILABLE)),
     Field("", "tres-per-socket tres_per_socket", "TRES_PER_SOCKET", _always(NOT_AVAILABLE)),
     Field("", "tres-per-step tres_per_step", "TRES_PER_STEP", _always(NOT_AVAILABLE)),
-    Field("", "tres-per-task tres_per_task", "TRES_PER_TASK", _always(NOT_AVAILABLE)),
+    Field("", "tres-per-task tres_per_task", "TRES_PER_TASK", _text("tres_per_task", NOT_AVAILABLE)),
     Field("", "Wait4Switch", "TIME", _always("0:00")),
     Field("", "tres tres-alloc tres_alloc", "TRES_ALLOC", lambda row: describe_tres(row.view)),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from sshq.slurm.views import (
     views_of,
 )
 
-_TRES_IDS = {"cpu": 1, "mem": 2, "node": 4, "billing": 5}
+_TRES_IDS = {"cpu": 1, "mem": 2, "node": 4, "billing": 5, "gres/gpu": 1001}  # Slurm's own; of its plugins the first is 1001
 _SIGNAL_NAMES = {1: "HUP", 2: "INT", 3: "QUIT", 6: "ABRT", 9: "KILL", 10: "USR1", 11: "SEGV", 12: "USR2", 15: "TERM"}
 
 
@@ -38,7 +38,11 @@ def _describe_exit(view: View) -> Document:
 
 
 def _describe_tres(counts: Mapping[str, int]) -> list[Document]:
-    return [{"type": kind, "name": None, "id": _TRES_IDS[kind], "count": count} for kind, count in counts.items() if count]
+    parts = ((*kind.partition("/"), count) for kind, count in counts.items() if count)
+    return [
+        {"type": kind, "name": name or None, "id": _TRES_IDS[f"{kind}{slash}{name}"], "count": count}
+        for kind, slash, name, count in parts
+    ]
 
 
 def _count_tres(row: View, cpus: int, nodes: int) -> dict[str, int]:
@@ -105,7 +109,7 @@ def _describe_account(row: View, now: float) -> Document:
     limit_s = int_or_none(row, "time_limit_s")
     nodes, cpus, count = names_of(row, "nodes"), int_of(row, "cpus", 1), int_of(row, "num_nodes", 1)
     account, partition = text_of(row, "account"), text_of(row, "partition")
-    asked = _describe_tres({**_count_tres(row, cpus, count), "billing": cpus})
+    asked = _describe_tres({**_count_tres(row, cpus, count), "billing": cpus, "gres/gpu": int_of(row, "gpus")})
     array_id = int_of(row, "array_job_id")
     return {
         "account": account,

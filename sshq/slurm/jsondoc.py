@@ -106,6 +106,7 @@ def _describe_job(job: View) -> Document:
         start = time_of(job, "begin_at")
     return {
         **_JOB_ABSENT,
+        **{key: text_of(job, key) for key in ("tres_per_job", "tres_per_node", "tres_per_task")},
         **_describe_request(job),
         "accrue_time": _seconds(job, "eligible_at"),
         "array_job_id": int_of(job, "array_job_id"),
@@ -158,11 +159,17 @@ def _describe_job(job: View) -> Document:
     }
 
 
+def _count_gpus(node: View, key: str) -> str:
+    count = int_of(node, key)
+    return f",gres/gpu={count}" if count else ""
+
+
 def _describe_node(node: View) -> Document:
     cpus, used = int_of(node, "cpus"), int_of(node, "cpus_alloc")
     words = (("drain", "DRAIN"), ("unreachable", "NOT_RESPONDING"), ("planned", "PLANNED"))
     flags = [word for key, word in words if node.get(key) and (key != "planned" or node.get("state") == "IDLE")]
     memory, taken = int_of(node, "memory_mib"), int_of(node, "memory_alloc_mib")
+    gpus_used = _count_gpus(node, "gpus_alloc")
     load = time_of(node, "load")
     features = ",".join(names_of(node, "features"))
     return {
@@ -198,8 +205,8 @@ def _describe_node(node: View) -> Document:
         "state_flags": flags,
         "temporary_disk": int_of(node, "tmp_disk_mib"),
         "threads": int_of(node, "threads", 1),
-        "tres": f"cpu={cpus},mem={format_memory(memory)},billing={cpus}",
-        "tres_used": f"cpu={used}" + (f",mem={format_memory(taken)}" if taken else "") if used else None,
+        "tres": f"cpu={cpus},mem={format_memory(memory)},billing={cpus}" + _count_gpus(node, "gpus"),
+        "tres_used": f"cpu={used}{f',mem={format_memory(taken)}' if taken else ''}{gpus_used}" if used else None,
         "weight": int_of(node, "weight", 1),
         "sshq": pick_extras(node, _NODE_EXTRAS),
     }

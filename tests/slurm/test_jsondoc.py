@@ -60,3 +60,12 @@ def test_yaml_says_the_same_as_json(value):
     text = format_yaml(document)
     assert yaml.safe_load(text) == json.loads(json.dumps(document))
     assert text.startswith("%YAML 1.1\n--- !!map\n!!str meta: !!map\n")
+
+
+def test_gpus_are_in_the_documents():
+    job = {**RUNNER, "gpus": 2, "tres_per_node": "gres:gpu:a100:2"}
+    assert squeue_document([job])["jobs"][0]["tres_per_node"] == "gres:gpu:a100:2"
+    account = sacct_document([job], NOW)["jobs"][0]
+    assert {"type": "gres", "name": "gpu", "id": 1001, "count": 2} in account["tres"]["allocated"]
+    node = sinfo_document([{**NODES[2], "gpus": 2, "gpus_alloc": 1}])["nodes"][0]
+    assert (node["tres"], node["tres_used"]) == ("cpu=8,mem=4000M,billing=8,gres/gpu=2", "cpu=2,mem=200M,gres/gpu=1")
