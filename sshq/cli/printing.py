@@ -37,6 +37,11 @@ def print_json(document: Mapping[str, object] | list[object]) -> None:
     sys.stdout.write(show_controls_in_json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
 
 
+def wants_document(parsed: "Parsed") -> bool:
+    """Whether --json or --yaml was given."""
+    return parsed.has("json") or parsed.has("yaml")
+
+
 def print_document(document: Mapping[str, object], parsed: "Parsed") -> None:
     """Write a document to stdout, as YAML if --yaml was given, else as JSON."""
     if not parsed.has("yaml"):

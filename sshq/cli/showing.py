@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sshq.cli import here
 from sshq.cli.asking import Object, ask_controller, list_items, read_items
-from sshq.cli.printing import print_json, print_lines
+from sshq.cli.printing import print_document, print_lines, wants_document
 from sshq.core.hostlist import HostlistError, expand_hostlist, fold_hostlist
 from sshq.slurm.getopt import Parsed
 from sshq.slurm.messages import UNKNOWN_JOB_LOAD, ExactError
@@ -49,8 +49,10 @@ def _show_jobs(name: str | None, parsed: Parsed) -> int:
     jobs, _ = list_items("scontrol", "jobs", {"filter": wanted, "finished": True})
     if not jobs and name is not None:
         raise ExactError((UNKNOWN_JOB_LOAD,))
-    if parsed.has("json"):
-        print_json({"jobs": list(jobs)})
+    if wants_document(parsed):
+        from sshq.slurm.jsondoc import squeue_document
+
+        print_document(squeue_document(jobs), parsed)
     elif not jobs:
         print("No jobs in the system")
     else:
@@ -69,8 +71,10 @@ def _show_nodes(name: str | None, parsed: Parsed) -> int:
         hidden = {item.get("name") for item in read_items(info.get("partitions")) if item.get("hidden")}
         nodes = [node | {"partitions": [name for name in names_of(node, "partitions") if name not in hidden]} for node in nodes]
     chosen, missing = _choose(nodes, name)
-    if parsed.has("json"):
-        print_json({"nodes": list(chosen)})
+    if wants_document(parsed):
+        from sshq.slurm.jsondoc import sinfo_document
+
+        print_document(sinfo_document(chosen), parsed)
         return 0
     for node in chosen:
         sys.stdout.write(render_node(node, oneline=parsed.has("oneline")))
@@ -86,8 +90,10 @@ def _show_partitions(name: str | None, parsed: Parsed) -> int:
     if name is None and not parsed.has("all"):
         partitions = [partition for partition in partitions if not partition.get("hidden")]
     chosen, missing = _choose(partitions, name)
-    if parsed.has("json"):
-        print_json({"partitions": list(chosen)})
+    if wants_document(parsed):
+        from sshq.slurm.jsondoc import head_document
+
+        print_document({**head_document("openapi"), "partitions": list(chosen)}, parsed)
         return 0
     for partition in chosen:
         sys.stdout.write(render_partition(partition, nodes, oneline=parsed.has("oneline")))
@@ -116,8 +122,10 @@ def _show_config(_name: str | None, parsed: Parsed) -> int:
     uid = status.get("uid")
     pairs = list_config(status, now=now, host=host, user=f"{name_of(uid)}({uid})")
     own = [("sshq.socket", str(status.get("socket"))), ("sshq.version", str(status.get("version")))]
-    if parsed.has("json"):
-        print_json({"config": dict(pairs), "sshq": dict(own)})
+    if wants_document(parsed):
+        from sshq.slurm.jsondoc import head_document
+
+        print_document({**head_document("openapi"), "config": dict(pairs), "sshq": dict(own)}, parsed)
         return 0
     sys.stdout.write(render_config(pairs, own, now, host))
     return 0

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from sshq.cli.asking import Object, ask_controller, list_items, read_items
-from sshq.cli.printing import print_json, print_lines
+from sshq.cli.printing import print_document, print_lines, wants_document
 from sshq.errors import OptionError
 from sshq.slurm.getopt import Parsed
 from sshq.slurm.messages import ExactError
@@ -32,8 +32,10 @@ def _show_steps(name: str | None, parsed: Parsed) -> int:
         wanted = {"refs": [[ref.job_id, list(ref.tasks) if ref.tasks is not None else None]]}
     steps, _ = list_items("scontrol", "steps", {"filter": wanted})
     chosen = choose_steps(steps, ref.step if ref else None)
-    if parsed.has("json"):
-        print_json({"steps": [dict(step) for step in chosen]})
+    if wants_document(parsed):
+        from sshq.slurm.jsondoc import head_document
+
+        print_document({**head_document("openapi"), "steps": [dict(step) for step in chosen]}, parsed)
         return 0
     if not chosen:
         print_lines([f"Job step {name} not found" if name else "No job steps in the system"])
@@ -48,8 +50,10 @@ def _show_licenses(name: str | None, parsed: Parsed) -> int:
 
     info = ask_controller("scontrol", "info", {})
     known = [item for item in read_items(info.get("licenses")) if name is None or item.get("name") == name]
-    if parsed.has("json"):
-        print_json({"licenses": list(known)})
+    if wants_document(parsed):
+        from sshq.slurm.jsondoc import head_document
+
+        print_document({**head_document("openapi"), "licenses": list(known)}, parsed)
         return 0
     if name is not None and not known:
         print_lines([f"License name {name} not found"])

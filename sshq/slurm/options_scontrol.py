@@ -23,5 +23,6 @@ OPTIONS: tuple[Option, ...] = (
     Option("-u --uid", "UID", "", "uid", "text", R, "act as another user", "whose jobs are touched"),
     Option("--usage", "", "", "usage", "flag", H, "show a short usage"),
     Option("-v --verbose", "", "", "verbose", "flag", H, "say more"),
+    Option("--yaml", "", "", "yaml", "flag", H, "what is shown, as YAML"),
     Option("-V --version", "", "", "version", "flag", H, "show the version"),
 )  # fmt: skip
