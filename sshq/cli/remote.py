@@ -4,7 +4,7 @@ Over the socket FD come the words, the variables and the directory of the comman
 that it needs are asked for.  Of its variables only those that speak to commands become this process's own.
 """
 
-import base64
+import binascii
 import errno
 import io
 import json
@@ -13,12 +13,15 @@ import re
 import socket
 import sys
 import time
-from typing import Any
 
 from sshq.api.proof import Proof
 from sshq.cli import here
 from sshq.errors import RefusedError
 from sshq.wire import client
+
+TYPE_CHECKING = False  # each module imported here costs every command inside a job some milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 # What the commands read, and how they show text and time.  Nothing that steers an interpreter or a linker.
 HEEDED = ("SLURM_", "SBATCH_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SCONTROL_", "SALLOC_", "SRUN_", "SPRIO_", "SSTAT_")
@@ -35,7 +38,7 @@ class Node:
         self._socket = socket.socket(fileno=fd)
         self._lines = self._socket.makefile("rb")
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self) -> "dict[str, Any]":
         line = self._lines.readline()
         if not line:  # nobody is there any more to whom anything could be told
             os._exit(1)
@@ -45,7 +48,7 @@ class Node:
     def say(self, message: dict[str, object]) -> None:
         self._socket.sendall(json.dumps(message).encode() + b"\n")
 
-    def ask(self, what: str, **words: object) -> dict[str, Any]:
+    def ask(self, what: str, **words: object) -> "dict[str, Any]":
         self.say({"what": what, **words})
         return self.receive()
 
@@ -55,13 +58,13 @@ class Node:
         if "error" in answer:
             why = str(answer["error"])
             raise OSError(next((n for n in NUMBERS if os.strerror(n) == why), errno.EIO), why, path)
-        return base64.b64decode(answer["data"])
+        return binascii.a2b_base64(answer["data"])
 
 
 class RemotePlace(here.Here):
     """A job on a node: its files are there, its directory is that of the job or one that only its node knows."""
 
-    def __init__(self, node: Node, request: dict[str, Any]) -> None:
+    def __init__(self, node: Node, request: "dict[str, Any]") -> None:
         self._node = node
         self._request = request
         self._home = str(request["work_dir"])
@@ -100,7 +103,7 @@ class RemotePlace(here.Here):
         return self._node.ask_data("stdin", "")
 
     def write_file(self, path: str, data: bytes) -> None:
-        self._node.ask_data("write", path, data=base64.b64encode(data).decode())
+        self._node.ask_data("write", path, data=binascii.b2a_base64(data, newline=False).decode())
 
     def describe_directory(self, description: dict[str, object]) -> Proof | None:
         work_dir = str(description["work_dir"])

@@ -52,6 +52,7 @@ from sshq.runner.upcalls import (
     TOKEN,
     BadRequestError,
     UpcallRequest,
+    encode_answer,
     parse_given,
     parse_request,
 )  # fmt: skip
@@ -127,7 +128,10 @@ class Call:
         # What was read once is not read again for this call, be it asked by the next controller: stdin is empty by then.
         question = question or sha256(kind.encode() + b" " + data).hexdigest()[:32]
         async with self._asking:
-            given, why = parse_given(await self._stream.ask(question, kind, data, GIVEN_MAX))
+            try:
+                given, why = parse_given(await self._stream.ask(question, kind, data, GIVEN_MAX))
+            except BadRequestError:
+                given, why = None, "File too large"
         if given is None:
             raise NodeFileError(why, code="bad_request")
         return given
@@ -187,6 +191,8 @@ class Upcalls:
         elif key not in self._done and sum(map(len, waiting.values())) < WAITING_MAX:
             waiting.setdefault(reply.id, {})[key] = None
             self._start_some(host)
+            if key not in self._running:
+                self._say_it_waits(key)
 
     def _start_some(self, host: str) -> None:
         """Start what there is room for: one of each launch in turn."""
@@ -202,6 +208,13 @@ class Upcalls:
                     del keys[key]
                     self._start(key)
                     more = True
+
+    def _say_it_waits(self, key: Key) -> None:
+        """Tell the command that it is heard, or it would say that nobody answers."""
+        link = self._links.get(key[0])
+        if link is not None and link.session is not None and link.session.ready:
+            tag = secrets.token_hex(4)
+            link.session.write(encode_answer(tag=tag, id=key[1], token=key[2], number=0, kind="-"))
 
     def _start(self, key: Key) -> None:
         news = asyncio.Event()

@@ -172,6 +172,7 @@ u_begin() { # WORDS...
 }
 
 u_main() {
+    PATH=${PATH:-/usr/bin}:/usr/local/bin:/usr/bin:/bin # the job may have any; what it has is in /proc
     u_verb=${0##*/} u_done='' u_taken='' u_idle=0 u_next=1 u_target=/dev/null
     if [ "$u_verb" = upcall ]; then
         u_verb=${1:-}
