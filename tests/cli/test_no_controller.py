@@ -76,7 +76,10 @@ def test_ping_says_down(sshq):
         (["scontrol", "frobnicate"], 1, "invalid keyword: frobnicate\n"),
         (["scontrol", "show", "nosuch"], 1, "invalid entity:nosuch for keyword:show \n"),
         (["scontrol", "show", "job", "abc"], 1, "scontrol_print_job error: Invalid job id specified\n"),
-        (["scontrol", "top", "1"], 1, "scontrol: error: scontrol top is not supported by sshq\n    hint: scontrol --help\n"),
+        (
+            ["scontrol", "shutdown"], 1,
+            "slurm_shutdown error: Requested operation is presently disabled\n    hint: sshq down stops the controller; jobs run on\n",
+        ),
         (
             ["scontrol", "update", "jobid=1", "NoSuchKey=1"], 1,
             "Update of this parameter is not supported: NoSuchKey=1\nRequest aborted\n",
