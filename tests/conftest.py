@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -27,7 +28,10 @@ KEEP = os.environ.get("SSHQ_KEEP_LOGS", "")
 PHASES = pytest.StashKey[dict[str, pytest.CollectReport]]()
 
 
-HOSTED = {"netns_bed", "bed", "hosts", "loopback", "instance", "instances"}  # whoever asks for these starts servers and controllers
+# Explaining a failure takes minutes of further runs, more than a test may take.
+hypothesis.settings.register_profile("sshq", phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain])
+hypothesis.settings.load_profile("sshq")
+HOSTED = {"netns_bed", "bed", "hosts", "loopback", "instance", "instances", "engine"}  # whoever asks for these starts servers and controllers
 
 OTHER_SHELLS = {"bash", "busybox", "ksh", "zsh"}  # the quick tier knows nodes with dash only
 NO_PARAMS = SimpleNamespace(params={})

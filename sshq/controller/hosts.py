@@ -465,7 +465,7 @@ def _encode_kill(effect: KillLaunch, grace_s: int) -> bytes:
     else:
         narrow = "signal-batch" if effect.batch_only else "signal-full" if effect.whole else "signal"
         narrow = "signal-steps" if effect.tasks_only else narrow
-        mode = "cancel" if effect.cancel else narrow
+        mode = "requeue" if effect.requeue else "cancel" if effect.cancel else narrow
     grace = 0 if effect.signal == KILL else grace_s
     return rp.encode_kill(id=effect.launch_id, seq=effect.seq, mode=mode, signal=str(effect.signal), grace_s=grace)
 

@@ -350,12 +350,14 @@ class Cluster:
         """Order a signal to an open launch; one that is settled is past signals."""
         launch = self.launches.get(launch_id or "")
         if launch is not None:
+            job = self.jobs.get(launch.job_id)
             order = KillLaunch(
                 node=launch.node,
                 launch_id=launch.id,
                 seq=launch.seq,
                 signal=signal,
                 cancel=cancel,
+                requeue=cancel and job is not None and job.requeue_asked,
                 batch_only=batch_only,
                 whole=whole,
                 tasks_only=tasks_only,

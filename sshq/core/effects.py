@@ -32,6 +32,7 @@ class KillLaunch:
     seq: int
     signal: int
     cancel: bool = True
+    requeue: bool = False  # the cancel is for its job to run again
     batch_only: bool = False
     whole: bool = False
     tasks_only: bool = False  # of its steps: who holds the place for them does not get it

@@ -47,7 +47,7 @@ _SIGNAL_NAMES: Final = """
 # Linux's numbers.  Names are what is sent: zsh takes no number, and architectures differ in them.
 SIGNALS: Final[Mapping[int, str]] = dict(enumerate(_SIGNAL_NAMES, start=1))
 
-KILL_MODES: Final = ("cancel", "signal", "signal-steps", "signal-batch", "signal-full", "suspend", "resume")
+KILL_MODES: Final = ("cancel", "requeue", "signal", "signal-steps", "signal-batch", "signal-full", "suspend", "resume")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,8 +301,8 @@ def encode_kill(*, id: str, seq: int, mode: str, signal: int | str = "TERM", gra
     """End or signal a launch.  -> KillResult
 
     `cancel`: `signal`, `grace_s`, KILL, for the session and all strays, and the record says cancel; before the start it is a
-    fence; repeated with a shorter grace it shortens.  `signal`: the tasks of its steps, and if it has none all of it;
-    `signal-steps`: those tasks, or nothing;
+    fence; repeated with a shorter grace it shortens.  `requeue`: as cancel, with another closing line.
+    `signal`: the tasks of its steps, and if it has none all of it; `signal-steps`: those tasks, or nothing;
     `signal-full`: all of it; `signal-batch`: the script's process only; `suspend`, `resume`: STOP, CONT.
     """
     if mode not in KILL_MODES:

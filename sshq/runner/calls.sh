@@ -170,7 +170,7 @@ take_fence() { # ID SEQ: sets FENCE.  The floor after the arbiter: settled there
 call_kill() {
     [ $# -eq 6 ] && [ "$6" = "END-$1" ] && is_id "$1" && is_number "$2" && is_number "$5" || return 0
     case $3 in
-    cancel) cancel_launch "$@" ;;
+    cancel | requeue) cancel_launch "$@" ;;
     *) signal_launch "$@" ;;
     esac
 } 2>/dev/null
@@ -188,7 +188,7 @@ cancel_launch() {
     if [ "$RECORD" != - ] && [ "$RECORD" != ! ]; then
         say "K $1 gone"
     elif [ "$E_SUP" = 1 ]; then
-        printf '1 %s %s\n' "$4" "$5" >|"a/$1.cancel" # if that fails: TERM and the job's own grace
+        printf '1 %s %s %s\n' "$4" "$5" "$3" >|"a/$1.cancel" # if that fails: TERM and the job's own grace
         if kill -s USR1 "$E_BY"; then say "K $1 asked"; else say "K $1 gone"; fi
         kill -s CONT "$E_BY" # somebody may have stopped it
         knock "$1" seen "1 $4 $5" USR1 </dev/null 8>&- &

@@ -17,7 +17,7 @@
 #   a/ID.exit    made exclusively before all else (the claim), 1 KiB; at the end the record, twice, written in place
 #   a/ID.go      the arbiter: a regular file = its supervisor may start it; a directory = it never starts
 #   a/ID.req     what is asked, as assignments   a/ID.env  exports, emptied once read   a/ID.script
-#   a/ID.sup     supervisor: pid, start, boot    a/ID.run  job: pid, start, boot, ...   a/ID.cancel  signal, grace
+#   a/ID.sup     supervisor: pid, start, boot    a/ID.run  job: pid, start, boot, ...   a/ID.cancel  signal, grace, mode
 #                                                                                        a/ID.seen    the last one heard
 #   a/ID.steps/  a file a step, written by the job's own sruns (srun_record.sh)
 #   a/ID.parts/  what is started in it from outside, and the input it is fed (parts.sh, and the holder in sshq/kinds)

@@ -237,11 +237,12 @@ act() { # a request or a deadline: both only set flags, the clock decides
     now
     AT=${UPTIME%.*}
     if [ -n "$ASKED" ]; then
-        ASKED='' SIGNAL='' GRACE=''
-        read -r _ SIGNAL GRACE _ 2>/dev/null <"$F.cancel"
+        ASKED='' SIGNAL='' GRACE='' WHY=''
+        read -r _ SIGNAL GRACE WHY _ 2>/dev/null <"$F.cancel"
         { printf '1 %s %s\n' "$SIGNAL" "$GRACE" >|"$F.seen"; } 2>/dev/null # or the runner knocks again
         is_number "$GRACE" || SIGNAL=TERM GRACE=$job_grace
-        begin_ending cancel "$SIGNAL" "$GRACE" ''
+        case $WHY in requeue) WHY=' DUE TO JOB REQUEUE' ;; *) WHY='' ;; esac
+        begin_ending cancel "$SIGNAL" "$GRACE" "$WHY"
     fi
     if [ -n "$TICK" ]; then
         TICK=''

@@ -4,6 +4,7 @@ Each has its own HOME, so that spools, .bashrc and keys of "hosts" do not meet.
 """
 
 import contextlib
+import itertools
 import os
 import pwd
 import signal
@@ -15,6 +16,7 @@ from .host import Host
 from .session import MARK, call, session, wait_until, which
 
 PORT = 2222
+_numbers = itertools.count()  # of all beds of this session: each host has an address of its own
 
 
 def why_no_sshd() -> str | None:
@@ -32,7 +34,7 @@ def is_locked_account() -> bool:
 
 
 class LoopbackBed:
-    """N sshds on 127.77.SLOT.1 and following, one login key."""
+    """N sshds on addresses 127.77.SLOT.x of their own, one login key."""
 
     def __init__(self, n: int = 4) -> None:
         self.session = session()
@@ -69,7 +71,8 @@ class LoopbackHost(Host):
     def __init__(self, bed: LoopbackBed, number: int, sshd_config: str) -> None:
         super().__init__()
         self.bed, self.name, self.number = bed, f"l{number}", number
-        self.addr, self.port, self.key = f"127.77.{bed.session.slot}.{number}", PORT, bed.key
+        part, last = divmod(next(_numbers), 250)
+        self.addr, self.port, self.key = f"127.{77 + part}.{bed.session.slot}.{1 + last}", PORT, bed.key
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         self.dir = f"{bed.dir}/{self.name}"
         self.home = f"{self.dir}/home"

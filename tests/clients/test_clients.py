@@ -1,61 +1,98 @@
 """Public tools written for Slurm, with sshq's shims on their PATH: what they do there they do here, unmodified.
 
-Each test is a small program that uses the tool as its users do, run by the interpreter of a fresh virtual environment.
+`acceptance/` holds a script for each of some tools, as they were proved on Slurm 22.05.8; they are kept as they are.  The tests
+after it are small programs that use a tool as its users do and look closer.  All share four hosts behind real sshds, and
+each tool has a fresh virtual environment with nothing of ours.
 """
 
 import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+from bed import Instance
 
-TOOLS = {"submitit": "submitit==1.5.4", "simple_slurm": "simple-slurm==0.3.6"}  # the versions that were proved on Slurm 22.05.8
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+TOOLS = {  # the versions that were proved on Slurm 22.05.8
+    "submitit": "submitit==1.5.4", "simple_slurm": "simple-slurm==0.3.6", "psij": "psij-python==0.9.11", "toil": "toil==9.6.0",
+}  # fmt: skip
+ACCEPTANCE = Path(__file__).parent / "acceptance"
 
 
-@pytest.fixture(scope="session")
-def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """`interpreter("submitit")`: the Python that has it, and nothing of ours."""
-    made: dict[str, str] = {}
+def make_environment(place: Path, package: str) -> Path:
+    """A virtual environment with a tool; the path of its Python."""
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    install = [place / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", package]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return place / "bin/python"
 
-    def find(tool: str) -> str:
-        if tool not in made:
-            place = tmp_path_factory.mktemp(tool)
-            subprocess.run([sys.executable, "-m", "venv", place], check=True)
-            done = subprocess.run(
-                [place / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", TOOLS[tool]],
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr
-            made[tool] = str(place / "bin/python")
-        return made[tool]
 
-    return find
+@pytest.fixture(scope="module")
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """`interpreter("submitit")`: the Python that has it.  All are made at once, and each is waited for when it is needed."""
+    with ThreadPoolExecutor(2) as pool:
+        made: dict[str, Future[Path]] = {
+            tool: pool.submit(make_environment, tmp_path_factory.mktemp(tool), package) for tool, package in TOOLS.items()
+        }
+        yield lambda tool: made[tool].result(300)
+
+
+@pytest.fixture(scope="module")
+def lab(loopback) -> Iterator[Instance]:
+    with Instance() as instance:
+        instance.write_config("kill_wait: 2s\n")
+        instance.use(loopback.hosts, sshq_slots=4, sshq_cpus=4, sshq_memory="4G")
+        instance.up()
+        instance.ready()
+        instance.out("shims", f"{instance.dir}/shims")
+        yield instance
+
+
+def users_environment(lab: Instance) -> dict[str, str]:
+    """What a user's shell has: the shims come first, and know their SSHQ_HOME."""
+    env = {name: value for name, value in lab.env.items() if name not in ("PYTHONPATH", "SSHQ_HOME")}
+    return env | {"PATH": f"{lab.dir}/shims:{env['PATH']}"}
+
+
+@pytest.mark.parametrize("directory", ["a shared directory", "where the tool puts things"])
+def test_the_acceptance_scripts_of_all_tools_pass(lab, interpreter, directory):
+    """All at once, as on a cluster that has more than one user."""
+    cwd = Path(lab.home if directory.startswith("where") else lab.work)
+    env = users_environment(lab) | ({} if directory.startswith("where") else {"CLIENT_WORKDIR": str(cwd / "clients")})
+    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    running = {
+        tool: subprocess.Popen(
+            [interpreter(tool), ACCEPTANCE / f"client_{tool}.py"], cwd=cwd, env=env | {"CLIENT_LIMIT": "240"}, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for tool in TOOLS
+    }  # fmt: skip
+    said = {tool: process.communicate(timeout=300)[0] for tool, process in running.items()}
+    failed = {tool: text for tool, text in said.items() if not text.splitlines()[-1:][0].startswith("PASS ")}
+    assert not failed, "\n".join(failed.values()) + lab.logs()
 
 
 @pytest.fixture
-def run_client(loopback, instance, interpreter):
+def run_client(lab, interpreter, tmp_path):
     """Run a program with a tool on four hosts; what it prints last is JSON."""
-    instance.write_config("kill_wait: 2s\n")
-    instance.use(loopback.hosts, sshq_slots=4, sshq_cpus=4, sshq_memory="4G")
-    instance.up()
-    instance.ready()
-    shims = f"{instance.dir}/shims"
-    instance.out("shims", shims)
+    work = Path(lab.work, tmp_path.name)
+    work.mkdir()
 
     def run(tool: str, program: str, *words: str):
-        env = {name: value for name, value in instance.env.items() if name not in ("PYTHONPATH", "SSHQ_HOME")}
-        env["PATH"] = f"{shims}:{env['PATH']}"  # SSHQ_HOME is not there: the shims know it
-        file = Path(instance.work, "client.py")
+        file = work / "client.py"
         file.write_text(textwrap.dedent(program))
         done = subprocess.run(
-            [interpreter(tool), file, *words], cwd=instance.work, env=env, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{instance.logs()}"
+            [interpreter(tool), file, *words], cwd=work, env=users_environment(lab), capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{lab.logs()}"
         return json.loads(done.stdout.splitlines()[-1])
 
     return run

@@ -152,6 +152,7 @@ def test_a_users_hold_does_not_loosen_an_administrators() -> None:
 def test_a_requeue_of_a_launched_job_takes_effect_with_its_end(how, hold) -> None:
     s = in_state("CONFIGURING")
     s.control("requeue", "a", hold=hold)
+    assert [effect.requeue for effect in s.last.effects if isinstance(effect, KillLaunch)] == [True]
     match how:
         case "killed":
             s.ended("a", signal=15, cancelled=True)

@@ -61,6 +61,13 @@ def test_a_cancel_ends_the_job_says_so_in_its_output_and_in_the_record(runner):
     assert kill(runner, call).result == "gone"
 
 
+def test_the_closing_line_of_a_requeue_says_that_it_is_one(runner):
+    call = begin(runner, b"echo ready; sleep 300\n")
+    assert kill(runner, call, "requeue", grace_s=10).result == "asked"
+    assert runner.wait_end(call.id).how == "cancel"
+    assert out(runner, call).startswith("ready\n" + CLOSING.format(call.job_id)) and "DUE TO JOB REQUEUE ***" in out(runner, call)
+
+
 def test_the_closing_line_comes_before_what_the_job_says_to_its_term(runner):
     call = begin(runner, b"trap 'echo got TERM; exit 7' TERM; echo ready; sleep 300 & wait\n")
     kill(runner, call, grace_s=10)

@@ -321,7 +321,7 @@ class Shell(AsideCalls):
 
     def call_kill(self, launch: str, seq: str, mode: str, signal: str, grace: str) -> Steps:
         spool, node = self._spool, self.node
-        if mode != "cancel":
+        if mode not in ("cancel", "requeue"):
             job = self._job_of(launch)
             if job is None:
                 self.say(f"K {launch} gone")

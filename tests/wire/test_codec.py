@@ -31,7 +31,7 @@ def test_a_frame_names_its_kind_and_length(value):
     assert parse_header(frame_data(b"xyz")[:5]) == (DATA_FRAME, 3)
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.binary(max_size=200))
 @example(b'{"a":"\xff"}')
 @example(b'"\\')
@@ -43,7 +43,7 @@ def test_any_bytes_are_an_object_or_a_codec_error(body):
         pass
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(objects, st.data())
 def test_a_damaged_frame_is_an_object_or_a_codec_error(value, data):
     body = bytearray(encode_json(value))
