@@ -418,7 +418,7 @@ s_read_words() { # WORDS...: sets s_used, what is asked, and how it is laid out
 s_main() {
     s_quiet='' s_tasks='' s_cpus=1 s_cpus_given='' s_per_node='' s_out='' s_err='' s_in='' s_append='' s_dir='' s_export=ALL
     s_label='' s_share='' s_exact='' s_immediate='' s_bad_exit='' s_wait='' s_live='' s_asked='' s_woken='' s_forced=''
-    s_codes='' s_helpers='' s_feeder='' s_nodes='' s_starting=1 s_job_name='' s_nodes_asked='' s_want='' s_not='' s_distribution=''
+    s_codes='' s_helpers='' s_feeder='' s_nodes='' s_starting=1 s_job_name='' s_nodes_asked='' s_tasks_asked='' s_want='' s_not='' s_distribution=''
     s_unbuffered='' s_multi='' s_bind='' s_pty='' s_remote='' s_remote_code=0 s_remote_signalled='' s_inputs='' s_fed_others=''
     s_part=${SLURM_SSHQ_PART:-} s_program_text=${SLURM_SSHQ_PROGRAM:-}
     unset SLURM_SSHQ_PART SLURM_SSHQ_PROGRAM

@@ -70,6 +70,18 @@ s_fold_counts() { # COUNT...: sets s_value to 6,2(x2)
 
 s_is_among() { case " $2 " in *" $1 "*) ;; *) return 1 ;; esac } # NAME NAMES
 
+# A task of a step may begin one in its turn; but only the job's first node can ask for others.
+s_stay_here() {
+    s_expand_names "${SLURM_JOB_NODELIST:-$SLURMD_NODENAME}"
+    s_names=${s_names# }
+    if [ "${s_names%% *}" = "$SLURMD_NODENAME" ] || ! s_is_among "$SLURMD_NODENAME" "$s_names"; then return; fi
+    if [ "${s_nodes_asked:+$s_nodes}" -gt 1 ] 2>/dev/null || [ "${s_want:-$SLURMD_NODENAME}" != "$SLURMD_NODENAME" ]; then
+        s_fail "a step that begins on $SLURMD_NODENAME runs there alone: only ${s_names%% *}, the first node of the job, can ask for others"
+    fi
+    s_nodes=1 s_want=$SLURMD_NODENAME
+    [ -n "$s_tasks_asked" ] || s_tasks=
+}
+
 s_choose_nodes() { # sets s_step_nodes, s_step_cpus and s_nodes
     s_expand_names "${SLURM_JOB_NODELIST:-$SLURMD_NODENAME}" && s_job_nodes=$s_names
     s_expand_counts "${SLURM_JOB_CPUS_PER_NODE:-1}"
@@ -97,6 +109,7 @@ s_choose_nodes() { # sets s_step_nodes, s_step_cpus and s_nodes
 # s_lay_out: how many tasks each node has, and which.  As Slurm's: dealt out one by one to see how many, then given to the nodes
 # block by block, or as they were dealt (cyclic).  Sets s_layout (counts), s_ranks (of this node), s_me (its place), s_others.
 s_lay_out() {
+    [ -n "$s_part" ] || s_stay_here
     [ -n "$s_nodes_asked" ] || [ -z "$s_tasks" ] || [ -z "$s_nodes" ] || [ "$s_tasks" -ge "$s_nodes" ] || s_fewer
     s_choose_nodes
     if [ -n "$s_tasks" ] && [ "$s_tasks" -lt "$s_nodes" ]; then

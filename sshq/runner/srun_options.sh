@@ -68,7 +68,7 @@ s_take() { # VALUE GIVEN?: one option, whose row has been found
         ;;
     esac
     case $s_field in
-    num_tasks) s_natural "$1" "$s_name" && s_tasks=$1 ;;
+    num_tasks) s_natural "$1" "$s_name" && s_tasks=$1 s_tasks_asked=$s_typed ;;
     cpus_per_task) s_natural "$1" "$s_name" && s_cpus=$1 s_cpus_given=1 ;;
     ntasks_per_node) s_natural "$1" "$s_name" && s_per_node=$1 ;;
     num_nodes)

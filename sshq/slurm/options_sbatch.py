@@ -28,8 +28,8 @@ SHARED: tuple[Option, ...] = (
     Option("--mem", "SIZE", "SBATCH_MEM_PER_NODE", "memory_mib", "memory", H, "memory of the node: 500 (MiB), 4G; 0 for all"),
     Option("--mem-per-cpu", "SIZE", "SBATCH_MEM_PER_CPU", "memory_per_cpu_mib", "memory", H, "memory for each CPU"),
     Option("--nice", "[=N]", "", "nice", "nice", H, "lower the priority by N (100 without a value)"),
-    Option("-k --no-kill", "[=off]", "SBATCH_NO_KILL", "no_kill", "skip", H,
-           "go on if a node fails (a job has one node, so nothing changes)"),
+    Option("-k --no-kill", "[=off]", "SBATCH_NO_KILL", "no_kill", "skip", I,
+           "go on if a node fails", "a job on several nodes ends with any of them"),
     Option("-w --nodelist", "HOSTS", "", "req_nodes", "hosts", H, "the node to use"),
     Option("-N --nodes", "N[-M]", "", "num_nodes", "nodes", H, "number of nodes; the script runs on the first"),
     Option("-n --ntasks", "N", "", "num_tasks", "positive", H, "number of tasks"),
@@ -80,8 +80,8 @@ SBATCH_ONLY: tuple[Option, ...] = (
            "environment of a login", "HOME, USER, SHELL and LOGNAME are the node's anyway"),
     Option("--propagate", "[=LIMITS]", "", "propagate", "skip", I,
            "pass the limits of this shell on", "limits are those of the account on the node"),
-    Option("--wait-all-nodes", "0|1", "SBATCH_WAIT_ALL_NODES", "wait_all_nodes", "skip", I,
-           "wait for all nodes to be up", "a job has one node, and it is up"),
+    Option("--wait-all-nodes", "0|1", "SBATCH_WAIT_ALL_NODES", "wait_all_nodes", "skip", H,
+           "wait for all nodes to be up: the script never starts before"),
 )  # fmt: skip
 
 SRUN_ONLY: tuple[Option, ...] = (

@@ -314,14 +314,6 @@ def _settle_nodes(submission: Submission, parsed: Parsed) -> None:
         description["num_tasks"] = nodes * (per_node if isinstance(per_node, int) and per_node else 1)
     description["num_nodes"] = nodes
     description["nodes_given"] = parsed.has("num_nodes") or named > 1
-    if nodes > 1 and parsed.command == "srun":
-        key = "num_nodes" if asked > 1 else "req_nodes"
-        raise OptionError(
-            f"srun over {nodes} nodes is not supported by sshq yet, and running on one would change what runs",
-            source=submission.sources.get(key, ""),
-            detail=place_refusal(submission, key),
-            hint="sbatch -N starts the script on the first of its nodes; from there ssh reaches the others",
-        )
 
 
 def _count_hosts(text: str) -> int:
@@ -333,12 +325,15 @@ def _count_hosts(text: str) -> int:
 def _take_step_options(submission: Submission, parsed: Parsed) -> list[str]:
     """Return what the step on the node is told; output files of single tasks are its business, not the job's."""
     description = submission.description
-    words = [f"--ntasks={description['num_tasks']}"]
-    for field, option in (("cpus_per_task", "--cpus-per-task"), ("ntasks_per_node", "--ntasks-per-node"), ("wait", "--wait")):
+    spread = description["num_nodes"] != 1 and not parsed.has("num_tasks")  # then it is one a node
+    words = [] if spread else [f"--ntasks={description['num_tasks']}"]
+    for field, option in (
+        ("cpus_per_task", "--cpus-per-task"), ("ntasks_per_node", "--ntasks-per-node"), ("wait", "--wait"),
+        ("distribution", "--distribution"), ("cpu_bind", "--cpu-bind"),
+    ):  # fmt: skip
         if parsed.has(field):
             words.append(f"{option}={parsed.value(field)}")
-    if parsed.has("label"):
-        words.append("--label")
+    words += [option for field, option in (("label", "--label"), ("multi_prog", "--multi-prog")) if parsed.has(field)]
     if parsed.has("kill_on_bad_exit"):
         words.append(f"--kill-on-bad-exit={parsed.value('kill_on_bad_exit') or 1}")
     for field, option in (("std_out", "--output"), ("std_err", "--error")):

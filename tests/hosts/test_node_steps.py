@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,18 @@ def test_several_programs(lab):
     assert sorted(run(lab, "srun -l --multi-prog programs", "-N2", "-n4").splitlines()) == [
         "0: first of  0", "1: other 0", "2: other 1", "3: last",
     ]  # fmt: skip
+
+
+def test_srun_and_salloc_typed_at_the_head(lab):
+    one, two = lab.nodes[:2]
+    done = lab.run("srun", "-N2", "-l", "sh", "-c", "echo $SLURMD_NODENAME; exit $SLURM_PROCID")
+    assert (done.returncode, sorted(done.stdout.splitlines())) == (1, [f"0: {one}", f"1: {two}"])
+    assert done.stderr == f"srun: error: {two}: task 1: Exited with exit code 1\n"
+    done = lab.run("srun", "-N2", "-n2", "-l", "cat", input="hello\n")
+    assert (done.returncode, sorted(done.stdout.splitlines()), done.stderr) == (0, ["0: hello", "1: hello"], "")
+    script = "$0 -m sshq.cli.main srun sh -c 'echo $SLURMD_NODENAME'; echo rc=$?"
+    done = lab.run("salloc", "-N2", "sh", "-c", script, sys.executable)
+    assert sorted(done.stdout.splitlines()) == [one, two, "rc=0"]
 
 
 def tasks_of(word: str) -> list[int]:

@@ -46,10 +46,10 @@ def test_what_tasks_are_told_of_their_step(shared, tmp_path):
     names = "STEP_NODELIST STEP_NUM_NODES STEP_NUM_TASKS STEP_TASKS_PER_NODE NODEID GTIDS NTASKS NNODES STEP_ID"
     script = f"SLURM_SSHQ_PART=7 SLURMD_NODENAME=node10 srun -n7 sh -c 'for n in {names}; do eval echo $n=\\$SLURM_$n; done'"
     more = {"SLURM_JOB_NODELIST": NODES, "SLURM_JOB_CPUS_PER_NODE": CPUS, "SLURM_JOB_NUM_NODES": "4"}
-    assert run(shared, tmp_path, script, **more)[1].split() == [
+    assert sorted(run(shared, tmp_path, script, **more)[1].split()) == sorted([
         f"STEP_NODELIST={NODES}", "STEP_NUM_NODES=4", "STEP_NUM_TASKS=7", "STEP_TASKS_PER_NODE=2(x3),1", "NODEID=2", "GTIDS=4,5",
         "NTASKS=7", "NNODES=4", "STEP_ID=7",
-    ] * 2  # fmt: skip
+    ] * 2)  # fmt: skip
 
 
 def test_too_many_tasks_and_nodes_that_are_not_there(shared, tmp_path):
@@ -63,6 +63,19 @@ def test_too_many_tasks_and_nodes_that_are_not_there(shared, tmp_path):
         assert text in err
     code, out, err = run(shared, tmp_path, "srun -n1 echo here", **more)
     assert (code, out, err) == (0, "here\n", "srun: Warning: can't run 1 processes on 4 nodes, setting nnodes to 1\n")
+
+
+def test_a_step_that_begins_on_another_node_than_the_first_runs_there_alone(shared, tmp_path):
+    more = {"SLURM_JOB_NODELIST": NODES, "SLURM_JOB_CPUS_PER_NODE": CPUS, "SLURM_JOB_NUM_NODES": "4", "SLURM_NTASKS": "10",
+            "SLURMD_NODENAME": "node09"}  # fmt: skip
+    say = "sh -c 'echo $SLURM_PROCID.$SLURM_NTASKS.$SLURM_NODEID'"
+    assert run(shared, tmp_path, f"srun {say}; srun -n2 {say} | sort; srun -w node09 {say}", **more) == (
+        0, "0.1.0\n0.2.0\n1.2.0\n0.1.0\n", "",
+    )  # fmt: skip
+    for words in ("-N2", "-w x"):
+        code, _, err = run(shared, tmp_path, f"srun {words} true", **more)
+        assert code == 1
+        assert "a step that begins on node09 runs there alone: only node08, the first node of the job" in err
 
 
 def test_several_programs_of_one_step(shared, tmp_path):

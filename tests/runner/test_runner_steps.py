@@ -133,7 +133,7 @@ def test_bad_options(shared, tmp_path, words, text):
 
 
 def test_options_that_would_change_what_runs_are_refused(shared, tmp_path):
-    for words in ("--pty", "--task-prolog=x", "--gres=gpu:1"):
+    for words in ("--task-prolog=x", "--bcast"):
         code, out, err = run(shared, tmp_path, f"srun {words} true")
         assert (code, out) == (1, "")
         assert "is not supported by sshq in a step" in err
