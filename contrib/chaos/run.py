@@ -1,6 +1,7 @@
 """Does sshq lose, double or invent a job while everything around it fails?  One command that tries hard.
 
     python contrib/chaos/run.py                    the whole campaign, about half an hour on two cores
+    python contrib/chaos/campaign.py               this at size, and all other parts: races, simulation, model, fuzzing, soak
     python contrib/chaos/run.py --short            under a minute of it, as the test-suite runs it
     python contrib/chaos/run.py --seed 7           another storm
     python contrib/chaos/run.py --only storm       one phase: points, storm or figures

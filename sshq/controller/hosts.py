@@ -16,7 +16,7 @@ from functools import partial
 from sshq.controller.gpuwatch import GpuWatch, check_start
 from sshq.controller.joining import Surroundings, ask_settled, enter, greet
 from sshq.controller.launching import build_call
-from sshq.controller.leases import read_moment, renew
+from sshq.controller.leases import renew, tell_lease
 from sshq.controller.patience import BUG_PAUSE_S, Patience, StrangerError, TwinError
 from sshq.controller.replies import end_record, node_entry
 from sshq.controller.session import Session
@@ -354,6 +354,7 @@ class HostLink:
     async def _send_launch(self, session: Session, effect: StartLaunch) -> None:
         try:
             material = await self._around.material(effect)
+            lease_from_s = await tell_lease(self._around, session, effect.job)
             look, obstacle = await check_start(effect.job, self._around.find_gpus, self._post)
             if session is not self.session or session.hello is None:
                 return
@@ -361,11 +362,6 @@ class HostLink:
                 log.info("host=%s launch=%s not sent: %s", self.name, effect.launch.id, obstacle)
                 self._post(ev.LaunchRefused(now=self._around.clock(), launch_id=effect.launch.id, why=obstacle, passing=True))
                 return
-            lease_from_s = 0
-            if effect.job.spec.lease_s:
-                moment = await read_moment(self._around, session)
-                self._around.leases.note_told(self.name, moment)
-                lease_from_s = moment.uptime_s
             call = build_call(
                 effect.launch, effect.job, host=self.host, hello=session.hello, material=material,
                 grace_s=self._around.config.kill_wait_s, lease_from_s=lease_from_s, gpus=look or self.gpus.last,
@@ -376,6 +372,8 @@ class HostLink:
             why = f"the launch could not be sent: {error}"
             lost = isinstance(error, NodeError)
             self._post(ev.LaunchRefused(now=self._around.clock(), launch_id=effect.launch.id, why=why, passing=lost))
+            if lost:  # it did not tell its clock, or its GPUs: not a fault of ours
+                return
             raise
         session.sent.add(effect.launch.id)
         for number, part in enumerate(parts):

@@ -15,6 +15,7 @@ from sshq.controller.mailbox import Mailbox
 from sshq.controller.session import Session
 from sshq.core.events import LeasesEnded
 from sshq.core.lease import has_leases, hold_s, leased_away
+from sshq.core.model import Job
 from sshq.runner import protocol as rp
 
 log = logging.getLogger("sshq.lease")
@@ -55,6 +56,19 @@ async def read_moment(around: Surroundings, session: Session) -> Moment:
     heard_at = _monotonic()
     await around.confirm_epoch()
     return Moment(uptime_s=int(pong.uptime_s), heard_at=heard_at)
+
+
+async def tell_lease(around: Surroundings, session: Session, job: Job) -> int:
+    """Return what the lease of a launch counts from, of the node's uptime; 0 where there is none.
+
+    Raises:
+        NodeError: the node does not answer.
+    """
+    if not job.spec.lease_s:
+        return 0
+    moment = await read_moment(around, session)
+    around.leases.note_told(session.host, moment)
+    return moment.uptime_s
 
 
 async def renew(around: Surroundings, session: Session) -> None:

@@ -5,6 +5,7 @@ A fault counts as injected only where it met something: a process that lived, a 
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import words
@@ -102,6 +103,11 @@ async def _cut(world: "World", step: Step, *, up: bool, down: bool) -> None:
 
 async def cut(world: "World", step: Step) -> None:
     await _cut(world, step, up=False, down=False)
+
+
+async def long_cut(world: "World", step: Step) -> None:
+    """For longer than a lease."""
+    await _cut(world, replace(step, b=0.85 + 0.15 * step.b), up=False, down=False)
 
 
 async def cut_up(world: "World", step: Step) -> None:

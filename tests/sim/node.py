@@ -48,6 +48,7 @@ class Guards:
     boot: bool = True  # calls for another boot are refused
     takeover: bool = True  # a new runner ends the old ones
     generation: bool = True  # is only taken from the one who knows the last
+    lease: bool = True  # a job whose lease is over is ended
     waits: bool = True  # the record is written when the job has ended, not before
 
 
@@ -170,6 +171,7 @@ class Spool:
     floor_high: int = 0
     floor_open: frozenset[int] = frozenset()
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lease: tuple[int, str] = (0, "")  # uptime and boot that leases count from
     runner: "Proc | None" = None  # whose FIFO is the bell
     runners: "list[Proc]" = field(default_factory=list)
     deleted: bool = False

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .world import Submission, World
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "DEADLINE"}
-PROVED_DEAD = {"exited", "never_started", "lost", "rebooted"}
+PROVED_DEAD = {"exited", "never_started", "lost", "rebooted", "lease_ended"}
 
 
 class Watch:
@@ -226,6 +226,7 @@ class Watch:
             if row.get("rank"):  # of a job on several nodes: one that ends by itself takes the job with it
                 allowed += outcome != "never_started" and requeue != "no"
                 continue
+            allowed += outcome == "lease_ended" and requeue != "no"
             allowed += (outcome == "rebooted" and requeue != "no") or (outcome in ("lost", "spool_lost", "asserted") and requeue == "always")
             if outcome == "never_started" and any(r.launch == launch for r in runs):
                 if requeue == "no" or not self._power_was_cut(launch, runs):

@@ -24,10 +24,13 @@ class Scale:
 SHORT = Scale(nodes=(1, 3), jobs=(2, 8), span_s=(60, 600), faults=(3, 10), words=(0, 5), job_s=60.0)
 LONG = Scale(nodes=(20, 20), jobs=(2000, 2000), span_s=(86400, 86400), faults=(250, 300), words=(150, 250), job_s=3600.0,
              settle_s=24 * 3600.0)  # a backlog may be left
+# Jobs that are longer than their leases, and hosts that are away for long; nothing that stops a supervisor's own processes.
+LEASES = Scale(nodes=(2, 3), jobs=(2, 5), span_s=(1200, 2400), faults=(5, 12), words=(0, 1), job_s=900.0)
+LEASE_S = 300
 CALM = Scale(nodes=(1, 1), jobs=(1, 1), span_s=(60, 60), faults=(0, 0), words=(0, 0), job_s=20.0)
 # Supervisors that stop at the arbiter while the controller comes back: for the test that takes the arbiter away.
 GATES = Scale(nodes=(1, 1), jobs=(4, 8), span_s=(60, 120), faults=(6, 12), words=(0, 0), job_s=60.0)
-SCALES = {"short": SHORT, "long": LONG, "calm": CALM, "gates": GATES}
+SCALES = {"short": SHORT, "long": LONG, "calm": CALM, "gates": GATES, "leases": LEASES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,7 @@ class JobPlan:
     cpus: int = 1
     held: bool = False
     nodes: int = 1
+    lease_s: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +101,11 @@ FAULTS = {
     "kill_user": 3, "stop_process": 8, "stop_and_reset": 10, "stop_until_fenced": 6, "disk_full": 4, "wipe": 2, "node_clock": 2, "slow_node": 3,
     "remove_host": 3, "rename_host": 1, "swap_address": 1, "edit_host": 2,
 }  # fmt: skip
+LEASE_FAULTS = {
+    "long_cut": 30, "kill_head": 8, "kill_head_at_point": 6, "stop_head": 4, "second_head": 2, "head_clock": 4, "cut": 6, "cut_up": 4,
+    "cut_down": 4, "reset": 4, "reset_in_call": 4, "slow_path": 3, "sshd_down": 4, "flap": 2, "reboot": 4, "kill_runner": 3,
+    "kill_supervisor": 8, "node_clock": 5, "slow_disk": 1, "login_refused": 2,
+}  # fmt: skip
 WORDS = {
     "cancel": 10, "cancel_kill": 2, "hold": 3, "release": 3, "requeue": 5, "requeue_hold": 1, "suspend": 2, "resume": 2,
     "drain": 2, "undrain": 2, "down": 2, "update": 2, "signal": 1,
@@ -116,6 +125,9 @@ def make_plan(seed: int, scale_name: str = "short") -> Plan:
         weights = {"stop_until_fenced": 3, "stop_and_reset": 1}
     if scale_name == "long":
         weights = {**FAULTS, "restore": 0.3, "wipe": 1, "second_head": 1}
+    if scale_name == "leases":
+        weights = LEASE_FAULTS
+        jobs = tuple(replace(job, lease_s=LEASE_S, private=False, array=0, limit_s=None, duration_s=job.duration_s + 60) for job in jobs)
     number = 0
     faults = random.randint(*scale.faults)
     for kinds, count in ((weights, faults), (WORDS, random.randint(*scale.words))):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 REQUEST = re.compile(rb"# 1 (\d+) (\d+) (\d+) (\d+)\n")
 VALUE = re.compile(rb"^(job_\w+)='([^'\n]*)'$", re.MULTILINE)
+FOR_EVER = float("inf")
 PLAN = re.compile(rb"^#SIM ([^\n]*)$", re.MULTILINE)
 
 
@@ -94,6 +95,8 @@ class Supervisor:
             yield from self._write_record("never", "-", "floor")
         elif proc.asked or spool.get(launch, "cancel") is not None:
             yield from self._write_record("never", "-", "cancelled")
+        elif self._lease_left() <= 0:
+            yield from self._write_record("never", "-", "lease")
         else:
             yield from self._watch()
         if self.record:
@@ -105,6 +108,8 @@ class Supervisor:
         limit_at = self.began + int(limit) if limit else None
         if limit:  # first: no job may run whose limit nobody can enforce
             Proc(node, "watchdog", self.launch).run(self._watchdog(int(limit)))
+        if self._lease_left() < FOR_EVER:
+            Proc(node, "watchdog", self.launch).run(self._lease_dog())
         self.job = Proc(node, "job", self.launch)
         self.job.parent = proc
         self.job.run(self._job(self.job))
@@ -112,6 +117,8 @@ class Supervisor:
             waits = []
             if limit_at is not None and not self.ending:
                 waits.append(limit_at - node.uptime_s)
+            if self._lease_left() < FOR_EVER and not self.ending:
+                waits.append(self._lease_left())
             if self.ending:
                 waits.append(self.deadline - node.uptime_s)
             if not proc.asked and (not waits or min(waits) > 0):
@@ -122,6 +129,9 @@ class Supervisor:
                 self._begin_ending("cancel", signal, grace)
             elif limit_at is not None and not self.ending and node.uptime_s >= limit_at:
                 self._begin_ending("timeout", "TERM", int(self.request.get("job_grace", "30")))
+            elif not self.ending and self._lease_left() <= 0:
+                grace = int(self.request["job_lease_grace"]) + self._lease_left()
+                self._begin_ending("lease", "TERM" if grace > 0 else "KILL", max(0, int(grace)))
             elif self.ending and node.uptime_s >= self.deadline and self.job.alive:
                 self.job.signal("KILL")
                 if "KILL" not in self.sent:
@@ -136,6 +146,15 @@ class Supervisor:
             yield from self._write_record("output", str(status), "-")
         else:
             yield from self._write_record("never", "-", "cancelled" if self.ending else "space")
+
+    def _lease_left(self) -> float:
+        """Seconds, by what the file says now and what it has said before."""
+        if "job_lease" not in self.request or not self.node.guards.lease:
+            return FOR_EVER
+        told, boot = self.spool.lease if not self.spool.deleted else (0, "")
+        if boot == self.node.boot:
+            self.request["job_lease_from"] = max(int(self.request["job_lease_from"]), told)
+        return int(self.request["job_lease_from"]) + int(self.request["job_lease"]) - int(self.node.uptime_s)
 
     def _begin_ending(self, how: str, signal: str, grace_s: int) -> None:
         job = self.job
@@ -238,10 +257,20 @@ class Supervisor:
             self.spool.put(self.launch, "out", f"output of {plan['n']}\n".encode())
         me.end(int(plan["code"]))
 
+    def _lease_dog(self) -> Steps:
+        while (left := self._lease_left()) > 0:
+            yield min(left, 15.0)
+            if self.job is not None and not self.job.alive:
+                return
+        yield from self._knock(max(0.0, int(self.request["job_lease_grace"]) + left))
+
     def _watchdog(self, limit_s: int) -> Steps:
+        yield limit_s + 0.5
+        yield from self._knock(float(self.request.get("job_grace", "30")))
+
+    def _knock(self, grace_s: float) -> Steps:
         """Only knocks, while there is a supervisor; it stands in for one that was killed."""
         node = self.node
-        yield limit_s + 0.5
         while self.proc.alive:
             if self.job is not None and not self.job.alive:
                 return
@@ -251,7 +280,7 @@ class Supervisor:
         if job is not None and job.alive:
             job.signal("TERM")
             job.signal("CONT")
-            yield float(self.request.get("job_grace", "30"))
+            yield grace_s
             if job.alive:
                 job.signal("KILL")
         yield node.tick()

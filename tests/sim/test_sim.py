@@ -74,6 +74,17 @@ def test_two_days_of_a_lab_go_well():
 
 
 @pytest.mark.slow
+def test_forty_worlds_with_leases_go_well():
+    """Hosts cut off for longer than leases, while controllers come and go and clocks are set: no two attempts at once."""
+    total = Sum()
+    for report in run_seeds(range(1, 41), "leases"):
+        total.add(report)
+    check(total)
+    assert total.injected["long_cut"] >= 40
+    assert total.starts > total.jobs
+
+
+@pytest.mark.slow
 def test_a_seed_is_the_same_world_in_every_process():
     def digest(hash_seed: str) -> str:
         code = "from sim.campaign import run_seed; print(run_seed(7, 'short').digest)"
@@ -92,6 +103,7 @@ def test_a_seed_is_the_same_world_in_every_process():
     [
         ("waits", "short", {"false", "running"}),
         ("arbiter", "gates", {"false", "two", "running"}),
+        ("lease", "leases", {"two"}),
     ],
 )
 def test_a_node_without_a_guard_is_found(without, scale, kinds):

@@ -148,9 +148,10 @@ class World:
         self.loop.set_exception_handler(self._unhandled)
         try:
             self.base = base
+            short = self.plan.scale in ("short", "leases")
             config = Config(
-                inventory_poll_s=5 if self.plan.scale == "short" else 60, finished_keep_s=7 * 86400 if self.plan.scale == "short" else 7200,
-                reconcile_interval_s=45 if self.plan.scale == "short" else 150, audit=False, backup_interval_s=None,
+                inventory_poll_s=5 if short else 60, finished_keep_s=7 * 86400 if short else 7200,
+                reconcile_interval_s=45 if short else 150, audit=False, backup_interval_s=None,
             )  # fmt: skip
             self.head = Head(self, base, config)
             with contextlib.redirect_stderr(io.StringIO()):  # last words of controllers
@@ -341,6 +342,8 @@ def describe(world: World, submission: Submission) -> dict[str, Any]:
     }  # fmt: skip
     if job.limit_s is not None:
         description["time_limit_s"] = job.limit_s
+    if job.lease_s is not None:
+        description["lease_s"] = job.lease_s
     if job.requeue is not None:
         description["requeue"] = job.requeue
     if job.nodes > 1:
