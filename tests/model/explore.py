@@ -45,7 +45,7 @@ CAMPAIGN = (
     "restore+kill9/2x1", "restore+requeue/2x1", "restore+pkill/2x1", "kill9*2/2x2", "kill9+reboot/2x2", "kill9+cancel/2x2",
     "second+kill9/2x2", "second+cancel/2x2", "wipe+requeue/2x2", "power+kill9/2x2", "reboot+cancel+pkill/2x2", "nothing/3x1",
 )  # fmt: skip
-EVERYTHING = Scenario(Faults(2, 2, 2, 2, 2, 2, 2, 2, 2, 1), launches=4, copies=2, older=True)
+EVERYTHING = Scenario(Faults(2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 2), launches=4, copies=2, older=True)
 
 
 class Found(NamedTuple):

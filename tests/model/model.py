@@ -41,6 +41,9 @@ GUARDS = {
     "listed": "a reply counts only after the first listing: it may speak of what a later launch has overtaken",
     "newest": "of several unknown launches the newest one is adopted",
     "spare": "unknown launches are not killed",
+    "leasewait": "a launch is given up only when its lease has been over on its node for long enough to end it",
+    "leaselate": "an order that comes when its lease is over starts nothing",
+    "leasefrom": "a renewal names a moment of the node's clock that was read before: late, it renews nothing",
 }
 
 
@@ -57,6 +60,7 @@ class Faults(NamedTuple):
     restore: int = 0  # the store goes back to any earlier state
     wipe: int = 0  # the spool is lost; the processes live on
     full: int = 0  # a claim fails for want of room
+    lease: int = 0  # the leases of all launches decided so far are over on the node
 
 
 class World(NamedTuple):
@@ -66,7 +70,7 @@ class World(NamedTuple):
     fresh: int  # restored, the node not listed yet
     wish: int  # 1 cancel 2 requeue
     cur: int  # the job's newest launch, 0 = none
-    rows: tuple[Any, ...]  # (state, accounting rows): - unknown I intent R running | X exited K killed N never B rebooted L S lost
+    rows: tuple[Any, ...]  # (state, accounting rows): - unknown I intent R running | X exited K killed N never B rebooted L S lost E lease
     known: int  # the node's generation as stored
     backup: Any
     # ---- controllers
@@ -77,10 +81,11 @@ class World(NamedTuple):
     boot: int
     spool: int
     floor: Any  # (H, open seqs below)
-    disk: tuple[Any, ...]  # (claimed, go: "" f d, record: "" e k n, whose identity)
+    disk: tuple[Any, ...]  # (claimed, go: "" f d, record: "" e k n l, whose identity)
     run: tuple[int, ...]  # processes of the job
-    sup: tuple[Any, ...]  # (launch, instance, where): s0 sf s1 s2, then what it will record: e k n
+    sup: tuple[Any, ...]  # (launch, instance, where): s0 sf s1 s2, then what it will record: e k n l
     net: tuple[Any, ...]  # calls and replies on their way
+    late: tuple[int, ...]  # launches whose lease is over on the node
     # ---- what happened, for the properties
     la: tuple[Any, ...]  # (boot, seq, spool, attempt) of each launch decided
     started: tuple[int, ...]
@@ -89,7 +94,7 @@ class World(NamedTuple):
     left: Faults
 
 
-FINAL, OPEN, SETTLED = "CFK", "IR", "XKNBLS"
+FINAL, OPEN, SETTLED = "CFK", "IR", "XKNBLSE"
 NEW = (0, "", "", 0)
 SEQS = 8  # seqs a generation
 Guards = frozenset[str]
@@ -121,7 +126,7 @@ def first_world(faults: Faults, launches: int, older: bool) -> World:
         job="P", held=0, fresh=0, wish=0, cur=0, rows=(row,) + (("-", 0),) * (launches - 1), known=0, backup=None,
         head=(2, None, None), old=None, gen=0, boot=0, spool=0, floor=(0, ()),
         disk=((1, "", "", 0) if older else NEW,) + (NEW,) * (launches - 1), run=zero,
-        sup=((0, 1, "s0"),) if older else (), net=(("L", 0),) if older else (), la=(la0, *none[1:]), started=(int(not older), *zero[1:]),
+        sup=((0, 1, "s0"),) if older else (), net=(("L", 0),) if older else (), late=zero, la=(la0, *none[1:]), started=(int(not older), *zero[1:]),
         over=0, waived=0, left=faults,
     )  # fmt: skip
 
@@ -157,7 +162,7 @@ def judge(w: World, k: int, g: Guards) -> str:
     claimed, go, record, _ = w.disk[k]
     boot, _, spool, _ = w.la[k]
     if record:
-        return {"e": "X", "k": "K", "n": "N"}[record]
+        return {"e": "X", "k": "K", "n": "N", "l": "E"}[record]
     if go == "d":
         return "N"
     if not claimed and not go and spool != w.spool and "spoolword" in g:
@@ -183,7 +188,7 @@ def settle(w: World, k: int, how: str, g: Guards) -> World:
         job = "C"
     elif w.wish == 1:
         job = "K"
-    elif how in "NB" or "requeue" not in g:
+    elif how in "NBE" or "requeue" not in g:
         job = "P"
     elif w.wish == 2 and (how in "KL" or (how == "S" and "lostspool" not in g)):
         job = "P"
@@ -263,8 +268,8 @@ def find_violation(w: World, name: str, before: World, first: World) -> str | No
 
 
 def is_proved_dead(w: World, k: int, first: World) -> bool:
-    """Settled as REBOOTED; or it would have been, had the store not been put back."""
-    return w.rows[k][0] == "B" or (w.left.restore < first.left.restore and w.la[k][0] != w.boot)
+    """Settled as REBOOTED or by its lease; or it would have been, had the store not been put back."""
+    return w.rows[k][0] in "BE" or (w.left.restore < first.left.restore and w.la[k][0] != w.boot)
 
 
 def asked_to_end(w: World, first: World) -> bool:

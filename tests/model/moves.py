@@ -39,6 +39,7 @@ def steps(w: World, g: Guards, copies: int) -> list[Step]:
         head_steps(w, g, copies, out)
     if w.old:
         old_steps(w, g, copies, out)
+    lease_steps(w, g, out)
     for i, m in enumerate(w.net):
         if i == 0 or m != w.net[i - 1]:
             message_steps(w, m, g, out)
@@ -169,6 +170,21 @@ def ack_steps(w: World, out: list[Step], g: Guards) -> None:
             out.append((f"ack{k}", False, w._replace(net=add(w.net, ("A" if "gcorder" in g else "D", k, arg)))))
 
 
+def lease_steps(w: World, g: Guards, out: list[Step]) -> None:
+    """Time: the node's, then ours, which runs for longer.  That a node ends in time what it can end is an axiom here."""
+    if w.left.lease:
+        late = tuple(int(la is not None) for la in w.la)
+        out.append(("leases_over", True, w._replace(late=late, left=spend(w, "lease"))))
+    for k, late in enumerate(w.late):
+        if late and w.run[k] > sum(x[0] == k and x[2] == "s2" for x in w.sup):
+            out.append((f"lease{k}_by_the_watchdog", False, w._replace(run=put(w.run, k, w.run[k] - 1))))
+        waited = (late and not w.run[k]) or ("leasewait" not in g and w.left.lease)
+        if k and waited and w.head and w.head[0] == 0 and w.rows[k][0] in OPEN:
+            out.append((f"give_up{k}", False, settle(w, k, "E", g)))
+        if k and "leasefrom" not in g and w.head and w.head[0] == 2 and w.rows[k][0] in OPEN and ("W", k) not in w.net:
+            out.append((f"renew{k}", False, w._replace(net=add(w.net, ("W", k)))))  # with it, a late one is as good as none
+
+
 def old_steps(w: World, g: Guards, copies: int, out: list[Step]) -> None:
     """A controller that does not know yet that it is deposed: what it decided before, it sends."""
     ts, sn, saw = w.old
@@ -194,7 +210,9 @@ def message_steps(w: World, m: Any, g: Guards, out: list[Step]) -> None:
     new = w._replace(net=drop(w.net, m))
     disk = w.disk[k]
     claimed, go, record, who = disk
-    if kind == "L":
+    if kind == "W":
+        out.append((f"renewed{k}", False, new._replace(late=put(w.late, k, 0))))
+    elif kind == "L":
         launch_call(w, new, k, g, out)
     elif kind in "NG":
         heard = w.head and (w.head[0] == 2 or "listed" not in g)
@@ -285,9 +303,13 @@ def supervisor_steps(w: World, x: Any, g: Guards, out: list[Step]) -> None:
             go_on(f"refuse{k}:late", None, (claimed, go, "n" if claimed else "", who))
         else:
             go_on(f"floor_read{k}", "s1", (claimed, go, record, who))
+    elif at == "s1" and w.late[k] and "leaselate" in g:
+        go_on(f"refuse{k}:lease", None, (claimed, go, "n" if claimed else "", who))
     elif at == "s1":
         go_on(f"START{k}", "s2", run=put(w.run, k, w.run[k] + 1), started=put(w.started, k, w.started[k] + 1))
     elif at == "s2":
+        if w.late[k]:
+            go_on(f"lease{k}", "l", run=put(w.run, k, max(0, w.run[k] - 1)))
         go_on(f"exit{k}", "e", run=put(w.run, k, max(0, w.run[k] - 1)))
     else:
         go_on(f"record{k}:{at}", None, (claimed, go, at if claimed else "", who))

@@ -8,12 +8,13 @@ from model.model import GUARDS, Faults
 SMALL = (
     "nothing/2x2", "nothing/1x2/older", "kill9/2x1", "reboot/2x1", "power/2x1", "pkill/2x1", "second/2x1", "cancel/2x1",
     "requeue/2x1", "wipe/2x1", "full/2x1", "restore/1x2", "restore+cancel/1x1", "pkill+cancel/2x1", "reboot+pkill/2x1",
+    "lease+kill9/1x1", "lease+cancel+kill9/1x1", "lease+reboot+kill9/1x1", "lease+restore/1x1",
 )  # fmt: skip
 LARGE = (
     "kill9/2x2", "reboot/2x2", "power/2x2", "pkill/2x2", "second/2x2", "cancel/2x2", "requeue/2x2", "wipe/2x2", "full/2x2",
     "restore/2x1", "kill9/1x1/older", "reboot/1x1/older", "pkill/1x1/older", "cancel/1x1/older", "second/1x1/older",
     "wipe/1x2/older", "kill9+pkill/2x1", "kill9+wipe/2x1", "reboot+wipe/2x1", "reboot+cancel/2x1", "wipe+cancel/2x1",
-    "wipe+requeue/2x1",
+    "wipe+requeue/2x1", "lease+kill9/2x1", "lease+second/2x1", "lease+wipe/2x1", "lease+pkill/2x1",
 )  # fmt: skip
 
 # guard -> where leaving it out shows soonest, and as what
@@ -50,6 +51,9 @@ SHOWN = {
     "supersede": ("restore/2x1", "the job is final and runs"),
     "listed": ("restore+full/2x1", "the job is final and runs"),
     "newest": ("restore/2x1", "the job is final and runs"),
+    "leasewait": ("lease+kill9/2x1", "started after it was settled"),
+    "leaselate": ("lease+kill9/2x1", "started after it was settled"),
+    "leasefrom": ("lease+kill9/2x1", "started after it was settled"),
     "spare": ("restore/1x2", "killed, and nobody had asked"),
 }
 LONG = ("heldlive", "listed")  # some 10 s each
