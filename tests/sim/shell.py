@@ -160,13 +160,6 @@ class Shell(AsideCalls):
         self.say(f"P {tag} {self.node.uptime_s:.2f}")
         yield 0.0
 
-    def call_renew(self, tag: str, uptime: str) -> Steps:
-        known, boot = self._spool.lease
-        if boot != self.node.boot or int(uptime) > known:
-            self._spool.lease = (int(uptime), self.node.boot)
-        self.say(f"P {tag} {self.node.uptime_s:.2f}")
-        yield 0.0
-
     def call_load(self, tag: str) -> Steps:
         self.say(f"O {tag} 0.50 1048576 {self.node.uptime_s:.2f} {self._room()}")
         yield 0.0
