@@ -33,6 +33,7 @@ LOST_STATUS = 254  # srun's word for it stands in srun_nodes.sh
 AWAY_S = 0.3
 LINE_MAX = 8192
 INPUT_BLOCK = 32_768
+SIGNAL_TRIES = 30
 TERM = "TERM"
 NUMBERS = {name: number for number, name in SIGNALS.items()}
 
@@ -217,9 +218,17 @@ class StepCalls:
                     await asyncio.sleep(AWAY_S)
 
     async def _signal(self, ref: PartRef, signal: str) -> None:
-        """Signal the srun there: TERM, from which it kills its tasks; a KILL would leave them."""
-        with contextlib.suppress(NodeError, ValueError):
-            await self._parts.signal(ref, NUMBERS[TERM if signal == "KILL" else signal_name(signal)])
+        """Signal the srun there: TERM, from which it kills its tasks; a KILL would leave them.
+
+        One that is only about to start gets it as soon as it is there.
+        """
+        for _ in range(SIGNAL_TRIES):
+            with contextlib.suppress(NodeError, ValueError):
+                if await self._parts.signal(ref, NUMBERS[TERM if signal == "KILL" else signal_name(signal)]):
+                    return
+            if await self._ask(ref) in ("ended", "gone"):
+                return
+            await asyncio.sleep(AWAY_S)
 
     async def _end(self, places: list[_Place]) -> None:
         await asyncio.gather(*(self._signal(place.ref, TERM) for place in places))

@@ -41,7 +41,7 @@ def test_its_nodes_are_taken_and_shown(lab):
     assert f"NodeList={three}\n" in lab.out("scontrol", "show", "job", str(job))
     lab.out("scancel", str(job))
     lab.until_state(job, "CANCELLED")
-    assert lab.out("sinfo", "-h", "-t", "mixed", "-o", "%N").strip() == ""
+    lab.wait_for(lambda: lab.out("sinfo", "-h", "-t", "mixed", "-o", "%N").strip() == "", 10, "all are given back")
     assert lab.out("sacct", "-X", "-n", "-P", "-j", str(job), "-o", "NodeList,NNodes,NCPUS").strip() == f"{three}|3|3"
 
 

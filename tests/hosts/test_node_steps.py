@@ -119,7 +119,7 @@ def test_what_ends_a_step_ends_it_on_all_nodes(lab):
     assert not tasks_of("4322")
     lab.wait_for(lambda: len(tasks_of("4323")) == 4, 20, "all tasks run")
     lab.out("scancel", str(job))
-    lab.until_state(job, "CANCELLED")
+    lab.wait_for(lambda: lab.out("squeue", "-h") == "", 20, "it is over")  # until then it is CG
     assert not tasks_of("4323"), "what is cancelled is gone"
 
 
