@@ -21,6 +21,7 @@ from typing import Final
 from sshq.controller.doctor import ScratchRunner, examine_hosts
 from sshq.controller.doctor_checks import clean_text
 from sshq.controller.fleet import inventory_event
+from sshq.controller.gpuwatch import GpuLook
 from sshq.controller.hosts import target_of
 from sshq.controller.rebuilding import Rebuilder
 from sshq.controller.replies import node_facts
@@ -42,12 +43,14 @@ from sshq.errors import (
 )
 from sshq.inventory.config import load_config
 from sshq.inventory.facts import Facts
+from sshq.inventory.gpufacts import GpuAnswer
 from sshq.inventory.load import load_found
 from sshq.inventory.model import Host, Inventory
 from sshq.runner.protocol import Hello
 from sshq.transport.base import Deadlines
 from sshq.transport.pool import Transports
 
+GPUS_S: Final = 4.0
 PROBE_S: Final = 10.0  # of all hosts, side by side
 SIDE_BY_SIDE: Final = 64
 # The same words as for the controller's links.
@@ -67,6 +70,7 @@ class Probe:
     note: str = ""
     hello: Hello | None = None
     facts: Facts | None = None
+    gpus: GpuLook | None = None
 
 
 class AdHoc:
@@ -199,7 +203,7 @@ class AdHoc:
             facts = await runner.facts(PROBE_S)
             if facts is None:
                 return Probe(host=host, state="no_reply", note=f"it told nothing about itself; sshq doctor {host.name}")
-            return Probe(host=host, state="ready", hello=runner.hello, facts=facts)
+            return Probe(host=host, state="ready", hello=runner.hello, facts=facts, gpus=await runner.gpus(GPUS_S))
         finally:
             await runner.leave()
 
@@ -213,12 +217,15 @@ class AdHoc:
             if probe.hello is None or probe.facts is None:
                 cluster.apply(ev.NodeLost(now=now, name=name, note=probe.note))
                 continue
+            look = probe.gpus or GpuLook(answer=GpuAnswer(problem="the node did not tell of its GPUs in time"))
             cluster.apply(
                 ev.NodeConnected(
                     now=now, name=name, generation=1, boot=probe.hello.boot, spool_id=probe.hello.spool_id,
-                    machine_id=probe.facts.machine, uid=probe.hello.uid, facts=node_facts(probe.facts), facts_json="",
+                    machine_id=probe.facts.machine, uid=probe.hello.uid, facts=node_facts(probe.facts, look.answer),
+                    facts_json="",
                 )
             )  # fmt: skip
+            cluster.apply(look.event(name))
             if probe.facts.load1 is not None:
                 cluster.apply(ev.LoadReported(name=name, load=probe.facts.load1, memory_free_mib=probe.facts.memory_free_mib))
         return cluster

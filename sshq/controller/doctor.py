@@ -35,11 +35,15 @@ from sshq.controller.doctor_checks import (
     judge_tools,
     judge_unusable,
 )
+from sshq.controller.doctor_gpus import judge_gpus
+from sshq.controller.gpuwatch import GpuLook
 from sshq.controller.hosts import target_of
 from sshq.errors import NodeError, NoReplyError
 from sshq.inventory.facts import Facts, parse_facts
+from sshq.inventory.gpufacts import find_uses, parse_gpus_answer, parse_owners
 from sshq.inventory.model import Host
 from sshq.runner import protocol as rp
+from sshq.runner.calls import encode_gpus, encode_who
 from sshq.transport.base import Channel, ChannelRefusedError, Connection, Target, Transport
 from sshq.transport.sshconfig import find_ignored_options
 
@@ -161,6 +165,7 @@ class Examination:
         else:
             self.checks.append(judge_logout(facts, hello, self.host))
             self.checks += judge_machine(facts, self.host)
+            self.checks += judge_gpus(await runner.gpus(FACTS_S), self.host)
 
     def _look_script(self, hello: rp.Hello | None, scratch: str) -> "LookScript":
         if hello is not None:
@@ -227,6 +232,17 @@ class ScratchRunner:
         """Ask for the facts; None if they do not come in time."""
         reply = await self._ask(lambda tag: rp.encode_probe(tag=tag), rp.FactsReply, deadline_s)
         return None if reply is None else parse_facts(reply.facts)
+
+    async def gpus(self, deadline_s: float) -> GpuLook | None:
+        """Look at its GPUs; None if it does not tell in time."""
+        reply = await self._ask(lambda tag: encode_gpus(tag=tag), rp.FactsReply, deadline_s)
+        if reply is None:
+            return None
+        answer = parse_gpus_answer(reply.facts)
+        pids = answer.pids
+        who = await self._ask(lambda tag: encode_who(tag=tag, pids=pids), rp.FactsReply, deadline_s) if pids else None
+        owners = parse_owners(who.facts) if who is not None else {}
+        return GpuLook(answer=answer, uses=find_uses(answer, owners, self._host.gpu_idle_mib))
 
     async def leave(self) -> None:
         """Remove the scratch spool and let go of the channel."""

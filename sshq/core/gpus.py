@@ -192,18 +192,21 @@ def type_word(name: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def usable_gpus(found: tuple[Gpu, ...], devices: tuple[int, ...], limit: GpuLimit | None) -> tuple[tuple[Gpu, ...], str]:
+def usable_gpus(
+    found: tuple[Gpu, ...], devices: tuple[int, ...], limit: GpuLimit | None, told: bool = False
+) -> tuple[tuple[Gpu, ...], str]:
     """Return the GPUs to hand out, and where the inventory and the machine disagree ("" if they do not).
 
     Args:
         found: by the maker's tool.
         devices: /dev/nvidiaN, for machines without the tool.
         limit: the inventory's word, None where it says nothing: then all that were found.
+        told: there is a tool and it has told: what it did not find is not there.
     """
     whole = tuple(gpu for gpu in found if not gpu.mig)
     if limit is None:
         return whole, ""
-    if not found:
+    if not found and not told:
         return _count_gpus(devices, limit)
     if limit.ids:
         known = {gpu.id.lower(): gpu for gpu in found} | {str(gpu.index): gpu for gpu in found}

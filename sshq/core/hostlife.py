@@ -20,8 +20,8 @@ from sshq.core.events import (
 )
 from sshq.core.identity import find_twin
 from sshq.core.leftovers import absolve_after_reboot, condemn
-from sshq.core.lifecycle import FINAL
-from sshq.core.model import NodeFacts, NodeRecord, Outcome
+from sshq.core.lifecycle import FINAL, State
+from sshq.core.model import NodeFacts, NodeRecord, Outcome, Share
 from sshq.core.nodes import Node
 from sshq.core.reconcile import take_first_listing
 from sshq.core.restored import end_doubts
@@ -155,10 +155,18 @@ def report_gpus(cluster: Cluster, event: GpusReported) -> None:
         return
     facts, uses = replace(node.facts, gpu_problem=event.problem), node.gpu_uses
     if not event.problem:
-        facts, uses = replace(facts, gpus=event.gpus), {use.id: use for use in event.uses}
+        held = {gpu[0] for share in _running_shares(cluster, node) for gpu in share.gpus}
+        facts = replace(facts, gpus=event.gpus)
+        uses = {use.id: use for use in event.uses if use.pid or use.id not in held}  # else it is the job's own memory
     if facts != node.facts or uses != node.gpu_uses:
         node.facts, node.gpu_uses = facts, uses
         cluster.schedule_wanted = True
+
+
+def _running_shares(cluster: Cluster, node: Node) -> list[Share]:
+    """What jobs that run hold of a node."""
+    running = [cluster.jobs[i] for i in node.jobs if cluster.jobs[i].state in (State.RUNNING, State.SUSPENDED)]
+    return [share for job in running for share in job.shares() if share.node == node.name]
 
 
 def note_directory(cluster: Cluster, event: DirectoryProved) -> None:

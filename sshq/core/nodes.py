@@ -83,7 +83,8 @@ class Node:
     def _gpus(self) -> tuple[tuple[Gpu, ...], str]:
         if self.facts is None:
             return (), ""
-        return usable_gpus(self.facts.gpus, self.facts.gpu_devices, self.config.gpus)
+        told = bool(self.facts.gpu_tool) and not self.facts.gpu_problem
+        return usable_gpus(self.facts.gpus, self.facts.gpu_devices, self.config.gpus, told)
 
     def free_gpus(self) -> list[Gpu]:
         """Those that no job holds and nobody else has in use."""

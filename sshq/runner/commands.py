@@ -12,7 +12,7 @@ from typing import Final
 from sshq.slurm.messages import VERSION_LINE
 from sshq.slurm.options import HONOURED, IGNORED, NO_VALUE, REQUIRED, Option, options_of
 
-SRUN_FILES: Final = ("srun_options.sh", "srun_record.sh", "srun_streams.sh", "srun_nodes.sh", "srun.sh")
+SRUN_FILES: Final = ("srun_options.sh", "srun_record.sh", "srun_gpus.sh", "srun_streams.sh", "srun_nodes.sh", "srun.sh")
 UPCALL_FILES: Final = ("command_hosts.sh", "command.sh")
 UPCALL_NAMES: Final = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "sstat", "sprio")
 
@@ -20,8 +20,11 @@ UPCALL_NAMES: Final = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontro
 _OF_A_STEP: Final = frozenset(
     """num_tasks cpus_per_task ntasks_per_node num_nodes req_nodes exc_nodes job_id std_out std_err std_in open_mode work_dir
     distribution unbuffered multi_prog cpu_bind export label quiet overlap overcommit exact immediate
-    kill_on_bad_exit wait name pty""".split()  # noqa: SIM905
+    kill_on_bad_exit wait name pty
+    gres gpus gpus_per_node gpus_per_task""".split()  # noqa: SIM905
 )
+# In a job their variables say what the job is, or was given.
+_OF_THE_JOB: Final = frozenset(("name", "gres", "gpus", "gpus_per_node"))
 # Rows that mean something else in a step than to the command that allocates.
 _IN_A_STEP: Final = {
     "overcommit": (HONOURED, ""),
@@ -58,7 +61,7 @@ def _option_table() -> str:
     variables = "".join(
         f'[ -z "${{{row.variable}+x}}" ] || s_from_variable {row.name} "${row.variable}"\n'
         for row in rows
-        if row.variable and row.field in _OF_A_STEP and row.field != "name"  # SLURM_JOB_NAME is the job's
+        if row.variable and row.field in _OF_A_STEP - _OF_THE_JOB
     )
     return (
         f"s_version={_quote(VERSION_LINE)}\ns_longs={_quote(longs)}\n"

@@ -25,7 +25,7 @@ s_claim() { # CPUS: sets s_step and s_file
     s_step=$(($# - 1))
     [ -e "$s_steps/$s_step" ] || [ "$s_step" -eq 0 ] || s_step=$((s_step - 1))
     set -C
-    until { printf '1 %s %s %s wait\n' "$$" "$s_mine" "$1" >"$s_steps/$s_step"; } 2>/dev/null; do
+    until { printf '1 %s %s %s wait\n%s' "$$" "$s_mine" "$1" "${s_gpu_line:+g -$s_newline}" >"$s_steps/$s_step"; } 2>/dev/null; do
         [ -e "$s_steps/$s_step" ] || s_refuse 'No space left on device'
         s_step=$((s_step + 1))
     done
@@ -50,7 +50,7 @@ s_has_room() { # CPUS: beside what the live steps with lower numbers hold; those
         esac
         s_other=$((s_other + 1))
     done
-    [ $((s_held + $1)) -le "$s_total" ]
+    [ $((s_held + $1)) -le "$s_total" ] && s_has_gpus
 }
 
 s_await_room() { # CPUS
@@ -131,6 +131,7 @@ s_run_task() { # RANK PLACE COMMAND...: in a process of its own, which becomes t
     SLURM_PROCID=$s_rank SLURM_LOCALID=$2
     shift 2
     export SLURM_PROCID SLURM_LOCALID SLURM_TASK_PID
+    s_bind_task "$SLURM_LOCALID"
     if [ -n "$s_dir" ] && ! cd -- "$s_dir" 2>/dev/null; then
         if [ -d "$s_dir" ]; then s_cause='Permission denied'; elif [ -e "$s_dir" ]; then s_cause='Not a directory'; else s_cause='No such file or directory'; fi
         printf "slurmstepd-%s: error: couldn't chdir to \`%s': %s: going to /tmp instead\n" "$SLURMD_NODENAME" "$s_dir" "$s_cause" >&2
@@ -380,6 +381,7 @@ s_measure() { # COMMAND: what it takes of this node, what it is called
     for s_one in $s_step_nodes; do s_node_list=$s_node_list,$s_one; done
     s_node_list=${s_node_list#,}
     [ "$s_step_nodes" != "$s_job_nodes" ] || s_node_list=${SLURM_JOB_NODELIST:-$s_node_list}
+    s_plan_gpus
     s_name_step "$1"
 }
 
@@ -420,6 +422,7 @@ s_main() {
     s_label='' s_share='' s_exact='' s_immediate='' s_bad_exit='' s_wait='' s_live='' s_asked='' s_woken='' s_forced=''
     s_codes='' s_helpers='' s_feeder='' s_nodes='' s_starting=1 s_job_name='' s_nodes_asked='' s_tasks_asked='' s_want='' s_not='' s_distribution=''
     s_unbuffered='' s_multi='' s_bind='' s_pty='' s_remote='' s_remote_code=0 s_remote_signalled='' s_inputs='' s_fed_others=''
+    s_gpus='' s_task_gpus=
     s_part=${SLURM_SSHQ_PART:-} s_program_text=${SLURM_SSHQ_PROGRAM:-}
     unset SLURM_SSHQ_PART SLURM_SSHQ_PROGRAM
     { true >&2; } 2>/dev/null || exec 2>/dev/null
@@ -432,6 +435,7 @@ s_main() {
     s_plan_streams
     [ "$s_exact" = '' ] || [ "$s_need" -gt 0 ] || s_exact=
     s_describe_step
+    s_describe_gpus
     [ "$s_export" = ALL ] || s_restrict
     # Some shells remark on what a signal ended, whenever they notice.
     exec 2>/dev/null

@@ -94,6 +94,7 @@ s_take() { # VALUE GIVEN?: one option, whose row has been found
     quiet) s_quiet=1 ;;
     overlap | overcommit) s_share=$s_share$s_field ;;
     exact) s_exact=1 ;;
+    gres | gpus | gpus_per_node | gpus_per_task) s_ask_gpus "$1" ;;
     pty) s_pty=1 ;;
     immediate) s_immediate=1 ;;
     kill_on_bad_exit) if [ "${1:-1}" = 0 ]; then s_bad_exit=''; else s_bad_exit=1; fi ;;

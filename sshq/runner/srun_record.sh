@@ -4,7 +4,7 @@
 #
 #   1 PID START CPUS STATE [CODE]    of this srun; STATE: wait, start, run, done, or never; CPUs it holds; code of the step
 #   s TASKS NODES CPUS BEGAN ENDED USER SYSTEM    CPUs given to it; uptimes; what `times` says of its tasks
-#   w NODELIST    n NAME    l COMMAND LINE
+#   w NODELIST    n NAME    l COMMAND LINE    g GPUS (srun_gpus.sh)
 #   u PID START                      what looks after its tasks on other nodes
 #   t PID START                      a task: leader of a session and group of its own, so that a signal reaches it once
 
@@ -50,6 +50,7 @@ s_write_state() {
         printf '1 %s %s %s %s\n' "$$" "$s_mine" "$s_need" "$1"
         printf 's %s %s %s %s %s %s %s\n' "$s_tasks" "$s_nodes" "$s_given" "$s_began" "$s_ended" "$s_used_user" "$s_used_system"
         printf 'w %s\nn %s\nl %s\n' "$s_node_list" "$s_title" "$s_line"
+        [ -z "$s_gpu_line" ] || printf 'g %s\n' "$s_gpu_line"
         shift
         [ -z "$s_remote" ] || printf 'u %s %s\n' "${s_remote%:*}" "${s_remote#*:}"
         for s_one in "$@"; do printf 't %s %s\n' "${s_one%:*}" "${s_one#*:}"; done

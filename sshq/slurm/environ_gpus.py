@@ -29,7 +29,7 @@ def gpu_variables(facts: Mapping[str, object]) -> dict[str, str]:
     """
     indices = _texts(facts.get("gpu_indices"))
     if not facts.get("gpu_host") and not indices:
-        return {}
+        return _asked_variables(facts)  # of an allocation, said where its command runs
     vendor = facts.get("gpu_vendor")
     if not indices:
         names = _NVIDIA if vendor == "nvidia" else ("ROCR_VISIBLE_DEVICES", *_ABOVE_ROCR) if vendor == "amd" else _SLURM

@@ -196,7 +196,7 @@ JOB_FIELDS: tuple[Field[JobRow], ...] = (
     Field("w", "WCKey", "WCKEY", _always(NULL)),
     Field("W", "Licenses", "LICENSES", _text("licenses")),
     Field("x", "ExcNodes", "EXC_NODES", _hosts("exc_nodes")),
-    Field("X", "CoreSpec", "CORE_SPEC", lambda row: text_of(row.view, "tres_per_node", NOT_AVAILABLE)),
+    Field("X", "CoreSpec", "CORE_SPEC", _always(NOT_AVAILABLE)),
     Field("y", "Nice", "NICE", _number("nice")),
     Field("Y", "SchedNodes", "SCHEDNODES", _always(NULL)),
     Field("z", "SCT", "S:C:T", _always("*:*:*")),

@@ -83,6 +83,10 @@ def test_the_inventory_limits_what_is_handed_out(there, devices, limit, ids, com
     assert (complaint in said) if complaint else not said
 
 
+def test_what_a_tool_does_not_find_is_not_counted() -> None:
+    assert usable_gpus((), (), GpuLimit(count=2), told=True) == ((), "sshq_gpus says 2, found 0")
+
+
 def test_a_gpu_in_mig_mode_is_not_handed_out() -> None:
     there = (replace(found("a100")[0], mig=True, instances=("MIG-1",)), *found("a", "a100")[1:])
     assert [gpu.id for gpu in usable_gpus(there, (), None)[0]] == ["GPU-1"]
@@ -239,6 +243,17 @@ def test_a_start_refused_for_a_busy_gpu_is_no_mark_against_the_job() -> None:
         report(s, "n1")
     assert s.job("a").refusals == 0
     assert s.plan() == {"a": "n1"}
+
+
+def test_memory_of_nobodys_on_a_running_jobs_gpu_is_the_jobs() -> None:
+    s = Scenario().nodes("n1", gpus=("a100",))
+    s.submit("a", gpus_per_node="1")
+    s.plan()
+    s.started("a")
+    report(s, "n1", GpuUse(id="n1-0", memory_mib=9000))
+    assert s.cluster.nodes["n1"].gpu_uses == {}
+    report(s, "n1", GpuUse(id="n1-0", user="anna", pid=7, memory_mib=9000))
+    assert set(s.cluster.nodes["n1"].gpu_uses) == {"n1-0"}
 
 
 def test_what_a_job_holds_survives_a_restart() -> None:

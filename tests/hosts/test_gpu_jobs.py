@@ -9,7 +9,7 @@ import pytest
 
 from tests.bed.gpus import FakeNvidia, FakeRocm, FakeTool
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
 SHOW = "env | grep -E 'SLURM.*GPU|CUDA|GPU_|ROCR|HIP|ZE_' | sort"
 
 
@@ -60,8 +60,23 @@ def test_jobs_get_gpus_of_their_own_and_the_others_see_none(lab):
     ]  # fmt: skip
     nowhere = sshq.submit("-w", lab.hosts[2].name, "-o", "nowhere", "--wrap", f"{SHOW}; :")
     assert lab.reads(nowhere, "nowhere") == []
+    assert sshq.out("sinfo", "-h", "-N", "-n", lab.one, "-O", "Gres:20,GresUsed:30").split() == ["gpu:a100:2", "gpu:a100:1(IDX:0)"]
+    assert sshq.out("squeue", "-h", "-j", str(first), "-o", "%b").strip() == "gres:gpu:a100:1"
+    node = sshq.out("scontrol", "show", "node", lab.one)
+    assert "Gres=gpu:a100:2" in node and ",gres/gpu=2" in node and "gres/gpu=1\n" in node
+    shown = sshq.out("scontrol", "-d", "show", "job", str(first))
+    assert "TresPerNode=gres:gpu:a100:1" in shown and "GRES=gpu:a100:1(IDX:0)" in shown and "gres/gpu=1" in shown
+    tres = sshq.out("sacct", "-X", "-n", "-P", "-j", f"{first},{plain}", "-o", "AllocTRES,ReqTRES").splitlines()
+    assert "gres/gpu=1" in tres[0] and "gres/gpu" not in tres[1]
+    checks = sshq.run("doctor", "-v", lab.one).stdout
+    assert "a100:2 to hand out" in checks and "GPU 1: NVIDIA A100-SXM4-80GB" in checks
     Path(sshq.work, "go").touch()
     assert "CUDA_VISIBLE_DEVICES=0" in lab.reads(first, "first")
+    both = sshq.submit("-N2", "-w", f"{lab.one},{lab.two}", "--gpus-per-node=2", "-o", "both", "--wrap", SHOW)
+    assert "SLURM_GPUS_PER_NODE=2" in lab.reads(both, "both")
+    assert "gres/gpu=4" in sshq.out("sacct", "-X", "-n", "-P", "-j", str(both), "-o", "AllocTRES")
+    step = sshq.submit("--gres=gpu:a100:2", "-o", "step", "--wrap", "srun --gres=gpu:1 sh -c 'echo $CUDA_VISIBLE_DEVICES'")
+    assert lab.reads(step, "step") == ["0"]
     for argv, text in (
         (["--gres=gpu:3"], "Batch job submission failed: Requested node configuration is not available"),
         (["--gres=nosuch:1"], "sbatch: error: Invalid generic resource (gres) specification"),
@@ -70,7 +85,6 @@ def test_jobs_get_gpus_of_their_own_and_the_others_see_none(lab):
         assert refused.returncode == 1 and text in refused.stderr
 
 
-@pytest.mark.slow
 def test_a_strangers_gpu_is_passed_over_and_named_until_it_is_free(lab):
     sshq, tool = lab.sshq, lab.tools[lab.one]
     stranger = subprocess.Popen(["sleep", "1000"])
@@ -95,7 +109,6 @@ def test_a_strangers_gpu_is_passed_over_and_named_until_it_is_free(lab):
     assert "MiB" not in sshq.out("hosts")
 
 
-@pytest.mark.slow
 def test_a_jobs_own_processes_are_no_strangers_and_a_broken_tool_stops_gpu_jobs_only(lab):
     sshq, tool = lab.sshq, lab.tools[lab.one]
     job = sshq.submit("--gres=gpu:a100:1", "-o", "own", "--wrap", "echo $$; exec sleep 100")

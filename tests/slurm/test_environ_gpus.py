@@ -49,6 +49,7 @@ def test_a_job_without_gpus_sees_none(vendor, names) -> None:
 
 def test_a_host_without_gpus_says_nothing() -> None:
     assert gpu_variables({"gpu_host": False, "gpu_indices": []}) == {}
+    assert gpu_variables({"gpus_total": "2"}) == {"SLURM_GPUS": "2"}, "salloc's own command, on the head"
 
 
 def test_what_was_asked() -> None:
