@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 TOOLS = {  # the versions that were proved on Slurm 22.05.8
     "submitit": "submitit==1.5.4", "simple_slurm": "simple-slurm==0.3.6", "psij": "psij-python==0.9.11", "toil": "toil==9.6.0",
 }  # fmt: skip
+FURTHER = {"slurmpy": "slurmpy==0.0.8", "clusterfutures": "clusterfutures==0.5"}
 ACCEPTANCE = Path(__file__).parent / "acceptance"
 
 
@@ -39,7 +40,7 @@ def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
     """`interpreter("submitit")`: the Python that has it.  All are made at once, and each is waited for when it is needed."""
     with ThreadPoolExecutor(2) as pool:
         made: dict[str, Future[Path]] = {
-            tool: pool.submit(make_environment, tmp_path_factory.mktemp(tool), package) for tool, package in TOOLS.items()
+            tool: pool.submit(make_environment, tmp_path_factory.mktemp(tool), package) for tool, package in (TOOLS | FURTHER).items()
         }
         yield lambda tool: made[tool].result(300)
 
@@ -249,3 +250,29 @@ def test_simple_slurm_runs_commands_with_srun(run_client):
     assert found["two"] == ["0", "0", "0", "1"]
     assert "returned non-zero exit status 9" in found["error"]
     assert "task 0: Exited with exit code 9" in found["error"]
+
+
+def test_slurmpy_chains_jobs(run_client):
+    found = run_client("slurmpy", """
+        import json, os, time
+        from slurmpy import Slurm
+
+        first = Slurm("first", {"time": "00:05:00", "mem": "100M"}).run("echo made > made")
+        Slurm("then", {"time": "00:05:00"}).run("cat made > seen; mv seen done", depends_on=[first])
+        ends = time.monotonic() + 30
+        while not os.path.exists("done"):
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        print(json.dumps([type(first).__name__, open("done").read()]))
+    """)  # fmt: skip
+    assert found == ["int", "made\n"]
+
+
+def test_clusterfutures_maps_over_jobs(run_client):
+    found = run_client("clusterfutures", """
+        import cfut, json
+
+        with cfut.SlurmExecutor(additional_setup_lines=["#SBATCH --mem=100M"]) as executor:
+            print(json.dumps(list(executor.map(pow, [1, 2, 3], [2, 2, 2]))))
+    """)  # fmt: skip
+    assert found == [1, 4, 9]
