@@ -11,6 +11,7 @@ from sshq.slurm.messages import ExactError
 from sshq.slurm.scontrol import Update, parse_update
 
 Ref = list[object]
+RESERVATION_KEYS = ("reservationname", "reservation")
 
 _METHODS: dict[str, tuple[str, dict[str, object]]] = {
     "hold": ("hold", {"user": False}),
@@ -43,6 +44,10 @@ def update(words: Sequence[str], *, quiet: bool) -> int:
     """Carry out `scontrol update …`."""
     if not words:
         raise ExactError(("too few arguments for keyword:update",))
+    if any(word.partition("=")[0].lower() in RESERVATION_KEYS for word in words[:1]):
+        from sshq.cli.reserving import update as update_reservation
+
+        return update_reservation(words)
     wanted = parse_update(words, time.time())
     if wanted.entity == "node":
         params = {"names": wanted.names, **wanted.changes}

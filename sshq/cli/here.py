@@ -12,7 +12,7 @@ from sshq.errors import OptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Here:
@@ -48,6 +48,17 @@ class Here:
 
     def read_stdin(self) -> bytes:
         return sys.stdin.buffer.read()
+
+    @property
+    def read_limit(self) -> "Callable[[str], int] | None":
+        """What gives a soft limit of this process by its name (NOFILE), -1 for none; None where they are not known."""
+
+        def read(name: str) -> int:
+            import resource
+
+            return resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0]
+
+        return read
 
     def write_file(self, path: str, data: bytes) -> None:
         """Write a file that only its owner may read and run; OSError where that cannot be done."""

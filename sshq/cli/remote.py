@@ -80,6 +80,10 @@ class RemotePlace(here.Here):
         return environ
 
     @property
+    def read_limit(self) -> None:
+        return None
+
+    @property
     def umask(self) -> int:
         return int(self._request["umask"])
 

@@ -148,6 +148,18 @@ def _reconfigure(_words: Sequence[str], _parsed: Parsed) -> int:
     return 0
 
 
+def _create(words: Sequence[str], parsed: Parsed) -> int:
+    from sshq.cli.reserving import create
+
+    return create(words, parsed)
+
+
+def _delete(words: Sequence[str], parsed: Parsed) -> int:
+    from sshq.cli.reserving import delete
+
+    return delete(words, parsed)
+
+
 def _aside(verb: str) -> Callable[[Sequence[str], Parsed], int]:
     def run_verb(words: Sequence[str], parsed: Parsed) -> int:
         from sshq.cli.asides import run_aside
@@ -173,6 +185,8 @@ _VERBS: dict[str, Callable[[Sequence[str], Parsed], int]] = {
     "write": _write,
     "reconfigure": _reconfigure,
     "top": _change("top"),
+    "create": _create,
+    "delete": _delete,
     "completing": _aside("completing"),
     "errnumstr": _aside("errnumstr"),
     "listpids": _aside("listpids"),

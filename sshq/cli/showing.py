@@ -163,7 +163,9 @@ def _expand(text: str) -> list[str]:
         raise ExactError((f"Invalid hostlist: {text}",), detail=(str(error),)) from None
 
 
-_ALIASES = {"jobid": "jobs", "nodename": "nodes", "partitionname": "partitions", "stepid": "steps"}
+_ALIASES = {
+    "jobid": "jobs", "nodename": "nodes", "partitionname": "partitions", "stepid": "steps", "reservationname": "reservations",
+}  # fmt: skip
 _SHOWERS: dict[str, Callable[[str | None, Parsed], int]] = {
     "jobs": _show_jobs,
     "nodes": _show_nodes,

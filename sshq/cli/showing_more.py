@@ -75,6 +75,12 @@ def _show_daemons(_name: str | None, _parsed: Parsed) -> int:
     return 0
 
 
+def _show_reservations(name: str | None, parsed: Parsed) -> int:
+    from sshq.cli.reserving import show_reservations
+
+    return show_reservations(name, parsed)
+
+
 def _say(text: str) -> Shower:
     def show(_name: str | None, _parsed: Parsed) -> int:
         sys.stdout.write(text)
@@ -109,6 +115,7 @@ SHOWERS: dict[str, Shower] = {
     "dwstat": _refuse("there are no burst buffers"),
     "federation": _say("Federation: (null)\n"),
     "licenses": _show_licenses,
+    "reservations": _show_reservations,
     "slurmd": _show_slurmd,
     "steps": _show_steps,
     "topology": _say("No topology information available\n"),

@@ -36,7 +36,7 @@ def read_submission(argv: "Sequence[str]", command: str) -> Submission:
     place = here.place
     submission = build_submission(
         argv, place.environ, read_file=place.read_file, read_stdin=place.read_stdin, now=time.time(), umask=place.umask,
-        cwd=place.find_cwd(), submit_host=place.host_name, command=command,
+        cwd=place.find_cwd(), submit_host=place.host_name, command=command, read_limit=place.read_limit,
     )  # fmt: skip
     line = os.fsencode(" ".join((command, *argv)))
     submission.description["submit_line"] = os.fsdecode(line[:SUBMIT_LINE_BYTES_MAX])

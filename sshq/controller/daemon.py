@@ -143,6 +143,7 @@ class Controller:
         cluster = Cluster(store_id=store.store_id, epoch=epoch, next_job_id=loaded.next_job_id, next_order=loaded.max_order + 1)
         cluster.jobs_max = self.config.jobs_max
         cluster.licenses = dict(parse_licenses(self.config.licenses or ""))
+        cluster.arrange(loaded.partitions, loaded.reservations)
         cluster.restore(list(loaded.jobs), list(loaded.launches), list(loaded.nodes), self.clock())
         if loaded.restored:
             rows = cluster.hold_after_restore(self.clock())
@@ -299,6 +300,8 @@ def _shown_settings(config: Config) -> dict[str, object]:
         "finished_keep_s": config.finished_keep_s,
         "jobs_max": config.jobs_max,
         "kill_wait_s": config.kill_wait_s,
+        "licenses": config.licenses,
+        "over_time_limit_s": config.over_time_limit_s,
         "program_dir": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
     }
 

@@ -3,14 +3,15 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from sshq import __version__
 from sshq.controller.fleet import Fleet
 from sshq.controller.mailbox import Mailbox
-from sshq.controller.views import node_view, partition_view
+from sshq.controller.views import node_view, partition_view, reservation_view
 from sshq.core.cluster import Cluster
-from sshq.core.events import NodeAccepted, NodeUpdated
+from sshq.core.events import NodeAccepted, NodeUpdated, PartitionUpdated, ReservationChanged
 from sshq.core.hostlist import expand_hostlist
 from sshq.core.licenses import free_licenses
 from sshq.errors import RefusedError, SshqError
@@ -36,11 +37,12 @@ class HostDesk:
         self._settings = settings  # of config.yaml, what `scontrol show config` shows
 
     async def info(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
-        return {**await self._mailbox.ask(_info), "inventory": self._inventory(), "controller": {"pid": os.getpid()}}
+        known = await self._mailbox.ask(partial(_info, now=self._clock()))
+        return {**known, "inventory": self._inventory(), "controller": {"pid": os.getpid()}}
 
     async def hosts(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """The table of `sshq up`: who takes part, who was left out and why."""
-        info = await self._mailbox.ask(_info)
+        info = await self._mailbox.ask(partial(_info, now=self._clock()))
         nodes = {str(n["name"]): n for n in info["nodes"]}
         hosts = []
         for name, link in self._fleet.links.items():
@@ -94,32 +96,44 @@ class HostDesk:
     async def update_node(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Carry out scontrol update nodename=…: drain, resume, down; who and when is kept."""
         names, state = params.get("names"), params.get("state")
-        if not isinstance(names, list) or not isinstance(state, str):
-            raise RefusedError("Invalid node state specified", code="bad_request")
+        if not isinstance(names, list):
+            raise RefusedError("Invalid node name specified", code="bad_request")
         user = self._user_name(peer.uid)
-        reason = params.get("reason")
+        reason, features = params.get("reason"), params.get("features")
         results = []
         for name in _expand(names):
             event = NodeUpdated(
-                now=self._clock(),
-                name=name,
-                state=state.lower(),
-                reason=str(reason) if reason else None,
-                uid=peer.uid,
-                user=user,
-            )
-            try:
-                await self._mailbox.submit(event)
-                results.append({"name": name, "outcome": "done", "message": ""})
-            except SshqError as error:
-                results.append({"name": name, "outcome": "refused", "message": error.message})
+                now=self._clock(), name=name, state=str(state or "").lower(), reason=str(reason) if reason else None,
+                uid=peer.uid, user=user, weight=params.get("weight"), comment=params.get("comment"),
+                features=tuple(features) if isinstance(features, list) else None,
+            )  # fmt: skip
+            results.append(await self._settle(event, name))
         return {"results": results}
 
-    async def update_partition(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
-        """Refuse: a partition is a group of the inventory, which is the one place it is changed."""
-        where = self._fleet.inventory.path or "an inventory file"
-        raise RefusedError("Partitions come from the inventory and are changed there", code="bad_request",
-                           hint=f"sshq_state, sshq_max_time, sshq_default of the group in {where}")  # fmt: skip
+    async def update_partition(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Lay an administrator's word over the inventory's, until it is changed again."""
+        changes = {key: value for key, value in params.items() if key != "names" and value is not None}
+        results = []
+        for name in params.get("names") or ():
+            event = PartitionUpdated(now=self._clock(), name=str(name), uid=peer.uid, changes=changes)
+            results.append(await self._settle(event, str(name)))
+        return {"results": results}
+
+    async def reservation(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Create, update or delete a reservation; the reply has its name."""
+        name = params.get("name")
+        event = ReservationChanged(
+            now=self._clock(), verb=str(params.get("verb") or ""), name=str(name) if name else None, uid=peer.uid,
+            changes={key: value for key, value in (params.get("changes") or {}).items() if value is not None},
+        )  # fmt: skip
+        return {"name": await self._mailbox.submit(event)}
+
+    async def _settle(self, event: NodeUpdated | PartitionUpdated, name: str) -> dict[str, object]:
+        try:
+            await self._mailbox.submit(event)
+        except SshqError as error:
+            return {"name": name, "outcome": "refused", "message": error.message}
+        return {"name": name, "outcome": "done", "message": ""}
 
     async def reload(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         lines = await self._fleet.reload()
@@ -173,11 +187,14 @@ def _expand(names: list[str]) -> list[str]:
         raise RefusedError("Invalid node name specified", code="bad_request", detail=(str(error)[:200],)) from None
 
 
-def _info(cluster: Cluster) -> dict[str, list[dict[str, object]]]:
+def _info(cluster: Cluster, now: float) -> dict[str, list[dict[str, object]]]:
     nodes = sorted(cluster.nodes.values(), key=lambda n: n.name)
     free = free_licenses(cluster)
+    held = {name: "MAINT" if "MAINT" in r.flags else "RESERVED"
+            for r in cluster.reservations.values() if r.is_active(now) for name in r.nodes}  # fmt: skip
     return {
-        "nodes": [node_view(cluster, n) for n in nodes],
+        "nodes": [node_view(cluster, n) | {"reserved": held.get(n.name)} for n in nodes],
         "partitions": [partition_view(cluster, p) for p in cluster.partitions.values()],
+        "reservations": [reservation_view(cluster, r) for r in cluster.reservations.values()],
         "licenses": [{"name": name, "total": count, "used": count - free[name]} for name, count in cluster.licenses.items()],
     }

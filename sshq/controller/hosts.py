@@ -343,7 +343,9 @@ class HostLink:
                 session.write(_encode_kill(effect, self._around.config.kill_wait_s))
                 self._around.crash("hosts.after_kill")
             case SetLimit():
-                session.write(rp.encode_limit(id=effect.launch_id, seq=effect.seq, limit_s=effect.limit_s))
+                over_s = self._around.config.over_time_limit_s
+                limit_s = None if effect.limit_s is None else effect.limit_s + over_s
+                session.write(rp.encode_limit(id=effect.launch_id, seq=effect.seq, limit_s=limit_s))
             case AckLaunches():
                 self._gather_ack(session, effect)
             case SweepLaunches():
@@ -365,6 +367,7 @@ class HostLink:
             call = build_call(
                 effect.launch, effect.job, host=self.host, hello=session.hello, material=material,
                 grace_s=self._around.config.kill_wait_s, lease_from_s=lease_from_s, gpus=look or self.gpus.last,
+                over_s=self._around.config.over_time_limit_s,
             )  # fmt: skip
             parts = rp.encode_launch(call)
         except Exception as error:

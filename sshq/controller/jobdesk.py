@@ -136,6 +136,8 @@ class JobDesk:
         if "partition" in changes:
             given = changes.pop("partition")
             changes["partitions"] = given if isinstance(given, list) else str(given).split(",")
+        if "reservation" in changes:
+            changes["reservations"] = [name for name in str(changes.pop("reservation")).split(",") if name]
         if "requeue" in changes:
             changes["requeue"] = "yes" if changes["requeue"] else "no"
         result: Mapping[str, object] = {"results": []}

@@ -76,7 +76,7 @@ def describe_start(launch: Launch, job: Job) -> dict[str, object]:
 
 def build_call(
     launch: Launch, job: Job, *, host: Host, hello: Hello, material: Material, grace_s: int, lease_from_s: int = 0,
-    gpus: GpuLook | None = None,
+    gpus: GpuLook | None = None, over_s: int = 0,
 ) -> LaunchCall:  # fmt: skip
     """Return the runner's call for one launch on one host; a lease is counted from `lease_from_s` of its uptime.
 
@@ -101,7 +101,7 @@ def build_call(
         uid=hello.uid,
         boot=launch.boot,
         node=launch.node,
-        limit_s=limit_of(launch, spec.time_limit_s if spec.time_limit_s and spec.time_limit_s > 0 else None),
+        limit_s=limit_of(launch, spec.time_limit_s + over_s if spec.time_limit_s and spec.time_limit_s > 0 else None),
         grace_s=grace_s,
         nice=host.nice,
         slot=launch.slot,
@@ -116,7 +116,9 @@ def build_call(
         script=payload.script,
         args=payload.args,
         environ=environ,
-        warn_signal=None if launch.rank else spec.signal,
+        # Warned of its limit, not of what it may run beyond it.
+        warn_signal=(spec.signal[0], spec.signal[1] + over_s, spec.signal[2]) if spec.signal and not launch.rank else None,
+        limits=spec.limits,
         lease_s=spec.lease_s,
         lease_from_s=lease_from_s,
         lease_grace_s=lease.grace_s(spec.lease_s) if spec.lease_s else 0,

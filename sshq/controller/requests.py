@@ -245,9 +245,12 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
     "retries": _whole(0, RETRIES_MAX), "lease_s": _whole(1, LIMIT_S_MAX),
     "signal": _warning_signal, "comment": _text(), "account": _text(), "qos": _text(),
     "min_cpus": _whole(0, COUNT_MAX), "tmp_disk_mib": _whole(0, MEMORY_MIB_MAX), "prefer": _text(), "overcommit": _flag,
-    "licenses": _text(),
+    "licenses": _text(), "reservation": _text(),
     "gpus_per_node": _text(), "gpus_by_gres": _flag, "gpus_total": _text(), "gpus_per_task": _text(),
     "ntasks_per_gpu": _whole(0, COUNT_MAX), "cpus_per_gpu": _whole(0, COUNT_MAX), "memory_per_gpu_mib": _whole(0, MEMORY_MIB_MAX),
+    "limits": _object(dict.fromkeys(
+        ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK"), _whole(-1, INT_MAX),
+    )),
     "anywhere": _flag, "array": _text(ARRAY_BYTES_MAX), "array_limit": _whole(0, COUNT_MAX),
 }  # fmt: skip
 
@@ -259,7 +262,8 @@ _CHANGES: Final[Mapping[str, Check]] = {
     "num_nodes": _count, "num_cpus": _count, "cpus_per_task": _count, "ntasks_per_node": _count,
     "memory_mib": _DESCRIPTION["memory_mib"], "memory_per_cpu_mib": _DESCRIPTION["memory_per_cpu_mib"],
     "min_cpus": _DESCRIPTION["min_cpus"], "tmp_disk_mib": _DESCRIPTION["tmp_disk_mib"], "prefer": _text(),
-    "licenses": _text(), "account": _text(), "qos": _text(), "std_out": _path, "work_dir": _absolute, "exclusive": _flag,
+    "licenses": _text(), "reservation": _text(),
+    "account": _text(), "qos": _text(), "std_out": _path, "work_dir": _absolute, "exclusive": _flag,
     "hold": _flag, "held": _flag,
 }  # fmt: skip
 _CHANGES_NEVER_NULL: Final = frozenset(_CHANGES) - {"time_limit_s", "begin_at", "deadline_at", "priority", "memory_mib",
@@ -311,8 +315,21 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     "resume": {"refs": _refs},
     "update_job": {"refs": _refs, "changes": _object(_CHANGES, never_null=_CHANGES_NEVER_NULL)},
     "purge": {"older_than_s": _number(0, TIME_MAX), "refs": _refs},
-    "update_node": {"names": _names, "state": _text(64), "reason": _text(), "weight": _whole(0, COUNT_MAX)},
-    "update_partition": {"names": _names, "state": _text(64)},
+    "update_node": {
+        "names": _names, "state": _text(64), "reason": _text(), "weight": _whole(0, COUNT_MAX), "features": _names,
+        "comment": _text(),
+    },
+    "update_partition": {
+        "names": _names, "state": _text(64), "max_time_s": _whole(-1, LIMIT_S_MAX), "default_time_s": _whole(-1, LIMIT_S_MAX),
+        "default": _flag, "hidden": _flag, "priority_tier": _whole(0, 65533),
+    },
+    "reservation": {
+        "verb": _one_of("create", "update", "delete"), "name": _text(),
+        "changes": _object({
+            "start_at": _time, "end_at": _time, "duration_s": _whole(1, LIMIT_S_MAX), "nodes": _names, "node_count": _count,
+            "users": _names, "accounts": _names, "flags": _names, "partition": _text(), "comment": _text(),
+        }),
+    },
     "hosts_retry": {"names": _names},
     "hosts_accept": {"names": _names},
     "hosts_remove": {"name": _text(), "purge": _flag, "force": _flag},

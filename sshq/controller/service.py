@@ -74,6 +74,7 @@ class Service:
             "hosts_remove": removal.remove,
             "update_node": hosts.update_node,
             "update_partition": hosts.update_partition,
+            "reservation": hosts.reservation,
             "reload": hosts.reload,
             "doctor": hosts.doctor,
             "status": hosts.status,

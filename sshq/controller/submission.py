@@ -168,6 +168,8 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "prefer": _text(given, "prefer"),
         "overcommit": given.get("overcommit") is True,
         "licenses": _text(given, "licenses"),
+        "limits": tuple(sorted((given.get("limits") or {}).items())),
+        "reservations": tuple(name for name in (_text(given, "reservation") or "").split(",") if name),
     }
 
 

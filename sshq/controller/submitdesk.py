@@ -224,9 +224,9 @@ def _test(cluster: Cluster, spec: JobSpec, now: float) -> Mapping[str, object]:
     if cluster.limit_reason(request):
         raise RefusedError("Batch job submission failed: Requested node configuration is not available", code="bad_request",
                            detail=(cluster.limit_reason(request),))  # fmt: skip
-    nodes = sorted(cluster.nodes.values(), key=lambda n: (not is_preferred(request, n), n.config.weight, n.name))
+    nodes = sorted(cluster.nodes.values(), key=lambda n: (not is_preferred(request, n), n.weight, n.name))
     judged = [(judge(request, n, cluster.directories), n) for n in nodes]
-    free = [node.name for node, _ in place_now(cluster, request)]
+    free = [node.name for node, _ in place_now(cluster, request, now)]
     busy = [n.name for rejection, n in judged if rejection is None or rejection.step is Step.BUSY]
     if not free and not busy:
         raise RefusedError("Batch job submission failed: Requested node configuration is not available", code="bad_request",

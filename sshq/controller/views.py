@@ -6,11 +6,13 @@ The keys are the protocol of the socket (`wire`), read by the columns of `slurm.
 import time
 
 from sshq.controller.gpuviews import job_gpus, node_gpus
+from sshq.core.arrangements import Reservation
 from sshq.core.cluster import Cluster
 from sshq.core.dependency import format_dependency, parse_dependency
 from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import Job, JobSpec, PartitionConfig
 from sshq.core.nodes import Node
+from sshq.core.partitions import state_of
 from sshq.core.priority import display_priority
 from sshq.slurm.filename import default_output, expand_filename
 
@@ -194,6 +196,7 @@ def _spec_view(spec: JobSpec) -> View:
         "submit_line": spec.submit_line,
         "exclusive": spec.exclusive,
         "licenses": spec.licenses,
+        "reservation": ",".join(spec.reservations) or None,
         "min_cpus": spec.min_cpus,
         "tmp_disk_mib": spec.tmp_disk_mib,
         "prefer": spec.prefer,
@@ -247,7 +250,8 @@ def node_view(cluster: Cluster, node: Node) -> View:
         "arch": facts.arch if facts else None,
         "boot_at": facts.boot_at if facts else None,
         "last_busy_at": node.last_busy_at,
-        "weight": node.config.weight,
+        "weight": node.weight,
+        "comment": node.record.comment or None,
         "sockets": sockets,
         "cores": cores,
         "threads": threads,
@@ -275,8 +279,26 @@ def partition_view(cluster: Cluster, partition: PartitionConfig) -> View:
         "nodes": [n.name for n in nodes],
         "max_time_s": partition.max_time_s,
         "default_time_s": partition.default_time_s,
-        "state": "UP" if partition.up else "DOWN",
+        "state": state_of(partition),
+        "inventory_state": state_of(cluster.inventory_partitions.get(partition.name, partition)),
         "cpus": sum(n.cpus for n in nodes),
         "priority_tier": partition.priority_tier,
         "hidden": partition.hidden,
+    }
+
+
+def reservation_view(cluster: Cluster, one: Reservation) -> View:
+    nodes = [cluster.nodes[name] for name in one.nodes if name in cluster.nodes]
+    return {
+        "name": one.name,
+        "start_at": one.start_at,
+        "end_at": one.end_at,
+        "nodes": list(one.nodes),
+        "node_list": cluster.fold(list(one.nodes)),
+        "cpus": sum(node.cpus for node in nodes),
+        "users": list(one.users),
+        "accounts": list(one.accounts),
+        "flags": list(one.flags),
+        "partition": one.partition,
+        "comment": one.comment,
     }

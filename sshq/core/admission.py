@@ -22,6 +22,7 @@ from sshq.core.lifecycle import Trigger
 from sshq.core.model import SEQ_PER_GENERATION, Job, JobSpec, Launch, ScriptBlob, SubmitToken
 from sshq.core.nodes import Node
 from sshq.core.placement import Step, judge, request_of, take_gpus
+from sshq.core.reservations import check_access
 from sshq.errors import RefusedError
 
 
@@ -85,6 +86,8 @@ def resolve(cluster: Cluster, spec: JobSpec, *, held: bool = False) -> JobSpec:
                 code="unknown_partition",
                 hint=f"partitions are {known}",
             )
+    if not any(cluster.partitions[name].accepts for name in partitions):
+        _refuse("Batch job submission failed: Required partition not available (inactive or drain)", code="bad_request")
     limit = spec.time_limit_s
     if limit is None:
         first = cluster.partitions[partitions[0]]
@@ -100,6 +103,7 @@ def resolve(cluster: Cluster, spec: JobSpec, *, held: bool = False) -> JobSpec:
     _check_features(cluster, spec.features)
     _check_features(cluster, spec.prefer)
     _check_licenses(cluster, spec)
+    check_access(cluster, spec)
     _check_dependency(cluster, spec)
     try:
         spec = settle_tasks(spec)

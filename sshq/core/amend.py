@@ -27,7 +27,7 @@ _SPEC_FIELDS: Final = frozenset({
     "account", "array_limit", "begin_at", "comment", "cpus_per_task", "deadline_at", "dependency", "end_at", "exc_nodes",
     "exclusive", "features", "licenses", "memory_mib", "memory_per_cpu_mib", "min_cpus", "name", "nice", "ntasks_per_node",
     "num_cpus", "num_nodes", "num_tasks", "partitions", "prefer", "priority", "qos", "req_nodes", "requeue",
-    "std_out", "time_limit_s", "tmp_disk_mib", "work_dir",
+    "reservations", "std_out", "time_limit_s", "tmp_disk_mib", "work_dir",
 })  # fmt: skip
 _WHILE_RUNNING: Final = frozenset({
     "account", "array_limit", "comment", "end_at", "name", "nice", "priority", "qos", "requeue", "time_limit_s",

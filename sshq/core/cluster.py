@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from sshq.core import dependency as dep
 from sshq.core import events as ev
+from sshq.core.arrangements import PartitionRecord, Reservation
 from sshq.core.arrays import IndexSet, parse_indices
 from sshq.core.dependents import Dependents, facts_for, judge_dependency
 from sshq.core.effects import AckLaunches, Changes, DropEnvironment, Effect, KillLaunch, StartLaunch
@@ -53,6 +54,9 @@ class Cluster:
         self.nodes: dict[str, Node] = {}
         self.partitions: dict[str, PartitionConfig] = {}
         self.default_partition: str | None = None
+        self.inventory_partitions: dict[str, PartitionConfig] = {}
+        self.partition_records: dict[str, PartitionRecord] = {}
+        self.reservations: dict[str, Reservation] = {}
         self.pending = PendingQueue()
         self.directories = Directories()
         self.array_sets: dict[int, IndexSet] = {}  # record -> tasks that never became jobs; kept with it when it is over
@@ -77,7 +81,7 @@ class Cluster:
         self._register()
 
     def _register(self) -> None:
-        from sshq.core import admission, control, hostlife, lease, leftovers, passing, reconcile, settle
+        from sshq.core import admission, control, hostlife, lease, leftovers, partitions, passing, reconcile, reservations, settle
 
         self._appliers = {
             ev.Submitted: admission.submit,
@@ -97,6 +101,8 @@ class Cluster:
             ev.DirectoryProved: hostlife.note_directory,
             ev.JobsControlled: control.control,
             ev.NodeUpdated: hostlife.update,
+            ev.PartitionUpdated: partitions.update,
+            ev.ReservationChanged: reservations.change,
             ev.NodeAccepted: hostlife.accept,
             ev.InventoryLoaded: hostlife.load_inventory,
             ev.TimePassed: passing.pass_time,
@@ -142,6 +148,18 @@ class Cluster:
     def put_node_record(self, node: Node, record: NodeRecord) -> None:
         node.record = record
         self._rows.append(record)
+
+    def put_partition_record(self, record: PartitionRecord) -> None:
+        self.partition_records[record.name] = record
+        self._rows.append(record)
+
+    def arrange(self, partitions: list[PartitionRecord], reservations: list[Reservation]) -> None:
+        """Take in what administrators had arranged, before the first event."""
+        self.partition_records = {record.name: record for record in partitions}
+        for one in reservations:
+            self.reservations[one.name] = one
+            for at in (one.start_at, one.end_at):
+                self.wake_at(at, 0)
 
     def forget_node(self, name: str) -> None:
         """A node that left the inventory and holds nothing more; what is known of it is kept, should it come back."""
@@ -270,6 +288,8 @@ class Cluster:
             self.put_job(replace(self.jobs[job_id], reason=wanted))
         if job.spec.deadline_at is not None:
             self.wake_at(job.spec.deadline_at, job_id)
+            if job.spec.time_limit_s:  # from then on it could not end in time
+                self.wake_at(job.spec.deadline_at - job.spec.time_limit_s + 1, job_id)
 
     def _note_eligible(self, job: Job, now: float) -> Job:
         """Its dependency, if any, is met, and stays so whatever becomes of the jobs it names."""
@@ -392,7 +412,7 @@ class Cluster:
         if not known:
             return "PartitionDown"
         if not any(p.up for p in known):
-            return "PartitionDown"
+            return "PartitionDown" if any(p.accepts for p in known) else "PartitionInactive"
         if not self.open_partitions(request):
             return "PartitionTimeLimit"
         if request.num_nodes > 1:

@@ -1,6 +1,7 @@
 """When a job may start after others: reading --dependency, judging it, writing it as squeue %E does.
 
-Kinds are Slurm's: after[+minutes], afterany, afterok, afternotok, aftercorr, singleton; a bare id is
+Kinds are Slurm's: after[+minutes], afterany (and afterburstbuffer, as no job has one), afterok,
+afternotok, aftercorr, singleton; a bare id is
 afterany.  Terms joined by `,` must all hold, by `?` any one is enough; the two do not mix.  What is known of
 a job comes in as `JobFacts`: this file knows neither jobs nor a clock.
 
@@ -18,7 +19,7 @@ from sshq.core.arrays import ARRAY_SIZE_MAX
 
 DEPENDENCY_PROBLEM: Final = "Job dependency problem"  # after "Batch job submission failed: "
 SINGLETON: Final = "singleton"
-KINDS: Final = ("after", "afterany", "afterok", "afternotok", "aftercorr")
+KINDS: Final = ("after", "afterany", "afterburstbuffer", "afterok", "afternotok", "aftercorr")
 _DELAY_MAX_MIN: Final = 100 * 366 * 24 * 60
 
 
@@ -115,7 +116,7 @@ def judge_term(term: Term, facts: JobFacts, now: float | None = None) -> Verdict
         return _judge_start(term, facts, now)
     if not facts.final:
         return Verdict.WAITING
-    wanted = {"afterany": True, "afternotok": not facts.ok}.get(term.kind, facts.ok)
+    wanted = {"afterany": True, "afterburstbuffer": True, "afternotok": not facts.ok}.get(term.kind, facts.ok)
     return Verdict.MET if wanted else Verdict.NEVER
 
 

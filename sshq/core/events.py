@@ -240,10 +240,34 @@ class JobsControlled:
 class NodeUpdated:
     now: float
     name: str
-    state: str  # drain, resume, down
+    state: str  # drain, resume, down, …; "" for no change of it
     reason: str | None
     uid: int
     user: str
+    weight: int | None = None
+    features: tuple[str, ...] | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionUpdated:
+    """What an administrator changed of a partition: fields of its PartitionRecord."""
+
+    now: float
+    name: str
+    uid: int
+    changes: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationChanged:
+    """An administrator's word on a reservation: create (without a name, one is made), update or delete."""
+
+    now: float
+    verb: str
+    name: str | None
+    uid: int
+    changes: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,5 +305,5 @@ class PurgeAsked:
 Event = (
     Submitted | Planned | NodeConnected | NodeListed | NodeLost | LoadReported | GpusReported | LaunchStarted | LaunchEnded
     | LaunchRefused | FenceAnswered | LaunchesSwept | OutputReturned | DirectoryProved | JobsControlled | NodeUpdated
-    | NodeAccepted | InventoryLoaded | TimePassed | PurgeAsked | LeasesEnded
+    | NodeAccepted | PartitionUpdated | ReservationChanged | InventoryLoaded | TimePassed | PurgeAsked | LeasesEnded
 )  # fmt: skip

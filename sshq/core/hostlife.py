@@ -23,6 +23,7 @@ from sshq.core.leftovers import absolve_after_reboot, condemn
 from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import NodeFacts, NodeRecord, Outcome, Share
 from sshq.core.nodes import Node
+from sshq.core.partitions import settle as settle_partitions
 from sshq.core.reconcile import take_first_listing
 from sshq.core.restored import end_doubts
 from sshq.core.settle import note_room, settle
@@ -50,13 +51,8 @@ def load_inventory(cluster: Cluster, event: InventoryLoaded) -> None:
         node.config = replace(node.config, partitions=()) if not node.jobs else node.config
         if not node.jobs and not cluster.node_launches.get(name):
             cluster.forget_node(name)
-    tiers = {p.name: p.priority_tier for p in cluster.partitions.values()}
-    cluster.partitions = {p.name: p for p in event.partitions}
-    if any(p.priority_tier != tiers.get(p.name, 1) for p in event.partitions):
-        for job_id in list(cluster.pending):
-            cluster.requeue_index(job_id, event.now)
-    cluster.default_partition = next((p.name for p in event.partitions if p.default), None)
-    cluster.schedule_wanted = True
+    cluster.inventory_partitions = {p.name: p for p in event.partitions}
+    settle_partitions(cluster, event.now)
     end_doubts(cluster, event.now)
 
 
@@ -182,6 +178,12 @@ def update(cluster: Cluster, event: NodeUpdated) -> str:
         raise RefusedError("Invalid node name specified", code="bad_request")
     record = node.record
     state = event.state.lower()
+    if event.weight is not None:
+        record = replace(record, weight=event.weight)
+    if event.features is not None:
+        record = replace(record, features=event.features)
+    if event.comment is not None:
+        record = replace(record, comment=event.comment)
     if state in ("resume", "idle", "undrain"):
         record = replace(record, drain_reason=None, drain_by="", drain_at=None, down_asserted=False)
     elif state in ("drain", "down", "fail"):
@@ -191,14 +193,17 @@ def update(cluster: Cluster, event: NodeUpdated) -> str:
             record, drain_reason=event.reason or record.drain_reason, drain_by=event.user, drain_uid=event.uid,
             drain_at=event.now, down_asserted=state == "down",
         )  # fmt: skip
-    else:
+    elif state:
         raise RefusedError("Invalid node state specified", code="bad_request")
+    elif event.reason and record.drain_reason:
+        record = replace(record, drain_reason=event.reason, drain_by=event.user, drain_uid=event.uid, drain_at=event.now)
     cluster.put_node_record(node, record)
     if state == "down":
         if not node.connected:
             _assert_death(cluster, node, event.user, event.now)
         end_doubts(cluster, event.now)
-    cluster.emit(Audit(verb=f"node {state}", uid=event.uid, target=event.name, result="done", detail=event.reason or ""))
+    verb = f"node {state or 'update'}"
+    cluster.emit(Audit(verb=verb, uid=event.uid, target=event.name, result="done", detail=event.reason or ""))
     cluster.schedule_wanted = True
     return "done"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from sshq.core.arrangements import PartitionRecord, Reservation, Withdrawn
 from sshq.core.gpus import Gpu, GpuLimit, GpuShare
 from sshq.core.lifecycle import State
 
@@ -75,6 +76,8 @@ class JobSpec:
     tmp_disk_mib: int = 0  # --tmp: a node's /tmp must be that large
     prefer: str | None = None  # --prefer: among the nodes that fit, those with these features come first
     overcommit: bool = False  # CPUs and slots are taken as for one task a node
+    limits: tuple[tuple[str, int], ...] = ()  # --propagate: soft limits by name (NOFILE), in bytes, -1 for none
+    reservations: tuple[str, ...] = ()  # it runs in one of them, and nowhere else
     licenses: str | None = None  # as given; `core.licenses` reads it
     seen_from: str | None = None  # submitted inside a job: the work_dir is what this node has under its name, not the head
     array_limit: int | None = None  # %N
@@ -304,6 +307,9 @@ class NodeRecord:
     heard_epoch: int = 0  # of the controller that listed it last
     condemned: tuple[str, ...] = ()  # launches declared dead whose processes have not been proved gone; slots wait for it
     accepted_spool: str = ""  # an administrator's word that the machine with this spool now is this node
+    weight: int | None = None  # an administrator's, over the inventory's
+    features: tuple[str, ...] | None = None  # likewise, in the place of the inventory's and the probe's
+    comment: str = ""
     place: str = ""  # how its open launches are reached (the controller's JSON), should the inventory change meanwhile
 
 
@@ -333,7 +339,8 @@ class PartitionConfig:
     default: bool = False
     max_time_s: int | None = None
     default_time_s: int | None = None
-    up: bool = True
+    up: bool = True  # jobs start in it
+    accepts: bool = True  # jobs may be submitted to it
     hidden: bool = False
     priority_tier: int = 1
 
@@ -396,4 +403,6 @@ class Purged:
     job_id: int
 
 
-Row = Job | Launch | Accounting | Step | NodeRecord | ScriptBlob | SubmitToken | Purged
+Row = (
+    Job | Launch | Accounting | Step | NodeRecord | ScriptBlob | SubmitToken | Purged | PartitionRecord | Reservation | Withdrawn
+)

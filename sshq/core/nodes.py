@@ -59,7 +59,13 @@ class Node:
         return self.facts.memory_mib if self.facts else 0
 
     @property
+    def weight(self) -> int:
+        return self.config.weight if self.record.weight is None else self.record.weight
+
+    @property
     def features(self) -> frozenset[str]:
+        if self.record.features is not None:
+            return frozenset(self.record.features)
         return frozenset(self.config.features) | frozenset(self.facts.features if self.facts else ())
 
     @property

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sshq.core.events import PurgeAsked, TimePassed
 from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import Job, Purged
+from sshq.core.reservations import expire
 from sshq.core.restored import find_unheard
 
 if TYPE_CHECKING:
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
 
 
 def pass_time(cluster: "Cluster", event: TimePassed) -> None:
-    """Look again at the jobs whose time has come."""
+    """Look again at the jobs and reservations whose time has come."""
+    if cluster.reservations:
+        expire(cluster, event.now)
     for job_id in cluster.due_timers(event.now):
         job = cluster.jobs.get(job_id)
         if job is None or job.state is not State.PENDING:
             continue
         deadline = job.spec.deadline_at
-        if deadline is not None and deadline <= event.now and not find_unheard(cluster, job):
+        late = deadline is not None and (deadline <= event.now or deadline - (job.spec.time_limit_s or 0) < event.now)
+        if late and not find_unheard(cluster, job):
             cluster.finish(replace(job, reason="DeadLine"), Trigger.DEADLINE_PASSED, event.now)
         else:
             cluster.requeue_index(job_id, event.now)

@@ -66,6 +66,7 @@ class Request:
     tmp_disk_mib: int = 0
     prefer: str | None = None
     licenses: Licenses = ()
+    reservations: tuple[str, ...] = ()
     gpus: Wanted = ()  # on each node
     gpus_per_task: Wanted = ()
     gpus_total: Wanted = ()  # over all its nodes
@@ -116,6 +117,7 @@ def request_of(job: Job) -> Request:
         min_cpus=max(spec.min_cpus, cpus),
         tmp_disk_mib=spec.tmp_disk_mib,
         prefer=spec.prefer,
+        reservations=spec.reservations,
         licenses=parse_licenses(spec.licenses) if spec.licenses else (),
     )
 
@@ -142,7 +144,7 @@ def spread(request: Request, rooms: Sequence[tuple[Node, int]]) -> list[tuple[No
         return []
     others = [one for one in rooms if one[0].name not in request.req_nodes]
     wanted = request.num_nodes - len(named)
-    others.sort(key=lambda one: (not is_preferred(request, one[0]), one[0].config.weight, split_name(one[0].name)))
+    others.sort(key=lambda one: (not is_preferred(request, one[0]), one[0].weight, split_name(one[0].name)))
     chosen = [*named, *others[:wanted]]
     if sum(room for _, room in chosen) < request.tasks:
         others.sort(key=lambda one: -one[1])  # stable: lightest and by name among equals

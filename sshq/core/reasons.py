@@ -51,6 +51,7 @@ class Reason(Enum):
     )
     JOB_HOLD_MAX_REQUEUE = "JobHoldMaxRequeue", "It was requeued too often and is held; scontrol release."
     RESERVATION = "Reservation", "It waits for its reservation to begin."
+    RESERVATION_DELETED = "ReservationDeleted", "Its reservation is over or was deleted; scontrol update it, or cancel it."
     CLEANING = "Cleaning", "Its last attempt is still being cleaned up."
     SCHED_DEFER = "SchedDefer", "It asked to start at once or not at all, and could not."
     # The partition says no.

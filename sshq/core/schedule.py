@@ -18,6 +18,7 @@ from sshq.core.licenses import free_licenses
 from sshq.core.model import Job
 from sshq.core.nodes import Node
 from sshq.core.placement import Request, Step, is_preferred, judge, spread, take_gpus
+from sshq.core.reservations import reason_of, reject
 
 STARTS_MAX = 512  # a pass; the rest comes in the next, so that no single transaction grows without bound
 
@@ -40,8 +41,9 @@ class _Room:
 
 
 class _Pass:
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, now: float) -> None:
         self.cluster = cluster
+        self.now = now
         self.given: dict[str, _Room] = {}
         self.reserved: dict[str, Request] = {}  # node -> the only request it is open to
         self.partitions: dict[Request, frozenset[str]] = {}  # of those it asks for, the open ones
@@ -61,6 +63,8 @@ class _Pass:
         if allowed.isdisjoint(node.config.partitions):
             return False
         if judge(request, node, self.cluster.directories) is not None:
+            return False
+        if (self.cluster.reservations or request.reservations) and reject(self.cluster, request, node, self.now):
             return False
         room = self.given.get(node.name)
         if room is None:
@@ -136,7 +140,7 @@ class _Pass:
             # Hosts with GPUs last for who wants none.
             key=lambda n: (
                 not is_preferred(request, n),
-                n.config.weight,
+                n.weight,
                 not request.wants_gpus and bool(n.gpus),
                 n.free_slots - (self.given[n.name].slots if n.name in self.given else 0),
                 n.name,
@@ -156,7 +160,7 @@ class _Pass:
 
     def note(self, request: Request) -> tuple[str, list[Node]]:
         """Note why a head waits: for room, or, as Slurm has it, behind one that waits for room in the same partition."""
-        reason, candidates = why_blocked(self.cluster, request)
+        reason, candidates = why_blocked(self.cluster, request, self.now)
         shown = reason
         if reason == "Resources":
             shown = "Resources" if self.full_partitions.isdisjoint(request.partitions) else "Priority"
@@ -172,24 +176,27 @@ class _Pass:
         return started < job.spec.array_limit
 
 
-def place_now(cluster: Cluster, request: Request) -> list[tuple[Node, int]]:
+def place_now(cluster: Cluster, request: Request, now: float) -> list[tuple[Node, int]]:
     """Return where a request would go if it stood alone before a pass, nodes with tasks; nothing if it does not fit now."""
-    run = _Pass(cluster)
+    run = _Pass(cluster, now)
     return [] if run.lacks_licenses(request) else run.place(request)
 
 
-def why_blocked(cluster: Cluster, request: Request) -> tuple[str, list[Node]]:
+def why_blocked(cluster: Cluster, request: Request, now: float) -> tuple[str, list[Node]]:
     """Return Slurm's reason for a request no node takes now, and the nodes that are only busy."""
     limit = cluster.limit_reason(request)
     if limit:
         return limit, []
-    step, busy, down, outside = Step.NOT_ASKED, [], [], 0
+    step, busy, down, outside, kept = Step.NOT_ASKED, [], [], 0, 0
     allowed = cluster.open_partitions(request)
     for node in cluster.nodes.values():
         if allowed.isdisjoint(node.config.partitions):
             continue
         rejection = judge(request, node, cluster.directories)
         if rejection is None or rejection.step is Step.BUSY:
+            if (cluster.reservations or request.reservations) and reject(cluster, request, node, now):
+                kept += 1
+                continue
             busy.append(node)
             step = Step.BUSY
             continue
@@ -199,6 +206,8 @@ def why_blocked(cluster: Cluster, request: Request) -> tuple[str, list[Node]]:
             down.append(node.name)
     if len(busy) >= request.num_nodes:
         return "Resources", busy
+    if kept and len(busy) + kept >= request.num_nodes and (reason := reason_of(cluster, request, now)):
+        return reason, []
     if outside and len(busy) + outside >= request.num_nodes:
         return "Resources", []  # nothing to reserve: it is not the queue that has it
     if down:
@@ -209,12 +218,8 @@ def why_blocked(cluster: Cluster, request: Request) -> tuple[str, list[Node]]:
 
 
 def schedule(cluster: Cluster, now: float) -> Plan:
-    """Return what may start now.  Cost: groups × free nodes, plus one look for each start.
-
-    `now` is not needed by today's rules; time limits against reservations will use it.
-    """
-    del now
-    run = _Pass(cluster)
+    """Return what may start now.  Cost: groups × free nodes, plus one look for each start."""
+    run = _Pass(cluster, now)
     starts: list[Start] = []
     pending = cluster.pending
     heads = [(group[0], i, 0) for i, group in enumerate(pending.groups.values())]

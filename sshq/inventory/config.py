@@ -54,6 +54,7 @@ class Config:
     default_time_s: int | None = None
     default_memory_mib: int | None = None
     kill_wait_s: int = 30  # Slurm's KillWait
+    over_time_limit_s: int = 0  # Slurm's OverTimeLimit
     backup_interval_s: int | None = HOUR_S
     backup_keep: int = 7
     others_may_list: bool = False
@@ -108,6 +109,7 @@ _ROWS: Final = (
     _row("default_time", read_time, "time", "the time limit where neither job nor partition has one"),
     _row("default_memory", read_memory, "memory", "memory of a job that asks for none"),
     _row("kill_wait", read_duration(1, HOUR_S), "duration", "from TERM to KILL at a time limit or scancel"),
+    _row("over_time_limit", read_duration(0, 30 * DAY_S), "duration", "how long a job may run beyond its time limit"),
     _row("backup_interval", read_duration(MINUTE_S, 30 * DAY_S, never=True), "duration or never",
          "how often the database is copied beside itself"),
     _row("backup_keep", read_integer(1, 1000), "number", "this many copies are kept"),

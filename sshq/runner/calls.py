@@ -15,7 +15,7 @@ from sshq.runner.commands import UPCALL_NAMES, srun_program, strip_comments, upc
 
 PROTOCOL: Final = 1
 PROGRAM_FILES: Final = (
-    "runner.sh", "supervisor.sh", "lease.sh", "job.sh", "start.sh", "calls.sh", "gpus.sh", "parts.sh", "steps.sh",
+    "runner.sh", "supervisor.sh", "lease.sh", "limits.sh", "job.sh", "start.sh", "calls.sh", "gpus.sh", "parts.sh", "steps.sh",
     "answers.sh",
 )  # fmt: skip
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
@@ -83,6 +83,7 @@ class LaunchCall:
     own_home: bool = False
     warn_signal: tuple[int, int, bool] | None = None
     mem_limit_mib: int | None = None
+    limits: tuple[tuple[str, int], ...] = ()  # soft limits by their names (NOFILE), in bytes, -1 for none
     slot: int | None = None
     lease_s: int | None = None  # it ends unless renewed; counted from `lease_from_s` of the node's uptime, which was read there
     lease_from_s: int = 0
@@ -233,6 +234,7 @@ def _request(call: LaunchCall) -> bytes:
         "job_work": call.work_dir or "", "job_out": call.stdout or "", "job_err": call.stderr or "", "job_in": call.stdin,
         "job_append": int(call.append), "job_umask": f"{call.umask:04o}", "job_own_home": int(call.own_home),
         "job_slot": "" if call.slot is None else call.slot, "job_has_script": int(bool(call.script)),
+        "job_limits": " ".join(f"{_check(_NAME, name, 'limit')}={value}" for name, value in call.limits),
     }  # fmt: skip
     if call.lease_s is not None:
         values |= {

@@ -214,20 +214,6 @@ knock() { # ID FILE REQUEST SIGNAL, to the process in E_BY; the file is its answ
     done
 }
 
-# call_limit ID SEQ SECONDS|none END: the supervisor looks when it starts and when it is knocked; may be said again at any time.
-call_limit() {
-    [ $# -eq 4 ] && [ "$4" = "END-$1" ] && is_id "$1" && is_number "$2" || return 0
-    [ -e "a/$1.exit" ] || return 0
-    printf '1 %s\n' "$3" >|"a/$1.limit" || return 0
-    entry "$1"
-    if [ "$E_SUP" = 1 ]; then
-        kill -s USR2 "$E_BY"
-        kill -s CONT "$E_BY"
-        knock "$1" limited "1 $3" USR2 </dev/null 8>&- &
-    fi
-    say "K $1 asked"
-} 2>/dev/null
-
 # kill_orphan ID PID START SIGNAL GRACE END: for a job whose supervisor was killed.  In the spawner, so that it survives.
 kill_orphan() {
     [ $# -eq 6 ] && [ "$6" = "END-$1" ] || return 0
@@ -268,7 +254,15 @@ signal_launch() {
         return
     fi
     case $3 in
-    signal-batch) kill -s "$4" "$E_PID" ;;
+    signal-batch)
+        case $4 in
+        TERM | KILL)
+            signal_and_say "$1" "$4" batch </dev/null &
+            return
+            ;;
+        esac
+        kill -s "$4" "$E_PID"
+        ;;
     signal-steps) find_steps "$1" && signal_tasks "$4" ;;
     suspend) signal_all "$1" "$E_PID" STOP ;;
     resume) signal_all "$1" "$E_PID" CONT ;;
@@ -282,7 +276,7 @@ signal_launch() {
         fi
         case $4 in
         TERM | KILL) # in a child: the notice is written where a file server may hang
-            signal_and_say "$1" "$4" </dev/null &
+            signal_and_say "$1" "$4" all </dev/null &
             return
             ;;
         esac
@@ -292,11 +286,13 @@ signal_launch() {
     say "K $1 signalled"
 }
 
-signal_and_say() { # ID SIGNAL, of the process in E_PID
+signal_and_say() { # ID SIGNAL batch|all, of the process in E_PID
     F=a/$1
     read_request
     write_notice ''
-    is_ours "$E_PID" "$E_START" "$E_BOOT" && signal_all "$1" "$E_PID" "$2"
+    if is_ours "$E_PID" "$E_START" "$E_BOOT"; then
+        if [ "$3" = batch ]; then kill -s "$2" "$E_PID"; else signal_all "$1" "$E_PID" "$2"; fi
+    fi
     say "K $1 signalled"
 }
 
@@ -426,6 +422,7 @@ call_purge() { # TAG END: the last thing a runner does
         say "Z $1 0 $COUNT"
         return 0
     fi
+    is_id "$SPOOL_ID" && rm -rf "/tmp/sshq-$SPOOL_ID"
     cd / && rm -rf "$SPOOL" && say "Z $1 1 0"
     exit 0
 }

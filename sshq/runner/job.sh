@@ -21,6 +21,7 @@ run_job() {
     job_script=$SPOOL/$F.script
     output_paths
     [ -n "$job_out" ] || true >>"$OUT" # while the umask is the spool's
+    make_tmp
     umask "$job_umask"
     [ -n "$job_work" ] || mkdir -m 700 "$WORK"
     open_streams || {
@@ -33,6 +34,7 @@ run_job() {
         complain "couldn't chdir to \`$WORK': $(cause "$WORK"): going to /tmp instead"
         cd /tmp || cd /
     fi
+    [ -z "$job_limits" ] || set_limits
     with_command become_job
 }
 
@@ -40,6 +42,17 @@ refuse_start() { # its own word, into the place of the record, where no space is
     true >|"$F.run"
     printf 'unstarted\n' 1<>"$F.exit"
     exit 1
+} 2>/dev/null
+
+# A job's TMPDIR is that of its slot, which is its own while it runs.  Made once and found empty by builtins alone, unless the job
+# before was killed with its supervisor; to make and remove one for each job would be two processes.
+make_tmp() { # sets TMP; /tmp where none can be had
+    if find_tmp && clear_tmp; then
+        [ -d "$TMP" ] || mkdir -p "$TMP"
+        # shellcheck disable=SC3067
+        if [ -O "${TMP%/*}" ] && [ ! -L "${TMP%/*}" ] && [ -O "$TMP" ] && [ ! -L "$TMP" ]; then return; fi
+    fi
+    TMP=/tmp
 } 2>/dev/null
 
 open_file() { # PATH: may it be written?  Empties it unless it is to be appended to, or no ordinary file.
@@ -90,7 +103,8 @@ become_job() { # INTERPRETER... SCRIPT ARGS...: from the environment's reading o
     [ "$SIGNALS" = perl ] && set -- "$SIGNALS_BIN" -e "$PERL_SIGNALS" "$@"
     [ "$SIGNALS" = python3 ] && set -- "$SIGNALS_BIN" -I -S -c "$PYTHON_SIGNALS" "$@"
     if [ "${job_nice:-0}" -gt "$NICE" ] && BIN=$(command -v nice); then set -- "$BIN" -n "$((job_nice - NICE))" "$@"; fi
-    set -- "$SPOOL/$F.env" "$job_own_home" "$HOME" "$USER" "$SHELL" "$LOGNAME" "$PWD" "$ID" "$SPOOL/$F" "$job_slot" "$@"
+    set -- "$SPOOL/$F.env" "$job_own_home" "$HOME" "$USER" "$SHELL" "$LOGNAME" "$PWD" "$ID" "$SPOOL/$F" "$job_slot" \
+        "$ME_PID" "$TMP" "$@"
     unset OLDPWD
     # shellcheck disable=SC1090
     [ ! -r "$1" ] || . "$1" 2>/dev/null
@@ -100,9 +114,11 @@ become_job() { # INTERPRETER... SCRIPT ARGS...: from the environment's reading o
     if [ "$2" != 1 ]; then export HOME="$3" USER="$4" SHELL="$5" LOGNAME="$6"; fi
     export PWD="$7" SSHQ_ATTEMPT="$8" SSHQ_DIR="$9"
     [ -z "${10}" ] || export SSHQ_SLOT="${10}"
+    export SLURM_TASK_PID="${11}"
+    [ -n "${TMPDIR:-}" ] || export TMPDIR="${12}" # the submitter may have said another (--export=TMPDIR=/scratch)
     [ ! -d "${9%/a/*}/bin" ] || export PATH="${9%/a/*}/bin:$PATH"
     case $SETSID$SIGNALS in *perl*) export PERL_BADLANG=0 ;; esac # or perl, where it is used below, comments on the job's locale in the job's output
-    shift 10
+    shift 12
     exec "$@"
 }
 

@@ -28,7 +28,7 @@ supervise_job() {
     }
     job_format='' job_id='' job_seq='' job_limit='' job_grace=30 job_warn_signal='' job_out='' job_err='' job_in=/dev/null
     job_warn_s=0 job_warn_batch=0 job_node='' job_work='' job_append=0 job_umask=022 job_own_home=0 job_nice=0 job_slot=''
-    job_has_script=0 job_whole='' job_lease='' job_lease_from=0 job_lease_grace=0
+    job_has_script=0 job_limits='' job_whole='' job_lease='' job_lease_from=0 job_lease_grace=0
     # shellcheck disable=SC1090
     . "./$F.req"
     [ "$job_format$job_whole" = 11 ] || exit 1 # damaged: nothing has started, and a fence will say so
@@ -199,6 +199,24 @@ job_lives() {
     is_alive "$JOB" "$JOB_START"
 }
 
+find_tmp() { # sets TMP, the temporary directory of this job's slot; false where it has none
+    TMP=''
+    [ -n "$job_slot" ] && read -r TMP <"$SPOOL/spool_id" && is_id "$TMP" || return 1
+    TMP=/tmp/sshq-$TMP/$job_slot
+} 2>/dev/null
+
+clear_tmp() { # what is in TMP goes, and it with it; by builtins where there is nothing
+    # shellcheck disable=SC3067
+    if [ ! -d "$TMP" ] || [ -L "$TMP" ] || [ ! -O "$TMP" ] || [ -L "${TMP%/*}" ]; then return 0; fi
+    for OTHER in "$TMP"/* "$TMP"/.[!.]* "$TMP"/..?*; do
+        [ -e "$OTHER" ] || [ -L "$OTHER" ] || continue
+        # A process that cannot be had must not cost a supervisor what it knows: the next job of the slot finds it.
+        if [ -n "$FORKLESS" ] || is_crowded; then return 0; fi
+        rm -rf "$TMP" || { chmod -R u+rwX "$TMP" && rm -rf "$TMP"; }
+        return
+    done
+} 2>/dev/null
+
 end_steps() { # the script is over: so are its steps
     find_steps "$ID"
     signal_tasks KILL
@@ -214,6 +232,7 @@ finish() {
         group_kill KILL "$JOB" # what the job left behind in its group; who left the group, a sweep finds
         [ ! -d "$F.steps" ] || end_steps
     fi
+    if find_tmp; then clear_tmp; fi
     # Only what the job's process itself wrote says that it did not start: that a file is gone may be an accident of the spool.
     STAGE='' UNSTARTED=''
     read -r _ _ _ _ _ STAGE 2>/dev/null <"$F.run" || :

@@ -188,6 +188,7 @@ remove_one() { # in the spool
     end_of_spool
     [ -z "$LEFT" ] || { name_survivors && tell kept survivors "${SURVIVORS:--}" "$SPOOL" && return; }
     cd /
+    case $SPOOL_ID in '' | *[!0-9a-f]*) ;; *) rm -rf "/tmp/sshq-$SPOOL_ID" ;; esac
     if rm -rf "$SPOOL" && [ ! -e "$SPOOL" ]; then tell removed "$TOTAL" "$KEPT" "$SPOOL"; else tell kept space - "$SPOOL"; fi
 }
 

@@ -85,7 +85,7 @@ def read_export_file(content: str) -> dict[str, str]:
 def job_environment(facts: Mapping[str, object]) -> dict[str, str]:
     """Return the variables Slurm sets for a batch job or array task, and ours.
 
-    SLURM_TASK_PID is the node's to add, as only it knows; there is no SLURM_CONF.
+    SLURM_TASK_PID and TMPDIR are the node's to add, as only it knows; there is no SLURM_CONF.
 
     Args:
         facts: a JOB view, and if known: cluster, slot, node (default the first of `nodes`), export (as given),
@@ -129,7 +129,6 @@ def job_environment(facts: Mapping[str, object]) -> dict[str, str]:
         "SLURM_TASKS_PER_NODE": fold_counts(_spread_tasks(tasks, facts, cpus, len(nodes)), len(nodes)),
         "SLURM_TOPOLOGY_ADDR": node,
         "SLURM_TOPOLOGY_ADDR_PATTERN": "node",
-        "TMPDIR": "/tmp",
     }
     if account:
         variables["SLURM_JOB_ACCOUNT"] = account

@@ -43,6 +43,9 @@ def name_state(node: View, *, long: bool = False) -> str:
     if node.get("drain"):
         busy = base in ("ALLOCATED", "MIXED")
         name = ("draining" if busy else "drained") if long else ("drng" if busy else "drain")
+    elif node.get("reserved") and base == "IDLE":
+        maintained = node["reserved"] == "MAINT"
+        name = ("maint" if maintained else "reserved") if long else ("maint" if maintained else "resv")
     elif node.get("planned") and base == "IDLE":
         name = "planned" if long else "plnd"
     else:

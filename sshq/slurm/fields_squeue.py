@@ -127,6 +127,10 @@ def _wait_status(row: JobRow) -> str:
     return str(int_of(row.view, "exit_code") << 8 | int_of(row.view, "exit_signal"))
 
 
+def _min_disk(row: JobRow) -> str:
+    return format_memory(int_of(row.view, "tmp_disk_mib"))
+
+
 def _text(key: str, missing: str = NULL) -> Callable[[JobRow], str]:
     return lambda row: text_of(row.view, key, missing)
 
@@ -153,7 +157,7 @@ JOB_FIELDS: tuple[Field[JobRow], ...] = (
     Field("B", "BatchHost", "EXEC_HOST", _batch_host),
     Field("c", "MinCpus", "MIN_CPUS", _number("cpus_per_task", 1)),
     Field("C", "NumCPUs", "CPUS", _number("cpus", 1)),
-    Field("d", "MinTmpDisk", "MIN_TMP_DISK", _always("0")),
+    Field("d", "MinTmpDisk", "MIN_TMP_DISK", _min_disk),
     Field("D", "NumNodes", "NODES", _number("num_nodes", 1)),
     Field("e", "EndTime", "END_TIME", _end_time),
     Field("E", "Dependency", "DEPENDENCY", _text("dependency")),
@@ -191,7 +195,7 @@ JOB_FIELDS: tuple[Field[JobRow], ...] = (
     Field("T", "State", "STATE", lambda row: state_of(row.view)),
     Field("u", "UserName", "USER", _text("user")),
     Field("U", "UserID", "UID", _number("uid")),
-    Field("v", "Reservation", "RESERVATION", _always(NULL)),
+    Field("v", "Reservation", "RESERVATION", _text("reservation")),
     Field("V", "SubmitTime", "SUBMIT_TIME", _time("submit_at")),
     Field("w", "WCKey", "WCKEY", _always(NULL)),
     Field("W", "Licenses", "LICENSES", _text("licenses")),

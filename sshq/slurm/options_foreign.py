@@ -57,7 +57,7 @@ FOREIGN: tuple[Option, ...] = (
     Option("--profile", "LIST", "SBATCH_PROFILE", "profile", "skip", I, "profile the job", "sshq keeps no profiles"),
     Option("-q --qos", "NAME", "SBATCH_QOS", "qos", "text", I, "quality of service", "sshq has none; the name is only shown"),
     Option("--reboot", "", "", "reboot", "flag", R, "reboot the node first", "what the job meets"),
-    Option("--reservation", "NAMES", "SBATCH_RESERVATION", "reservation", "text", R, "run in a reservation", _WHERE),
+    Option("--reservation", "NAMES", "SBATCH_RESERVATION", "reservation", "text", H, "run in a reservation"),
     Option("--sockets-per-node", "N", "", "sockets_per_node", "skip", I, "sockets a node must have",
            "nodes are chosen by CPUs and memory, not by their inner shape"),
     Option("--spread-job", "", "SBATCH_SPREAD_JOB", "spread_job", "flag", I, "use as many nodes as possible",

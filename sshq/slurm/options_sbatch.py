@@ -78,8 +78,8 @@ SBATCH_ONLY: tuple[Option, ...] = (
            "features of the first node", "where the job runs"),
     Option("--get-user-env", "[=TIMEOUT][MODE]", "SBATCH_GET_USER_ENV", "get_user_env", "skip", I,
            "environment of a login", "HOME, USER, SHELL and LOGNAME are the node's anyway"),
-    Option("--propagate", "[=LIMITS]", "", "propagate", "skip", I,
-           "pass the limits of this shell on", "limits are those of the account on the node"),
+    Option("--propagate", "[=LIMITS]", "", "propagate", "limits", H,
+           "pass limits of this shell on: ALL, NONE, or NOFILE,CORE,…; else they are the account's on the node"),
     Option("--wait-all-nodes", "0|1", "SBATCH_WAIT_ALL_NODES", "wait_all_nodes", "skip", H,
            "wait for all nodes to be up: the script never starts before"),
 )  # fmt: skip

@@ -17,15 +17,17 @@ VERBS = (
     "version", "wait_job", "write",
 )  # fmt: skip
 SUPPORTED = (
-    "completing", "errnumstr", "exit", "help", "hold", "listpids", "ping", "quit", "reconfigure", "release", "requeue",
-    "requeuehold", "resume", "show", "suspend", "top", "uhold", "update", "version", "wait_job", "write",
+    "completing", "create", "delete", "errnumstr", "exit", "help", "hold", "listpids", "ping", "quit", "reconfigure", "release",
+    "requeue", "requeuehold", "resume", "show", "suspend", "top", "uhold", "update", "version", "wait_job", "write",
 )  # fmt: skip
 ENTITIES = (
     "aliases", "assoc_mgr", "bbstat", "burstbuffer", "config", "daemons", "dwstat", "federation", "hostlist",
     "hostlistsorted", "hostnames", "jobs", "licenses", "nodes", "partitions", "reservations", "slurmd", "steps", "topology",
 )  # fmt: skip
 VALID_NODE_STATES = "NoResp DRAIN FAIL FUTURE RESUME POWER_DOWN POWER_UP UNDRAIN"
-NODE_STATES = {"drain": "drain", "resume": "resume", "undrain": "resume", "down": "down", "idle": "resume"}
+NODE_STATES = {
+    "drain": "drain", "resume": "resume", "undrain": "resume", "down": "down", "idle": "resume", "fail": "fail",
+}  # fmt: skip
 NAMED_ENTITIES = 'Input line must include "NodeName", "PartitionName", "JobId", or "Reservation"'
 _LEAST_LETTERS = 3  # of a shortened verb or key; Slurm's own minimum differs by word
 
@@ -155,24 +157,49 @@ def _read_node_changes(pairs: list[tuple[str, str, str]], now: float) -> dict[st
                     "Not all states are valid given a node's prior state",
                 ))  # fmt: skip
             changes["state"] = state
-        elif key == "reason":
-            changes["reason"] = value
-        elif key == "weight" and value.isdigit():
+        elif key in ("reason", "comment"):
+            changes[key] = value
+        elif key == "weight" and value.isascii() and value.isdigit() and len(value) < 10:
             changes["weight"] = int(value)
+        elif key in ("features", "availablefeatures", "activefeatures"):
+            changes["features"] = [word for word in value.split(",") if word]
         else:
             raise ExactError((f"Update of this parameter is not supported: {written}", "Request aborted"))
-    if changes.get("state") in ("drain", "down") and not changes.get("reason"):
+    if changes.get("state") in ("drain", "down", "fail") and not changes.get("reason"):
         raise ExactError(("You must specify a reason when DOWNING or DRAINING a node. Request denied",))
     return changes
 
 
-def _read_partition_changes(pairs: list[tuple[str, str, str]], now: float) -> dict[str, object]:  # noqa: ARG001
+def _read_partition_changes(pairs: list[tuple[str, str, str]], now: float) -> dict[str, object]:
     changes: dict[str, object] = {}
     for key, value, written in pairs:
-        if key != "state" or value.upper() not in ("UP", "DOWN"):
-            raise ExactError((f"Update of this parameter is not supported: {written}", "Request aborted"))
-        changes["state"] = value.upper()
+        if key == "state":
+            changes["state"] = _read_word(value, written, "State", ("UP", "DOWN", "DRAIN", "INACTIVE"))
+        elif key in ("maxtime", "defaulttime"):
+            changes["max_time_s" if key == "maxtime" else "default_time_s"] = _read_limit(value, now)
+        elif key in ("default", "hidden"):
+            changes[key] = _read_word(value, written, key.title(), ("YES", "NO")) == "YES"
+        elif key == "prioritytier" and value.isascii() and value.isdigit() and len(value) < 5:
+            changes["priority_tier"] = int(value)
+        else:
+            hint = "hosts of a partition come from the inventory" if key == "nodes" else None
+            raise ExactError((f"Update of this parameter is not supported: {written}", "Request aborted"), hint=hint)
     return changes
+
+
+def _read_word(value: str, written: str, name: str, words: tuple[str, ...]) -> str:
+    if value.upper() not in words:
+        acceptable = f"Acceptable {name} values are {', '.join(words[:-1])}{',' if len(words) > 2 else ''} and {words[-1]}"
+        raise ExactError((f"Invalid input: {written}", "Request aborted", acceptable))
+    return value.upper()
+
+
+def _read_limit(value: str, now: float) -> int:
+    """Return seconds, -1 for none, of a time that is no change of another."""
+    limit = None if value[:1] == "+" else _read_time_limit(value, now)
+    if not isinstance(limit, int):
+        raise OptionError("Invalid TimeLimit value", detail=(value,))
+    return limit
 
 
 def _read_time_limit(value: str, now: float) -> object:  # noqa: ARG001
@@ -297,6 +324,8 @@ _JOB_KEYS: dict[str, tuple[str, Callable[[str, float], object]]] = {
     "reqnodes": ("num_nodes", _read_count("NumNodes")),
     "reqprocs": ("num_cpus", _read_count("NumCPUs")),
     "requeue": ("requeue", _read_yes),
+    "reservation": ("reservation", _read_text),
+    "reservationname": ("reservation", _read_text),
     "shared": ("exclusive", _read_oversubscribe),
     "starttime": ("begin_at", _read_begin),
     "stdout": ("std_out", _read_text),

@@ -120,6 +120,8 @@ def complete_node_state(view: View) -> str:
         parts.append("DRAIN")
     if view.get("planned"):
         parts.append("PLANNED")
+    if view.get("reserved"):
+        parts.append(text_of(view, "reserved", ""))
     if view.get("unreachable"):
         parts.append("NOT_RESPONDING")
     return "+".join(parts)
@@ -228,9 +230,11 @@ def _job_placement(view: View, *, details: bool) -> list[str]:
         cpu_ids = f"0-{last}" if last else "0"
         gres = ",".join(names_of(view, "gres_detail"))
         lines.append(f"  Nodes={fold_hostlist(nodes)} CPU_IDs={cpu_ids} Mem={mib} GRES={gres}")
+    disk = format_memory(int_of(view, "tmp_disk_mib"))
     lines += [
-        f"MinCPUsNode={int_of(view, 'cpus_per_task', 1)} {memory} MinTmpDiskNode=0",
+        f"MinCPUsNode={max(int_of(view, 'cpus_per_task', 1), int_of(view, 'min_cpus'))} {memory} MinTmpDiskNode={disk}",
         f"Features={text_of(view, 'features', NULL)} DelayBoot=00:00:00",
+        *([f"Reservation={view['reservation']}"] if view.get("reservation") else []),
         (
             f"OverSubscribe={'NO' if view.get('exclusive') else 'OK'} Contiguous=0 Licenses={text_of(view, 'licenses', NULL)} "
             "Network=(null)"

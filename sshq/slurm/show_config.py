@@ -241,15 +241,18 @@ def _fill(status: Mapping[str, object], *, now: float, host: str, user: str) -> 
     started_at = now - (float(uptime) if isinstance(uptime, (int, float)) else 0.0)
     state_dir = str(status.get("state_dir") or "")
     memory = known.get("default_memory_mib")
+    over_s = known.get("over_time_limit_s")
     return {
         "BOOT_TIME": format_local(started_at),
         "DefMemPerNode": "UNLIMITED" if memory is None else str(memory),
         "KillWait": f"{known.get('kill_wait_s', 30)} sec",
+        "Licenses": str(known.get("licenses") or "(null)"),
         "MaxArraySize": str(known.get("array_size_max", 1001)),
         "MaxJobCount": str(known.get("jobs_max", 10000)),
         "MaxNodeCount": str(known.get("nodes", 0)),
         "MinJobAge": f"{known.get('finished_keep_s', 300)} sec",
         "NEXT_JOB_ID": str(known.get("next_job_id", 1)),
+        "OverTimeLimit": f"{over_s // 60 if isinstance(over_s, int) else 0} min",
         "PluginDir": str(known.get("program_dir", "")),
         "SLURM_CONF": str(path or "(none: the embedded default)"),
         "SLURM_VERSION": SLURM_VERSION,

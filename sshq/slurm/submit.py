@@ -22,12 +22,12 @@ DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 # Fields of the command itself; all others go into the description.
 _CLIENT_FIELDS = ("wait", "parsable", "quiet", "verbose", "test_only", "wrap", "ignore_pbs", "export_file", "help",
-                  "usage", "version", "no_kill", "nodefile")  # fmt: skip
+                  "usage", "version", "no_kill", "nodefile", "propagate")  # fmt: skip
 _DESCRIBED = (
     "name", "work_dir", "std_out", "std_err", "std_in", "open_mode", "partition", "time_limit_s", "memory_mib",
     "memory_per_cpu_mib", "req_nodes", "exc_nodes", "features", "nice", "priority", "begin_at", "deadline_at", "signal",
     "requeue", "comment", "account", "qos", "dependency", "export", "ntasks_per_node", "min_cpus", "tmp_disk_mib", "prefer",
-    "licenses", "ntasks_per_gpu", "cpus_per_gpu", "memory_per_gpu_mib", "lease_s",
+    "licenses", "reservation", "ntasks_per_gpu", "cpus_per_gpu", "memory_per_gpu_mib", "lease_s",
 )  # fmt: skip  # the keys that are None where nothing was said
 
 
@@ -65,6 +65,7 @@ class Submission:
 def build_submission(
     argv: Sequence[str], environ: Mapping[str, str], *, read_file: Callable[[str], bytes], read_stdin: Callable[[], bytes],
     now: float, umask: int, cwd: str, submit_host: str = "", command: str = "sbatch",
+    read_limit: Callable[[str], int] | None = None,
 ) -> Submission:  # fmt: skip
     """Return what a call of sbatch asks for.
 
@@ -77,6 +78,7 @@ def build_submission(
         umask: of the command, for the job's files.
         cwd: of the command: where relative names begin, and where the job runs.
         submit_host: the machine's name.
+        read_limit: gives a soft limit of the command's by its name (NOFILE), -1 for none; for --propagate.
         command: sbatch, or srun, whose words are a command line and not a script.
 
     Raises:
@@ -106,7 +108,9 @@ def build_submission(
     _take_client_options(submission, merged)
     _settle_conflicts(chosen, merged)
     _take_nodefile(chosen, read_file, cwd)
+    _check_times(chosen)
     submission.description = _describe(chosen, cwd)
+    _take_limits(submission, chosen, read_limit)
     submission.description |= {
         "script": script,
         "args": args,
@@ -226,6 +230,26 @@ def _settle_conflicts(chosen: dict[str, tuple[Given, object]], parsed: Parsed) -
                 detail=tuple(one.text for one in given),
             )  # fmt: skip
         del chosen[min(given, key=parsed.given.index).option.field]
+
+
+def _check_times(chosen: Mapping[str, tuple[Given, object]]) -> None:
+    begin, deadline = chosen.get("begin_at"), chosen.get("deadline_at")
+    if not begin or not deadline or not isinstance(begin[1], float) or not isinstance(deadline[1], float):
+        return
+    if deadline[1] < begin[1]:
+        message = "Incompatible begin and deadline time specification"
+        raise OptionError(message, source=deadline[0].source, detail=(begin[0].text, deadline[0].text))
+
+
+def _take_limits(
+    submission: Submission, chosen: Mapping[str, tuple[Given, object]], read_limit: Callable[[str], int] | None
+) -> None:
+    """Put the limits that --propagate names into the description, in bytes."""
+    names = chosen["propagate"][1] if "propagate" in chosen else None
+    if names and read_limit is None:
+        submission.warnings.append("--propagate has no effect here: the limits of a shell inside a job are not known")
+    elif isinstance(names, list) and names and read_limit is not None:
+        submission.description["limits"] = {name: read_limit(name) for name in names}
 
 
 def _take_nodefile(chosen: dict[str, tuple[Given, object]], read_file: Callable[[str], bytes], cwd: str) -> None:

@@ -95,6 +95,10 @@ def _bad_value(given: Given, command: str, error: ValueError) -> OptionError:
     elif parser in ("gres", "gpus"):
         message, code = "Invalid generic resource (gres) specification", 1
         detail = (*detail, "GPUs are N, TYPE or TYPE:N, with --gres gpu, gpu:N, gpu:TYPE or gpu:TYPE:N; several by commas.")
+    elif parser == "limits":
+        lines = (f"{command}: error: Bad rlimit name: {error}", f"{command}: error: --propagate={value} is not valid.")
+        limits = f"Limits are ALL, NONE, or {', '.join(LIMITS)}."
+        return ExactError(lines, source=given.source, detail=(given.text, limits), exit_code=code)
     elif parser == "nodes":
         message = f'"{value}" is not a valid node count'
     elif parser == "hosts":
@@ -274,6 +278,21 @@ def _parse_mail_type(text: str | None) -> None:
             raise ValueError(word)
 
 
+LIMITS = ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK")
+
+
+def _parse_limits(text: str | None) -> list[str]:
+    words = (text or "ALL").upper().split(",")
+    if words == ["ALL"]:
+        return list(LIMITS)
+    if words == ["NONE"]:
+        return []
+    for word in words:
+        if word.removeprefix("RLIMIT_") not in LIMITS:
+            raise ValueError(word)
+    return [word.removeprefix("RLIMIT_") for word in words]
+
+
 PARSERS: dict[str, Callable[[str | None], object]] = {
     "array": _parse_array,
     "count": _parse_count,
@@ -284,6 +303,7 @@ PARSERS: dict[str, Callable[[str | None], object]] = {
     "hosts": _parse_hosts,
     "lease": _parse_lease,
     "mail_type": _parse_mail_type,
+    "limits": _parse_limits,
     "memory": _parse_memory,
     "nice": _parse_nice,
     "no_requeue": _parse_no_requeue,

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from sshq.core.arrangements import PartitionRecord, Reservation, Withdrawn
 from sshq.core.model import (
     Accounting,
     Job,
@@ -32,6 +33,8 @@ LAUNCHES: Final = Codec(Launch)
 ACCOUNTING: Final = Codec(Accounting)
 STEPS: Final = Codec(Step)
 NODES: Final = Codec(NodeRecord)
+PARTITIONS: Final = Codec(PartitionRecord)
+RESERVATIONS: Final = Codec(Reservation)
 
 NEVER: Final = math.inf  # job.until_at of what has not ended
 Value = str | bytes | int | float | None
@@ -50,6 +53,7 @@ class Batch:
     accounting: dict[str, tuple[Value, ...]] = field(default_factory=dict)
     steps: dict[str, list[tuple[Value, ...]]] = field(default_factory=dict)
     nodes: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    arrangements: dict[tuple[str, str], str | None] = field(default_factory=dict)  # None: withdrawn
     scripts: dict[str, bytes] = field(default_factory=dict)
     tokens: list[tuple[Value, ...]] = field(default_factory=list)
 
@@ -76,6 +80,12 @@ def prepare_batch(rows: Iterable[Row], known_specs: dict[JobSpec, bytes]) -> Bat
                 batch.steps.setdefault(row.launch_id, []).append(step)
             case NodeRecord():
                 batch.nodes[row.name] = (format_column(row.name), NODES.encode(row))
+            case PartitionRecord():
+                batch.arrangements["partition", format_column(row.name)] = PARTITIONS.encode(row)
+            case Reservation():
+                batch.arrangements["reservation", format_column(row.name)] = RESERVATIONS.encode(row)
+            case Withdrawn():
+                batch.arrangements[row.kind, format_column(row.name)] = None
             case ScriptBlob():
                 batch.scripts[row.digest] = row.data
             case SubmitToken():

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+from sshq.core.arrangements import PartitionRecord, Reservation
 from sshq.core.model import Job, JobSpec, Launch, NodeRecord, Row
 from sshq.errors import CheckFailedError, StoreError
-from sshq.store.batch import JOBS, LAUNCHES, NODES, SPECS, Batch, prepare_batch
+from sshq.store.batch import JOBS, LAUNCHES, NODES, PARTITIONS, RESERVATIONS, SPECS, Batch, prepare_batch
 from sshq.store.database import (
     Database,
     DiskFullError,
@@ -61,6 +62,8 @@ class Loaded:
     jobs: list[Job]  # by id; those not purged
     launches: list[Launch]  # the open ones
     nodes: list[NodeRecord]
+    partitions: list[PartitionRecord]
+    reservations: list[Reservation]
     next_job_id: int
     max_order: int
     restored: bool  # from a backup, and `end_restore` has not been called since
@@ -185,6 +188,10 @@ class Store:
                 run("INSERT INTO accounting VALUES (?, ?, ?, ?)", batch.accounting[launch_id])
                 run_many("INSERT OR IGNORE INTO step VALUES (?, ?, ?, ?)", batch.steps.get(launch_id, ()))
         run_many(_PUT_NODE, batch.nodes.values())
+        for (kind, name), text in batch.arrangements.items():
+            run("DELETE FROM arrangement WHERE kind = ? AND name = ?", (kind, name))
+            if text is not None:
+                run("INSERT INTO arrangement VALUES (?, ?, ?)", (kind, name, text))
         run_many("INSERT INTO token VALUES (?, ?, ?, ?)", batch.tokens)
         run("UPDATE store SET next_job_id = ? WHERE next_job_id < ?", (next_job_id, next_job_id))
 
@@ -262,10 +269,15 @@ class Store:
             jobs=jobs,
             launches=[LAUNCHES.decode(text) for (text,) in self._select("SELECT record FROM launch WHERE open = 1")],
             nodes=[NODES.decode(text) for (text,) in self._select("SELECT record FROM node ORDER BY name")],
+            partitions=[PARTITIONS.decode(text) for text in self._arrangements("partition")],
+            reservations=[RESERVATIONS.decode(text) for text in self._arrangements("reservation")],
             next_job_id=max(next_job_id, 1 + (self._select("SELECT max(job_id) FROM job")[0][0] or 0)),
             max_order=max((job.order for job in jobs), default=0),
             restored=bool(restored),
         )
+
+    def _arrangements(self, kind: str) -> list[str]:
+        return [text for (text,) in self._select("SELECT record FROM arrangement WHERE kind = ? ORDER BY name", kind)]
 
     def find_launches(self, ids: Iterable[str]) -> tuple[Launch, ...]:
         """Return those of `ids` that were ever stored, settled ones too: the others are not of this store."""

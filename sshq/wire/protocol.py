@@ -44,6 +44,7 @@ METHODS: dict[str, str] = {
     "top": "nothing",
     "update_node": "nothing",
     "update_partition": "nothing",
+    "reservation": "nothing",
     "logs": "data",
     "script": "nothing",
     "why": "nothing",

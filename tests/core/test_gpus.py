@@ -133,7 +133,7 @@ def test_a_type_is_found_where_it_is() -> None:
     assert held(s, "a") == [[1]]
     s.submit("b", gpus_per_node="a100:1")
     s.plan()
-    rejections = why_blocked(s.cluster, s.cluster.pending.request(s.id("b")))
+    rejections = why_blocked(s.cluster, s.cluster.pending.request(s.id("b")), s.now)
     assert rejections[0] == "Resources"
 
 

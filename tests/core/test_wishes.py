@@ -81,3 +81,14 @@ def test_licenses_nobody_has_are_refused(text):
 def test_licenses_are_read_as_slurm_writes_them():
     assert parse_licenses("a:2,b, a") == (("a", 3), ("b", 1))
     assert parse_licenses("") == ()
+
+
+def test_a_job_that_cannot_end_before_its_deadline_is_given_up():
+    s = Scenario().nodes("n1", cpus=1)
+    s.submit("busy")
+    s.plan()
+    s.submit("a", deadline_at=s.now + 1000, time_limit_s=600)
+    s.wait(400)
+    assert s.state("a") == "PENDING"
+    s.wait(1)
+    assert (s.state("a"), s.job("a").reason) == ("DEADLINE", "DeadLine")

@@ -361,3 +361,40 @@ def test_a_warning_follows_a_limit_that_came_later_and_comes_once(runner):
     set_limit(runner, call, 1)
     assert runner.wait_end(call.id).how == "timeout"
     assert out(runner, call).count("warned") == 1
+
+
+def test_a_job_has_a_temporary_directory_of_its_own_until_it_ends(runner):
+    script = b'echo "$TMPDIR" $SLURM_TASK_PID $$ $(ls -A "$TMPDIR" | wc -l); mkdir -p "$TMPDIR/d/e"; touch "$TMPDIR/.x"; chmod 0 "$TMPDIR/d"\n'
+    call = runner.launch(script, slot=7)
+    runner.wait_end(call.id)
+    path, task, own, count = out(runner, call).split()
+    assert (path, task, count) == (f"/tmp/sshq-{runner.hello.spool_id}/7", own, "0")
+    assert not os.path.exists(path)
+    held = begin(runner, b'touch "$TMPDIR/left"; echo ready; sleep 300\n', slot=7)
+    assert os.stat(path).st_mode & 0o777 == 0o700
+    other = runner.launch(b'echo "$TMPDIR"\n', slot=8)
+    runner.wait_end(other.id)
+    assert out(runner, other) == f"{path[:-1]}8\n"
+    kill(runner, held, signal="KILL", grace_s=0)
+    runner.wait_end(held.id)
+    os.makedirs(f"{path}/left over")  # as if its supervisor had been killed with it
+    after = runner.launch(b'ls -A "$TMPDIR"; echo none\n', slot=7)
+    runner.wait_end(after.id)
+    assert out(runner, after) == "none\n"
+    own = runner.launch(b'echo "$TMPDIR"\n', slot=7, environ={"TMPDIR": "/scratch"})
+    runner.wait_end(own.id)
+    assert out(runner, own) == "/scratch\n"
+
+
+def test_limits_of_the_submitter_are_set_and_what_cannot_be_is_told(runner):
+    limits = (("CORE", 0), ("FSIZE", 1 << 20), ("NOFILE", 100), ("NPROC", 5000), ("STACK", 4 << 20), ("CPU", -1))
+    call = runner.launch(b"cat /proc/self/limits\n", limits=limits)
+    runner.wait_end(call.id)
+    soft = {line[:25].strip(): line[25:].split()[0] for line in out(runner, call).splitlines()[1:]}
+    wanted = {"Max core file size": "0", "Max file size": "1048576", "Max open files": "100", "Max stack size": "4194304"}
+    assert {key: soft[key] for key in wanted} == wanted
+    assert (soft["Max processes"], soft["Max cpu time"]) == ("5000", "unlimited")
+    call = runner.launch(b"echo on\n", limits=(("NOFILE", 1 << 40),))
+    runner.wait_end(call.id)
+    told, on = out(runner, call).splitlines()
+    assert (told.partition(": ")[2], on) == (f"error: Can't propagate RLIMIT_NOFILE of {1 << 40} from submit host: Operation not permitted", "on")

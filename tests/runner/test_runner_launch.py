@@ -214,7 +214,7 @@ def test_the_environment_is_what_was_asked_and_the_nodes_home(runner, tmp_path):
     extra = (
         set(got)
         - set(environ)
-        - {"SSHQ_ATTEMPT", "SSHQ_SLOT", "SSHQ_DIR", "SHELL", "USER", "LOGNAME", "PWD", "OLDPWD", "SHLVL", "_", "A__z"}
+        - {"SSHQ_ATTEMPT", "SSHQ_SLOT", "SSHQ_DIR", "SHELL", "USER", "LOGNAME", "PWD", "OLDPWD", "SHLVL", "_", "A__z", "SLURM_TASK_PID", "TMPDIR"}
     )
     assert extra == set(), "nothing of the login reaches a job"
     assert (runner.node.spool / "a" / f"{call.id}.env").read_bytes() == b"", "emptied once read"

@@ -31,7 +31,7 @@ def test_patterns_expand_as_recorded(pattern, facts, name):
 
 
 # What the recording shows of the node, the controller or the login, and not of the job; and what is ours.
-NOT_OURS = {"SLURM_CONF", "SLURM_TASK_PID", "SLURM_WORKING_CLUSTER", "HOME", "SHELL", "USER", "MARK_FROM_SUBMITTER"}
+NOT_OURS = {"SLURM_CONF", "SLURM_TASK_PID", "SLURM_WORKING_CLUSTER", "HOME", "SHELL", "TMPDIR", "USER", "MARK_FROM_SUBMITTER"}
 OURS = {"SSHQ_ATTEMPT", "SSHQ_SLOT"}
 JOBS = {
     "env-plain": make_job(job_id=22385, name="env.sh", nodes=["node3"], state="RUNNING"),

@@ -274,3 +274,23 @@ def test_a_cluster_is_remembered_and_only_a_strange_one_warned_of():
 def test_slurms_variable_for_the_umask_counts():
     assert submit("ok.sh", environ={"SLURM_UMASK": "0077"}).description["umask"] == 0o077
     assert submit("ok.sh", environ={"SLURM_UMASK": "9"}).description["umask"] == submit("ok.sh").description["umask"]
+
+
+def test_a_deadline_before_the_begin_is_refused():
+    with pytest.raises(OptionError, match="Incompatible begin and deadline time specification"):
+        submit("--begin=now+2hours", "--deadline=now+1hour", "ok.sh")
+
+
+def test_limits_travel_by_name():
+    def run(*argv):
+        return build_submission(
+            argv, {}, read_file=lambda _: b"#!/bin/sh\n", read_stdin=bytes, now=NOW, umask=0, cwd="/sub", read_limit=len
+        )
+
+    assert run("--propagate=NOFILE,core", "x").description["limits"] == {"NOFILE": 6, "CORE": 4}
+    assert len(run("--propagate", "x").description["limits"]) == 10
+    assert "limits" not in run("--propagate=NONE", "x").description
+    with pytest.raises(OptionError) as caught:
+        run("--propagate=NOSUCH", "x")
+    assert caught.value.render("sbatch").startswith("sbatch: error: Bad rlimit name: NOSUCH\nsbatch: error: --propagate=NOSUCH is not valid.\n")
+    assert caught.value.exit_code == 255

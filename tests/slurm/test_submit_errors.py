@@ -85,7 +85,7 @@ def test_every_source_of_a_bad_value_is_named(argv, environ, source, text):
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (["--reservation=maint"], "--reservation is not supported by sshq, and leaving it out would change where the job runs"),
+        (["--reboot"], "--reboot is not supported by sshq, and leaving it out would change what the job meets"),
         (["--uid=anna"], "--uid is not supported by sshq, and leaving it out would change whose rights the job has"),
         (["-N1", ":"], "heterogeneous jobs are not supported by sshq, and running one component would change what runs"),
     ],
