@@ -1,8 +1,10 @@
 """Ctrl-C as srun takes it: the first asks whether it is meant, a second within a second ends the step."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 
 from sshq.cli.printing import print_messages
 
@@ -30,18 +32,34 @@ class Interrupts:
         self._quick, self._silent = quick, silent
         self._last_at = -WITHIN_S
         self._old: dict[int, object] = {}
+        self._came: SimpleQueue[int] = SimpleQueue()
 
     def __enter__(self) -> "Interrupts":
-        takers = {signal.SIGINT: self._interrupt, signal.SIGTERM: self._terminate, signal.SIGHUP: self._terminate}
-        takers |= dict.fromkeys((signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM), self._pass_on)
-        self._old = {number: signal.signal(number, taker) for number, taker in takers.items()}
+        taken = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+        self._old = {number: signal.signal(number, self._note) for number in taken}
+        threading.Thread(target=self._act, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        self._came.put(0)
 
-    def _interrupt(self, number: int, _frame: object) -> None:
+    def _note(self, number: int, _frame: object) -> None:
+        # All else in a thread: a handler may interrupt another one that is printing.
+        self._came.put(number)
+
+    def _act(self) -> None:
+        while number := self._came.get():
+            if number == signal.SIGINT:
+                self._interrupt(number)
+            elif number in (signal.SIGTERM, signal.SIGHUP):
+                print_messages(["srun: forcing job termination"])
+                self._finish()
+            else:
+                self._send(number)
+
+    def _interrupt(self, number: int) -> None:
         now = time.monotonic()
         if self._quick or now - self._last_at < WITHIN_S:
             print_messages([f"srun: sending Ctrl-C to {self._name}"])
@@ -58,13 +76,6 @@ class Interrupts:
             ])  # fmt: skip
         self._last_at = now
 
-    def _terminate(self, _number: int, _frame: object) -> None:
-        print_messages(["srun: forcing job termination"])
-        self._finish()
-
     def _finish(self) -> None:
         self.ended = True
         self._end()
-
-    def _pass_on(self, number: int, _frame: object) -> None:
-        self._send(number)

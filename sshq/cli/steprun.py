@@ -98,8 +98,7 @@ def refuse_step(job_id: int, error: RefusedError) -> OptionError:
     """Return a refusal in srun's words."""
     if error.code == "unknown_job":
         return OptionError(f"Unable to confirm allocation for job {job_id}: {error.message}")
-    hint = "the job's own script starts its steps; salloc, then srun, works from here" if error.code == "bad_request" else None
-    return OptionError(f"Unable to create step for job {job_id}: {error.message}", hint=error.hint or hint)
+    return OptionError(f"Unable to create step for job {job_id}: {error.message}", hint=error.hint)
 
 
 def _write(descriptor: int, data: bytes) -> bool:

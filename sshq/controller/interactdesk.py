@@ -6,9 +6,11 @@ import binascii
 import logging
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sshq.controller.fleet import Fleet
+from sshq.controller.launching import describe_gpus, describe_start
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.parts import PartRef, Parts
 from sshq.controller.views import View, live_job_view
@@ -16,7 +18,9 @@ from sshq.core.cluster import Cluster
 from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import Job
 from sshq.errors import RefusedError, UnreachableHostError
+from sshq.inventory.model import Host
 from sshq.runner.parts import CHUNK_BYTES, PartCall, terminal_command
+from sshq.slurm.environ import job_environment
 from sshq.slurm.messages import ENDED_JOB
 from sshq.transport.base import Channel, Terminal
 from sshq.wire.server import Peer, StreamOut
@@ -79,7 +83,7 @@ class InteractDesk:
     async def part_start(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Start a part, or the node's srun with these words; a repetition with the same token starts nothing again."""
         ref = await self._find(peer, params, HOLDING)
-        call = _read_call(params, ref, stdin="feed" if params.get("input") is True else "")
+        call = _read_call(await self._place(params, ref), ref, stdin="feed" if params.get("input") is True else "")
         if not await self._parts.start(ref.node, call):
             raise _ended()
         return {"node": ref.node}
@@ -112,7 +116,7 @@ class InteractDesk:
 
         The result has its exit status, or null and why there is none.
         """
-        ref = await self._find(peer, params, HOLDING)
+        ref = await self._find(peer, params, ())
         opened = self._terminals.setdefault(ref.token, asyncio.get_running_loop().create_future())
         if opened.done() or ref.token in self._closed:
             raise RefusedError("this terminal has been opened already", code="bad_request")
@@ -121,7 +125,10 @@ class InteractDesk:
         if link is None or hello is None:
             raise UnreachableHostError(f"{ref.node}: not connected", host=ref.node)
         command = terminal_command(hello.spool, ref.launch_id, ref.token)
-        call = _read_call(params, ref, terminal=True)
+        call = _read_call(await self._place(params, ref), ref, terminal=True)
+        guest = await self._mailbox.ask(lambda c: _guest_environment(c, ref, link.host))
+        if guest is not None:
+            call = replace(call, guest=True, environ={**call.environ, **guest})
         shape = Terminal(
             term=str(params.get("term") or "dumb"), rows=int(params.get("rows") or 24), columns=int(params.get("columns") or 80)
         )
@@ -161,6 +168,11 @@ class InteractDesk:
             await channel.drain()
         return {"open": True}
 
+    async def _place(self, params: Mapping[str, Any], ref: PartRef) -> Mapping[str, Any]:
+        """Return the request, without its directory where the node does not share it: then it is the job's private one."""
+        job = await self._mailbox.ask(lambda c: c.jobs.get(ref.job_id))
+        return {**params, "work_dir": None} if job is not None and job.private_dir else params
+
     # ---- which -----------------------------------------------------------------------------------------------
 
     async def _find(self, peer: Peer, params: Mapping[str, Any], kinds: tuple[str, ...]) -> PartRef:
@@ -175,11 +187,20 @@ class InteractDesk:
             raise RefusedError("Job is pending execution", code="not_now")
         if job.launch_id is None or not job.nodes or (job.state in FINAL and job.released):
             raise _ended()
-        if job.spec.kind not in kinds:
+        if kinds and job.spec.kind not in kinds:
             raise RefusedError(
-                f"job {job_id} is no allocation of salloc's: steps of a batch job are started by its script", code="bad_request"
-            )
+                f"job {job_id} is no allocation of salloc's: steps of a batch job are started by its script", code="bad_request",
+                hint=f"srun --jobid={job_id} --overlap --pty COMMAND works in it",
+            )  # fmt: skip
         return PartRef(job_id=job_id, node=job.nodes[0], launch_id=job.launch_id, token=str(params.get("token") or "main"))
+
+
+def _guest_environment(cluster: Cluster, ref: PartRef, host: Host) -> dict[str, str] | None:
+    """Return what a terminal in a job without a holder has to be told; None for a holder's, who knows."""
+    job, launch = cluster.jobs.get(ref.job_id), cluster.launches.get(ref.launch_id)
+    if job is None or launch is None or job.spec.kind in HOLDING:
+        return None
+    return job_environment(describe_start(launch, job) | describe_gpus(launch, job, host, None))
 
 
 def _ended() -> RefusedError:

@@ -132,8 +132,8 @@ class Parts:
                     offset = await self._read(ref, name, offset, send, None if over else ended)
                 except NodeError as error:
                     log.info("host=%s launch=%s part=%s: %s", ref.node, ref.launch_id, ref.token, error.message)
-                    if over and ended.result() is None:
-                        return None  # its files have gone with the launch
+                    if over and (ended.result() is None or await self._is_over(ref.job_id)):
+                        return ended.result()  # its files have gone with the launch
                     await asyncio.sleep(AWAY_S)
                     continue
                 if over:

@@ -130,6 +130,8 @@ h_become() { # COMMAND...
 }
 
 h_enter() { # DIRECTORY: go there, as a job does
+    # The private directory of the job on another of its nodes: ours stands for it.
+    case $1 in */a/*.d) if [ ! -d "$1" ] && [ -d "$SSHQ_DIR.d" ]; then set -- "$SSHQ_DIR.d"; fi ;; esac
     if [ -n "$1" ] && ! cd -- "$1" 2>/dev/null; then
         if [ -d "$1" ]; then h_cause='Permission denied'; elif [ -e "$1" ]; then h_cause='Not a directory'; else h_cause='No such file or directory'; fi
         printf "slurmstepd-%s: error: couldn't chdir to \`%s': %s: going to /tmp instead\n" "${SLURMD_NODENAME:-node}" "$1" "$h_cause" >&2

@@ -12,7 +12,9 @@ from typing import Final
 from sshq.slurm.messages import VERSION_LINE
 from sshq.slurm.options import HONOURED, IGNORED, NO_VALUE, REQUIRED, Option, options_of
 
-SRUN_FILES: Final = ("srun_options.sh", "srun_record.sh", "srun_gpus.sh", "srun_streams.sh", "srun_nodes.sh", "srun.sh")
+SRUN_FILES: Final = (
+    "srun_options.sh", "srun_record.sh", "srun_gpus.sh", "srun_streams.sh", "srun_nodes.sh", "srun_front.sh", "srun.sh"
+)
 UPCALL_FILES: Final = ("command_hosts.sh", "command.sh")
 UPCALL_NAMES: Final = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "sstat", "sprio")
 

@@ -45,6 +45,7 @@ class PartCall:
         stdin: an absolute path; "" is /dev/null, "feed" what `encode_input` brings.
         umask: None is the job's.
         terminal: it is started by `terminal_command` on a channel with a terminal; streams do not count.
+        guest: a terminal in a launch that has no holder; the job's environment is in `environ` then.
         main: the launch ends with this part and its status.
     """
 
@@ -58,6 +59,7 @@ class PartCall:
     stdin: str = ""
     umask: int | None = None
     terminal: bool = False
+    guest: bool = False
     main: bool = False
 
 
@@ -95,7 +97,7 @@ def encode_start_part(call: PartCall, *, tag: str) -> list[bytes]:
     if not call.argv or not call.argv[0]:
         raise ValueError("no command")
     text = _request(call)
-    last = (int(call.terminal), int(call.main))
+    last = (int(call.terminal) + int(call.terminal and call.guest), int(call.main))
     if len(quote(text)) <= INLINE_MAX:
         return [write_call("call_start_part", tag, call.id, call.token, text, *last, end=tag)]
     pieces = [text[at : at + PIECE_BYTES] for at in range(0, len(text), PIECE_BYTES)]

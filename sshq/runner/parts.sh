@@ -26,7 +26,8 @@ call_piece() {
     if [ "$3" = 1 ]; then printf '%s' "$4" >|"a/$1.parts/$2.new"; else printf '%s' "$4" >>"a/$1.parts/$2.new"; fi
 } 2>/dev/null
 
-# call_start_part TAG ID TOKEN REQ PTY MAIN END: made exclusively, so that a repetition starts nothing again.
+# call_start_part TAG ID TOKEN REQ PTY MAIN END: made exclusively, so that a repetition starts nothing again.  PTY: 1 a terminal on
+# the holder's leash, 2 one in a job that has no holder.
 call_start_part() {
     [ $# -eq 7 ] && [ "$7" = "END-$1" ] && is_id "$2" && is_token "$3" || return 0
     may_have_parts "$1" "$2" || return 0
@@ -39,7 +40,7 @@ call_start_part() {
         say "E $1 part no space for it"
         return 0
     }
-    { [ "$5" = 1 ] || { true >>"a/$2.parts/$3/out" && true >>"a/$2.parts/$3/err"; }; } || : # for whoever reads at once
+    { [ "$5" != 0 ] || { true >>"a/$2.parts/$3/out" && true >>"a/$2.parts/$3/err"; }; } || : # for whoever reads at once
     [ "$6" != 1 ] || true >|"a/$2.parts/$3/main"
     [ "$5" != 1 ] || [ -p "a/$2.parts/$3/leash" ] || mkfifo "a/$2.parts/$3/leash"
     mv -f "a/$2.parts/$3.new" "a/$2.parts/$3/req" || {

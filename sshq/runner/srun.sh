@@ -160,7 +160,7 @@ s_run_task() { # RANK PLACE COMMAND...: in a process of its own, which becomes t
         printf 'slurmstepd-%s: error: execve(): %s: %s\n' "$SLURMD_NODENAME" "$1" "$s_cause" >&2
         exit 2
     fi
-    case $s_pty$s_setsid in # a terminal is the session's that we are in
+    case $s_setsid in
     setsid) set -- "$s_setsid_bin" "$@" ;;
     perl) set -- "$s_setsid_bin" -e "$s_perl_setsid" "$@" ;;
     python3) set -- "$s_setsid_bin" -I -S -c "$s_python_setsid" "$@" ;;
@@ -442,11 +442,13 @@ s_main() {
     s_write_state start
     [ -z "$s_others" ] || [ -n "$s_part" ] || s_start_others "$@"
     shift "$s_used"
-    s_launch "$@"
+    if [ -n "$s_pty" ]; then s_run_front "$@"; else s_launch "$@"; fi
     exec 3<&- 4>&- 5>&-
     s_starting=
     [ -z "$s_asked" ] || s_signal "$s_asked_name" "$s_asked" # it came before all tasks were there
-    if [ -n "$s_bad_exit" ] || [ -n "$s_wait" ]; then
+    if [ -n "$s_codes" ]; then
+        : # it has ended in front
+    elif [ -n "$s_bad_exit" ] || [ -n "$s_wait" ]; then
         s_watch
     else
         for s_each in $s_live; do

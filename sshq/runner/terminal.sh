@@ -10,10 +10,15 @@ h_attempt=${h_own_dir##*/}
 set -C
 { true >"$h_part/go"; } 2>/dev/null || exit 1
 set +C
-exec 7>"$h_part/leash" || exit 1 # waits for the holder
+if [ -p "$h_part/leash" ]; then
+    exec 7>"$h_part/leash" || exit 1 # waits for the holder
+else
+    exec 7>/dev/null # a guest in a job that has none
+fi
 h_term=${TERM:-dumb}
+unset SSH_CLIENT SSH_CONNECTION SSH_TTY SSH_AUTH_SOCK
 # shellcheck disable=SC1091
-. "$h_parts/environ"
+[ ! -e "$h_parts/environ" ] || . "$h_parts/environ"
 h_node=${SLURMD_NODENAME:-node}
 part_environ
 export TERM="$h_term" SSHQ_ATTEMPT="$h_attempt" SSHQ_DIR="$h_own_dir" SSHQ_TERMINAL=1

@@ -1,69 +1,11 @@
 """salloc and srun --pty, whole, on this machine: what a terminal sees, what squeue and sacct show, what is left afterwards."""
 
-import fcntl
 import os
-import pty
-import select
 import signal
-import struct
-import subprocess
-import termios
-import time
 
 import pytest
 
-
-class Screen:
-    """A command on a terminal of its own, as a user's shell would start it."""
-
-    def __init__(self, instance, *words):
-        self.master, self.slave = pty.openpty()
-        self.resize(40, 100)
-        self.before = termios.tcgetattr(self.slave)
-        self.process = subprocess.Popen(
-            instance.argv(*words), cwd=instance.work, env=instance.env | {"TERM": "vt100"}, stdin=self.slave, stdout=self.slave,
-            stderr=self.slave, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )  # fmt: skip
-        self.seen = b""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
-
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def send(self, text):
-        os.write(self.master, text.encode())
-
-    def read_until(self, text, timeout_s=30):
-        """What came up to and with `text`, which is taken out."""
-        ends_at = time.monotonic() + timeout_s
-        while text.encode() not in self.seen:
-            assert time.monotonic() < ends_at, f"no {text!r} in {self.seen!r}"
-            if select.select([self.master], [], [], 0.1)[0]:
-                self.seen += os.read(self.master, 65536)
-        before, _, self.seen = self.seen.partition(text.encode())
-        return before.decode() + text
-
-    def wait(self, timeout_s=30):
-        """Its status; what it says meanwhile is read, or it would hang."""
-        ends_at = time.monotonic() + timeout_s
-        while self.process.poll() is None:
-            assert time.monotonic() < ends_at, self.seen
-            if select.select([self.master], [], [], 0.05)[0]:
-                self.seen += os.read(self.master, 65536)
-        return self.process.returncode
-
-    @property
-    def restored(self):
-        return termios.tcgetattr(self.slave) == self.before
+from bed.screen import Screen
 
 
 @pytest.fixture
@@ -182,14 +124,13 @@ def test_a_terminal_on_the_node(up):
         assert "\nvt100 1.0\n" in said
         screen.resize(50, 120)
         screen.process.send_signal(signal.SIGWINCH)
-        up.wait_for(lambda: (screen.send("stty size; echo en''d\n"), "50 120" in screen.read_until("end\r\n"))[1], 10, "its new size")
-        screen.send("sleep 1000\n")
-        screen.read_until("sleep 1000")
+        screen.insist("stty size\n", "50 120")
+        screen.send("sh -c 'echo beg''un; exec sleep 1000'\n")
+        screen.read_until("begun")
         screen.send("\x03")
-        screen.send("echo code $?\n")
-        assert "code 130\r\n" in screen.read_until("code 130\r\n")
-        screen.send("sleep 1000\n")
-        screen.read_until("sleep 1000")
+        screen.insist("echo co''de $?\n", "code 130")
+        screen.send("sh -c 'echo beg''un; exec sleep 1000'\n")
+        screen.read_until("begun")
         screen.send("\x1a")
         screen.read_until("Stopped")
         screen.send("kill -9 %1; wait; echo go''ne\n")
@@ -227,6 +168,25 @@ def test_a_terminal_ends_with_ctrl_d_and_with_whoever_holds_it(up):
     with Screen(up, "srun", "--pty", "no-such-command") as screen:
         screen.read_until("execve(): no-such-command: No such file or directory")
         assert screen.wait() == 2
+    gone(up)
+
+
+def test_a_terminal_beside_a_running_script(up):
+    job = up.wrap("while :; do sleep 0.1; done", "-J", "long")
+    up.until_state(job, "RUNNING")
+    refused = up.run("srun", f"--jobid={job}", "true")
+    assert refused.returncode == 1
+    assert "steps of a batch job are started by its script\n    hint: srun --jobid=1 --overlap --pty COMMAND works in it\n" in refused.stderr
+    with Screen(up, "srun", f"--jobid={job}", "--overlap", "--pty", "sh") as screen:
+        screen.send("echo $SLURM_JOB_NAME $SLURM_JOB_ID en''d\n")
+        screen.read_until("long 1 end")
+        screen.send("exit 6\n")
+        assert (screen.wait(), screen.restored) == (6, True)
+    assert up.state(job) == "RUNNING"
+    with Screen(up, "srun", f"--jobid={job}", "--overlap", "--pty", "sh", "-c", "echo rea''dy; exec sleep 1000") as screen:
+        screen.read_until("ready")
+        up.out("scancel", str(job))
+        assert screen.wait() != 0
     gone(up)
 
 

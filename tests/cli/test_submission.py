@@ -314,3 +314,21 @@ def test_one_interrupt_asks_and_two_end_the_job(place, controller):
         "srun: sending Ctrl-C to StepId=4.0\nsrun: Job step aborted: Waiting up to 32 seconds for job step to finish.\n",
     )
     assert [p["signal"] for p in controller.params("cancel")] == [2, None]
+
+
+def test_an_allocation_over_its_limit_is_told_of_and_the_command_runs_on(controller, sshq):
+    ended = threading.Event()
+
+    async def follow(_params, stream):
+        await stream.items([make_job(job_id=4, started=True)])
+        await asyncio.to_thread(ended.wait, 0.3)
+        return await _send(stream, [make_job(job_id=4, state="TIMEOUT", started=False)])
+
+    controller.answers["submit"], controller.answers["follow_job"] = {"job_id": 4}, follow
+    done = sshq("salloc", "-t1", "sh", "-c", "sleep 1; exit 3")  # without a terminal and without -K nobody signals it
+    assert (done.returncode, done.stderr) == (
+        3,
+        "salloc: Granted job allocation 4\nsalloc: Job 4 has exceeded its time limit and its allocation has been revoked.\n",
+    )
+    assert not controller.params("finish")
+    assert controller.params("submit")[0]["description"]["kind"] == "allocation"

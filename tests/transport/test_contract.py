@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sshq.errors import NoReplyError, UnreachableHostError
-from sshq.transport.base import MAX_CHANNELS, ChannelRefusedError, Target, Transport, run
+from sshq.transport.base import MAX_CHANNELS, Channel, ChannelRefusedError, Target, Terminal, Transport, run
 from sshq.transport.local import LocalTransport
 from sshq.transport.pool import Transports
 
@@ -230,4 +230,54 @@ async def test_where_scopes_work_a_local_channel_runs_in_one(
     connection = await LocalTransport(target, use_scope=True).connect()
     assert (await run(connection, "echo $IN_SCOPE")).stdout == b"yes\n"
     assert (await run(connection, "echo $IN_SCOPE", bulk=True)).stdout == b"\n"
+    await connection.close()
+
+
+async def read_until(channel: Channel, text: bytes) -> bytes:
+    seen = b""
+    while text not in seen:
+        data = await channel.read(deadline_s=20)
+        assert data, seen
+        seen += data
+    return seen
+
+
+async def test_a_terminal_has_a_size_and_hangs_up_with_its_channel(transport: Transport, tmp_path: Path) -> None:
+    connection = await transport.connect()
+    channel = await connection.open("exec /bin/sh", terminal=Terminal(term="vt52", rows=33, columns=77))
+    channel.write(b"stty -echo; PS1=; stty size; echo $TERM; tty; echo en''d\n")
+    seen = await read_until(channel, b"end\r\n")
+    assert b"33 77\r\n" in seen
+    assert b"vt52\r\n/dev/" in seen
+    channel.resize(44, 88)
+    channel.write(b"stty size; echo mo''re >&2; sh -c 'echo beg''un; exec sleep 1000'\n")
+    assert b"44 88\r\n" in await read_until(channel, b"begun")
+    channel.write(b"\x03")
+    waits = f"trap 'echo hung up >{tmp_path}/told; exit' HUP; echo ready; while :; do sleep 0.05; done"
+    Path(tmp_path, "waits").write_text(waits)
+    channel.write(f"exec sh {tmp_path}/waits\n".encode())
+    await read_until(channel, b"ready")
+    channel.close()
+    for _ in range(200):
+        if (tmp_path / "told").exists():
+            break
+        await asyncio.sleep(0.05)
+    assert (tmp_path / "told").read_text() == "hung up\n"
+    ended = await connection.open("exec /bin/sh", terminal=Terminal())
+    ended.write(b"exit 7\n")
+    while await ended.read():
+        pass
+    assert await ended.wait_closed(20) == 7
+    await connection.close()
+
+
+async def test_a_terminal_waits_for_who_reads_and_loses_nothing(transport: Transport) -> None:
+    connection = await transport.connect()
+    channel = await connection.open("stty raw -echo; exec seq 1 500000", terminal=Terminal())
+    await asyncio.sleep(0.2)
+    seen = bytearray()
+    while data := await channel.read():
+        seen += data
+    assert seen.replace(b"\r", b"") == b"".join(b"%d\n" % n for n in range(1, 500_001))
+    assert await channel.wait_closed(20) == 0
     await connection.close()
