@@ -95,11 +95,11 @@ class GpuWatch:
 
 
 async def check_start(
-    job: Job, find: Callable[[str], tuple[GpuWatch, Session] | None], post: Callable[[GpusReported], None]
+    job: Job, node: str, find: Callable[[str], tuple[GpuWatch, Session] | None], post: Callable[[GpusReported], None]
 ) -> tuple[GpuLook | None, str]:
     """Look once more at the GPUs of a start, on all its nodes.
 
-    Returns the look at the node of its script, and why it must not start now ("" if it may).
+    Returns the look at `node`, where the launch goes, and why it must not start now ("" if it may).
     """
     first: GpuLook | None = None
     for share in job.shares() if job.gpus else ():
@@ -109,7 +109,7 @@ async def check_start(
         look, why = await place[0].check(place[1], share.gpus)
         if look is not None:
             post(look.event(share.node))
-            first = look if share.node == job.nodes[0] else first
+            first = look if share.node == node else first
         if why:
             return first, f"{share.node}: {why}"
     return first, ""

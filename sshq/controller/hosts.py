@@ -357,7 +357,7 @@ class HostLink:
         try:
             material = await self._around.material(effect)
             lease_from_s = await tell_lease(self._around, session, effect.job)
-            look, obstacle = await check_start(effect.job, self._around.find_gpus, self._post)
+            look, obstacle = await check_start(effect.job, self.name, self._around.find_gpus, self._post)
             if session is not self.session or session.hello is None:
                 return
             if obstacle:  # nothing of it was written either

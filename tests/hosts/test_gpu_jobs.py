@@ -72,8 +72,10 @@ def test_jobs_get_gpus_of_their_own_and_the_others_see_none(lab):
     assert "a100:2 to hand out" in checks and "GPU 1: NVIDIA A100-SXM4-80GB" in checks
     Path(sshq.work, "go").touch()
     assert "CUDA_VISIBLE_DEVICES=0" in lab.reads(first, "first")
-    both = sshq.submit("-N2", "-w", f"{lab.one},{lab.two}", "--gpus-per-node=2", "-o", "both", "--wrap", SHOW)
-    assert "SLURM_GPUS_PER_NODE=2" in lab.reads(both, "both")
+    both = sshq.submit("-N2", "-w", f"{lab.one},{lab.two}", "--gpus-per-node=2", "-o", "both", "--wrap",
+                       f"{SHOW}; srun -N2 -n2 sh -c 'echo $SLURM_NODEID:$CUDA_VISIBLE_DEVICES:$ROCR_VISIBLE_DEVICES'")  # fmt: skip
+    said = lab.reads(both, "both")
+    assert "SLURM_GPUS_PER_NODE=2" in said and {"0:0,1:", "1:0,1:0,1"} <= set(said)
     assert "gres/gpu=4" in sshq.out("sacct", "-X", "-n", "-P", "-j", str(both), "-o", "AllocTRES")
     step = sshq.submit("--gres=gpu:a100:2", "-o", "step", "--wrap", "srun --gres=gpu:1 sh -c 'echo $CUDA_VISIBLE_DEVICES'")
     assert lab.reads(step, "step") == ["0"]
