@@ -135,7 +135,7 @@ def test_a_terminal_on_the_node(up):
         screen.read_until("Stopped")
         screen.send("kill -9 %1; wait; echo go''ne\n")
         screen.read_until("gone")
-        screen.send("exit 7\n")
+        screen.send("exec sh -c 'exit 7'\n")  # bash may not have seen yet that its job was killed
         assert screen.wait() == 7
         assert screen.restored
     gone(up)
