@@ -26,7 +26,8 @@ FRAMES = int(os.environ.get("SSHQ_FUZZ_FRAMES", "10000"))
 SEED = int(os.environ.get("SSHQ_FUZZ_SEED", "20260"))
 WARM_UP = 1500  # frames until what Python keeps for good is there
 GROWTH_KIB = 10 << 10
-UNREAD = {"wait", "events", "logs", "controller_log", "doctor", "hosts_remove", "follow_job"}  # may have no end, or ask the host: not waited for
+# May have no end, or ask the host: not waited for.
+UNREAD = {"wait", "events", "logs", "controller_log", "doctor", "hosts_remove", "follow_job", "attach", "attach_input"}
 
 
 @pytest.fixture
