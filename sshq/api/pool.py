@@ -184,7 +184,11 @@ class Pool:
         submission.description |= {"kind": "allocation", "command": "sshq.Pool", "requeue": False}
         job = self.client.submit_read(submission)
         with self._condition:
-            self._workers.append(Worker(self, job, number))
+            ended = self._ended
+            if not ended:
+                self._workers.append(Worker(self, job, number))
+        if ended:  # while it was submitted
+            self.client.cancel([job])
 
     # ---- multiprocessing.Pool's methods ----------------------------------------------------------------------
 

@@ -311,10 +311,16 @@ signal_all() {
 
 # end_all ID PID DEADLINE: wait until nothing of the job is left; from DEADLINE (uptime, s) on with KILL, then bounded.
 end_all() {
-    ROUNDS=0 NAPS=0
+    ROUNDS=0 NAPS=0 EMPTY=''
     while :; do
         find_left "$1" "$2"
-        [ -n "$LEFT" ] || break
+        if [ -z "$LEFT" ]; then
+            # /proc is read in no order of time: one that forks and exits meanwhile can lie behind the look with both halves.
+            [ -z "$EMPTY" ] || break
+            EMPTY=1
+            continue
+        fi
+        EMPTY=''
         now
         if [ "${UPTIME%.*}" -ge "$3" ]; then
             for PROCESS in $LEFT; do kill -s KILL "$PROCESS"; done 2>/dev/null

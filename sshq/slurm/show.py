@@ -72,7 +72,7 @@ def render_node(view: View, *, oneline: bool = False) -> str:
         ),
         f"Partitions={','.join(names_of(view, 'partitions'))} ",
         f"BootTime={_time(view, 'boot_at', 'None')} SlurmdStartTime={_time(view, 'since_at', 'None')}",
-        f"LastBusyTime={_time(view, 'last_busy_at')}",
+        f"LastBusyTime={_time(view, 'last_busy_at' if view.get('last_busy_at') else 'since_at')}",
         f"CfgTRES=cpu={cpus},mem={format_memory(memory)},billing={cpus}{f',gres/gpu={gpus}' if gpus else ''}",
         f"AllocTRES={','.join(allocated)}",
         "CapWatts=n/a",
