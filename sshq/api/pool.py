@@ -24,6 +24,7 @@ from sshq.api.worker import WINDOW, Worker
 from sshq.errors import OptionError, SshqError
 
 log = logging.getLogger("sshq")
+SUBMIT_S = 15.0
 TRIES_MAX = 3  # of a chunk whose workers were lost
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -166,6 +167,7 @@ class Pool:
         self._functions: dict[bytes, int] = {}
         self._open = 0  # chunks that have not ended
         self._closed = self._ended = False
+        self._adding = 0  # workers that are being submitted in place of lost ones
         self._replacements = 2 * self._slots + 2
         self._broken: BaseException | None = None
         self._workers: list[Worker] = []
@@ -259,6 +261,8 @@ class Pool:
             self._condition.notify_all()
         for chunk in left:
             chunk.fail(WorkerLostError("the pool was terminated"))
+        with self._condition:  # or a worker that is being submitted would stay when this process ends
+            self._condition.wait_for(lambda: not self._adding, SUBMIT_S)
         alive = [worker.job for worker in workers if not worker.job.done()]
         if alive:
             self.client.cancel(alive)
@@ -387,13 +391,18 @@ class Pool:
     def _replace(self, worker: Worker, line: str, words: list[str]) -> None:
         with self._condition:
             self._replacements -= 1
-            possible = self._replacements >= 0
+            possible = self._replacements >= 0 and not self._ended
+            self._adding += possible
         if possible:
             try:
                 self._add_worker(worker.number)
                 return
             except SshqError as error:
                 line = f"{line}; no other could be submitted: {error.message}"
+            finally:
+                with self._condition:
+                    self._adding -= 1
+                    self._condition.notify_all()
         with self._condition:
             self._workers = [one for one in self._workers if one is not worker]
             alive = any(not one.job.done() for one in self._workers)
