@@ -6,22 +6,22 @@ import pytest
 from sshq.cli.remote import ZONE, RemotePlace
 from sshq.errors import RefusedError
 
-SHARED = {"private": False, "shared": True, "work_dir": "/work/x", "private_dir": "/a/0f.d", "node": "n1", "head": "head"}
+SHARED = {"private": False, "shared": True, "work_dir": "/lab/x", "private_dir": "/a/0f.d", "node": "n1", "head": "head"}
 PRIVATE = SHARED | {"private": True, "shared": False, "real_cwd": "/spool/a/0f.d", "cwd": "/spool/a/0f.d"}
 
 
 def place(request: dict, **more: object) -> RemotePlace:
-    return RemotePlace(None, {"cwd": "/work/x", "real_cwd": "/work/x"} | request | more)  # type: ignore[arg-type]
+    return RemotePlace(None, {"cwd": "/lab/x", "real_cwd": "/lab/x"} | request | more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("cwd", "output", "path", "seen_from"), [
-    ("/work/x", None, "/work/x", None),
-    ("/work/x/sub", "logs/%j.out", "/work/x/sub", None),
-    ("/work/x/sub", "/work/x/y", "/work/x/sub", None),
-    ("/work/x", "/etc/passwd", "/work/x", "n1"),  # where nobody shares it any more it must not be brought to the head
-    ("/work/x", "../y", "/work/x", "n1"),
-    ("/work/x", "/dev/null", "/work/x", None),
-    ("/work/xy", None, "/work/xy", "n1"),
+    ("/lab/x", None, "/lab/x", None),
+    ("/lab/x/sub", "logs/%j.out", "/lab/x/sub", None),
+    ("/lab/x/sub", "/lab/x/y", "/lab/x/sub", None),
+    ("/lab/x", "/etc/passwd", "/lab/x", "n1"),  # where nobody shares it any more it must not be brought to the head
+    ("/lab/x", "../y", "/lab/x", "n1"),
+    ("/lab/x", "/dev/null", "/lab/x", None),
+    ("/lab/xy", None, "/lab/xy", "n1"),
     ("/tmp", None, "/tmp", "n1"),
 ])  # fmt: skip
 def test_the_directory_of_a_job_that_shares_its_own(cwd, output, path, seen_from):
@@ -39,13 +39,13 @@ def test_the_directory_of_a_job_that_was_given_another_one():
 
 def test_a_private_directory_stands_for_the_one_submitted_from():
     here = place(PRIVATE)
-    assert here.find_cwd() == "/work/x"
-    proof = here.describe_directory({"work_dir": "/work/x", "std_out": "a/%j"})
+    assert here.find_cwd() == "/lab/x"
+    proof = here.describe_directory({"work_dir": "/lab/x", "std_out": "a/%j"})
     assert proof is not None
-    assert (proof["path"], proof.get("seen_from")) == ("/work/x", None)
-    for name in ("/etc/passwd", "../up", "/work/x/../../etc", "/work/xy"):
+    assert (proof["path"], proof.get("seen_from")) == ("/lab/x", None)
+    for name in ("/etc/passwd", "../up", "/lab/x/../../etc", "/lab/xy"):
         with pytest.raises(RefusedError, match="Unable to open file"):
-            here.describe_directory({"work_dir": "/work/x", "std_err": name})
+            here.describe_directory({"work_dir": "/lab/x", "std_err": name})
 
 
 @pytest.mark.parametrize(("zone", "fine"), [
