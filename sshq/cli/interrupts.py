@@ -4,11 +4,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
 
 from sshq.cli.printing import print_messages
 
 WITHIN_S = 1.0
+TAKEN = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
+)  # fmt: skip
 
 
 class Interrupts:
@@ -31,26 +33,28 @@ class Interrupts:
         self._send, self._end = send, end
         self._quick, self._silent = quick, silent
         self._last_at = -WITHIN_S
-        self._old: dict[int, object] = {}
-        self._came: SimpleQueue[int] = SimpleQueue()
+        self._stop = False
+        self._taker = threading.Thread(target=self._take, daemon=True)
 
     def __enter__(self) -> "Interrupts":
-        taken = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
-        self._old = {number: signal.signal(number, self._note) for number in taken}
-        threading.Thread(target=self._act, daemon=True).start()
+        # Blocked, and waited for by one thread: a handler could interrupt another one that is printing, and would not run before
+        # a read returns that the main thread enters just when the signal comes.
+        signal.pthread_sigmask(signal.SIG_BLOCK, TAKEN)  # threads that are made from here on inherit it
+        self._taker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._came.put(0)
+        self._stop = True
+        if self._taker.ident is not None and self._taker.is_alive():
+            signal.pthread_kill(self._taker.ident, signal.SIGALRM)
+            self._taker.join(1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TAKEN)
 
-    def _note(self, number: int, _frame: object) -> None:
-        # All else in a thread: a handler may interrupt another one that is printing.
-        self._came.put(number)
-
-    def _act(self) -> None:
-        while number := self._came.get():
+    def _take(self) -> None:
+        while True:
+            number = int(signal.sigwait(TAKEN))
+            if self._stop:
+                return
             if number == signal.SIGINT:
                 self._interrupt(number)
             elif number in (signal.SIGTERM, signal.SIGHUP):

@@ -97,7 +97,8 @@ def test_a_host_that_is_mended_joins_and_takes_the_job_that_waited_for_it(hosts,
     host.sshd_reload()
     instance.out("hosts", "retry", host.name)
     instance.until_state(job, "COMPLETED", timeout_s=10)
-    assert instance.read(f"slurm-{job}.out") == f"{host.name}\n"
+    # sacct knows of the end before the output is home.
+    instance.wait_for(lambda: instance.read(f"slurm-{job}.out") == f"{host.name}\n", 10, "its output is home")
 
 
 def command_lines(host) -> str:
