@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -187,10 +186,3 @@ class Job(concurrent.futures.Future[Any]):
             return self.stderr(timeout=10.0)[-4000:]
         except SshqError:
             return ""
-
-
-def wait_all(jobs: "list[Job]", timeout: float | None = None) -> list[Job]:
-    """Wait until all are over, `timeout` seconds at most; return those that are not."""
-    ends_at = None if timeout is None else time.monotonic() + timeout
-    left = concurrent.futures.wait(jobs, None if ends_at is None else max(0.0, ends_at - time.monotonic())).not_done
-    return [job for job in jobs if job in left]

@@ -35,7 +35,6 @@ class Worker:
         self._pool = pool
         self._part: dict[str, Any] = {"ref": [job.job_id, None], "token": "pool"}
         self._sent: set[int] = set()  # functions it knows
-        self._ready = threading.Event()  # the node's process has answered
         self._lock = threading.Lock()
         self._flying: dict[int, Chunk] = {}
         self._lost = False
@@ -104,7 +103,7 @@ class Worker:
                 if error.code not in ("not_now", "internal") or self.job.done():
                     raise
             if self.job.done():
-                raise SshqErrorOfJob(self.job)
+                raise WorkerOverError(self.job)
             time.sleep(AWAY_S)
 
     def _hang_up(self) -> None:
@@ -140,8 +139,9 @@ class Worker:
             body = bytes(buffer[9 : 9 + size])
             del buffer[: 9 + size]
             number, ok, answer = pickle.loads(body)  # noqa: S301  our own worker's, by way of our own socket
-            if number == -1:
-                self._begin(ok=ok, answer=answer)
+            if number == -1:  # the process has begun, or its initializer failed
+                if not ok:
+                    self._pool.break_off(rebuild_error(*answer))
                 continue
             with self._lock:
                 chunk = self._flying.pop(number, None)
@@ -151,12 +151,6 @@ class Worker:
                 else:
                     chunk.fail(rebuild_error(*answer))
                 self._pool.wake()
-
-    def _begin(self, *, ok: bool, answer: Any) -> None:
-        if ok:
-            self._ready.set()
-        else:
-            self._pool.break_off(rebuild_error(*answer))
 
     def _end(self, code: object) -> None:
         if code == 0:
@@ -196,7 +190,7 @@ class Worker:
         self._pool.note_loss(self, left, why)
 
 
-class SshqErrorOfJob(SshqError):
+class WorkerOverError(SshqError):
     """The worker's job is over."""
 
     def __init__(self, job: "Job") -> None:
