@@ -23,7 +23,8 @@ def format_options(options: Mapping[str, Any]) -> list[str]:
     """Return the words of a command line.
 
     Args:
-        options: by sbatch's long names, `-` as `_`; True is a flag, None and False are left out, a list is joined by commas.
+        options: by sbatch's long names, `-` as `_`; True is a flag, None and False are left out, a list is joined by commas,
+            or given one by one where the option may be repeated.
 
     Raises:
         OptionError: no such option; it names the nearest.
@@ -42,6 +43,8 @@ def format_options(options: Mapping[str, Any]) -> list[str]:
             words.append(long)
         elif row.takes == NO_VALUE:
             raise OptionError(f"{name} is a flag: True or False, not {value!r}", source=name)
+        elif row.repeats and isinstance(value, list | tuple):
+            words += [f"{long}={one}" for one in value]
         else:
             text = ",".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
             words.append(f"{long}={text}")

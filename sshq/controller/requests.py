@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
 from sshq.core.dependency import parse_dependency
+from sshq.core.stagenames import PATTERN_BYTES_MAX, PATTERNS_MAX
 from sshq.errors import RefusedError
 
 Check = Callable[[object, str], None]  # raises RefusedError, naming the place
@@ -251,6 +252,7 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
     "limits": _object(dict.fromkeys(
         ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK"), _whole(-1, INT_MAX),
     )),
+    "stage_out": _list(_text(PATTERN_BYTES_MAX), PATTERNS_MAX),
     "anywhere": _flag, "array": _text(ARRAY_BYTES_MAX), "array_limit": _whole(0, COUNT_MAX),
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ from sshq.core.gpus import format_gpus, parse_gpus
 from sshq.core.hostlist import expand_hostlist
 from sshq.core.model import JobSpec
 from sshq.core.placement import Directories
+from sshq.core.stagenames import check_pattern
 from sshq.errors import RefusedError
 from sshq.inventory.config import Config
 from sshq.inventory.values import format_duration
@@ -156,6 +157,7 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "account": _text(given, "account"),
         "qos": _text(given, "qos"),
         "anywhere": given.get("anywhere") is True,
+        "stage_out": _patterns(given),
         "gpus_per_node": _gpus(given, "gpus_per_node"),
         "gpus_by_gres": given.get("gpus_by_gres") is True,
         "gpus_total": _gpus(given, "gpus_total"),
@@ -184,6 +186,13 @@ def clean_name(name: str) -> str:
 
 def _bad(text: str) -> RefusedError:
     return RefusedError(f"Batch job submission failed: {text}", code="bad_request")
+
+
+def _patterns(given: Mapping[str, Any]) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(check_pattern(text) for text in given.get("stage_out") or ()))
+    except ValueError as error:
+        raise _bad(f"Invalid --stage-out specification: {error}") from None
 
 
 def _text(given: Mapping[str, Any], key: str) -> str | None:

@@ -80,6 +80,7 @@ class JobSpec:
     reservations: tuple[str, ...] = ()  # it runs in one of them, and nowhere else
     licenses: str | None = None  # as given; `core.licenses` reads it
     seen_from: str | None = None  # submitted inside a job: the work_dir is what this node has under its name, not the head
+    stage_out: tuple[str, ...] = ()  # patterns of what comes home from a private directory, relative to it
     array_limit: int | None = None  # %N
     array_text: str | None = None  # as given
     array_min: int = 0

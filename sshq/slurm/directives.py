@@ -2,7 +2,8 @@
 
 Slurm's rules, seen on 22.05: the marker stands at the very beginning of a line; reading ends with the first line
 that is neither blank nor a comment; quotes work; a word that begins with # ends the line; `##SBATCH`, ` #SBATCH`
-and `#sbatch` are comments.  #SSHQ takes the same options, so that a script with ours still runs under Slurm.
+and `#sbatch` are comments.  #SSHQ takes the same options, ours and Slurm's, and is a comment to Slurm: so a script with ours
+still runs there, and what it says here only, wherever it stands, is stronger than its #SBATCH lines.
 """
 
 from sshq.slurm.messages import (
@@ -15,8 +16,8 @@ from sshq.slurm.messages import (
     make_error_lines,
 )
 
-SLURM_MARKERS = ("#SBATCH", "#SSHQ")
-FOREIGN_MARKERS = ("#PBS", "#BSUB")  # weakest first
+SLURM_MARKERS = ("#SBATCH", "#SSHQ")  # weakest first, as below
+FOREIGN_MARKERS = ("#PBS", "#BSUB")
 
 # What of other systems' lines has a counterpart here.  Slurm reads more of it; scripts that rely on that are rare.
 _PBS_OPTIONS = {

@@ -23,7 +23,7 @@ class Option:
     Args:
         names: "-J --job-name": at most one short name, then the long name, then its aliases.
         metavar: "" for a flag, "NAME" for a required value, "[=NAME]" for an optional one, "[NAME]"
-            for one that may also be the next word.
+            for one that may also be the next word; with "..." behind it every giving adds a value.
         variable: the environment variable that gives it, "" for none.
         field: what it sets; rows with one field override one another.
         parser: which function of `values` reads the value.
@@ -32,7 +32,7 @@ class Option:
         reason: IGNORED: why it has no effect here; REFUSED: what leaving it out would change.
     """
 
-    __slots__ = ("field", "handling", "help", "longs", "metavar", "parser", "reason", "short", "takes", "variable")
+    __slots__ = ("field", "handling", "help", "longs", "metavar", "parser", "reason", "repeats", "short", "takes", "variable")
 
     def __init__(  # noqa: PLR0917  # the columns of a table
         self, names: str, metavar: str, variable: str, field: str, parser: str, handling: str, help_text: str,
@@ -43,6 +43,7 @@ class Option:
         self.longs = tuple(parts[1:] if self.short else parts)
         self.metavar = metavar
         self.takes = NO_VALUE if not metavar else OPTIONAL if metavar[:2] == "[=" else FOLLOWED if metavar[0] == "[" else REQUIRED
+        self.repeats = metavar.endswith("...")
         self.variable = variable
         self.field = field
         self.parser = parser

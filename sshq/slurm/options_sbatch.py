@@ -73,6 +73,8 @@ SBATCH_ONLY: tuple[Option, ...] = (
     Option("--lease", "TIME", "", "lease_s", "lease", H,
            "sshq: end on a host that has not heard from the controller for so long (40m, 2h), and run again elsewhere"),
     Option("--retries", "N", "", "retries", "count", H, "sshq: run again up to N times if the job fails"),
+    Option("--stage-out", "PATTERN...", "", "stage_out", "stage_out", H,
+           "sshq: bring these files of a private directory home when the job ends: out/*.csv, results/ (may be repeated)"),
     # Without a meaning for a batch job of one node.
     Option("--batch", "FEATURES", "SBATCH_BATCH", "batch_features", "text", R,
            "features of the first node", "where the job runs"),

@@ -1,13 +1,14 @@
 """What sbatch asks the controller for: script, directives, SBATCH_ variables and command line, merged.
 
-Order of strength, as Slurm's: command line, environment, directives, defaults.  The result is a plain description
-that travels as JSON; where each value came from is kept beside it, so that a refusal can name the user's own words.
+Order of strength, as Slurm's: command line, environment, directives (#SSHQ, #SBATCH, others'), defaults.  The result
+is a plain description that travels as JSON; where each value came from is kept beside it, so that a refusal can name the
+user's own words.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 from sshq.errors import OptionError
-from sshq.slurm.directives import SLURM_MARKERS, check_script, read_directives
+from sshq.slurm.directives import FOREIGN_MARKERS, SLURM_MARKERS, check_script, read_directives
 from sshq.slurm.getopt import Given, Parsed, judge_handling, scan_environment, scan_words
 from sshq.slurm.messages import SCRIPT_EMPTY, ExactError, make_error_lines
 from sshq.slurm.options import Option, options_of
@@ -101,10 +102,10 @@ def build_submission(
     label = path.rpartition("/")[2] or "stdin"
     has_directives = command == "sbatch" and not early.has("wrap")
     directed = [] if not has_directives else _scan_directives(command, options, script, label, early.has("ignore_pbs"))
-    merged = Parsed(command, [*directed, *early.given], arguments)
+    merged = Parsed(command, [*(one for group in directed for one in group), *early.given], arguments)
     submission.warnings = judge_handling(merged)
-    values |= {id(one): read_value(one, clock, command) for one in directed}
-    chosen = {one.option.field: (one, values[id(one)]) for one in merged.given}
+    values |= {id(one): read_value(one, clock, command) for group in directed for one in group}
+    chosen = _choose([*directed, variables, flags], values)
     _take_client_options(submission, merged)
     _settle_conflicts(chosen, merged)
     _take_nodefile(chosen, read_file, cwd)
@@ -186,9 +187,9 @@ def _find_script(name: str, folders: list[str], read_file: Callable[[str], bytes
     raise OptionError(f"Unable to open file {name}")
 
 
-def _scan_directives(command: str, options: tuple[Option, ...], script: str, label: str, ignore_pbs: bool) -> list[Given]:
-    """Return the options of the script's directives, weakest first: #PBS, #BSUB, then #SBATCH and #SSHQ."""
-    ranked: dict[str, list[Given]] = {"#PBS": [], "#BSUB": [], "": []}
+def _scan_directives(command: str, options: tuple[Option, ...], script: str, label: str, ignore_pbs: bool) -> list[list[Given]]:
+    """Return the options of the script's directives by their markers, weakest first: #PBS, #BSUB, #SBATCH, #SSHQ."""
+    ranked: dict[str, list[Given]] = {marker: [] for marker in (*FOREIGN_MARKERS, *SLURM_MARKERS)}
     for directive in read_directives(script, label, command):
         own = directive.marker in SLURM_MARKERS
         if not own and ignore_pbs:
@@ -203,8 +204,25 @@ def _scan_directives(command: str, options: tuple[Option, ...], script: str, lab
         late = next((one for one in given if one.option.field in ("wrap", "ignore_pbs")), None)
         if late:
             raise OptionError(f"{late.option.name} comes too late in a script", source=place[0], detail=(place[1],))
-        ranked["" if own else directive.marker] += given
-    return [*ranked["#PBS"], *ranked["#BSUB"], *ranked[""]]
+        ranked[directive.marker] += given
+    return list(ranked.values())
+
+
+def _choose(groups: list[list[Given]], values: Mapping[int, object]) -> dict[str, tuple[Given, object]]:
+    """Return the strongest giving of each field, of groups of equal strength, weakest first.
+
+    Of an option that may be repeated it is all values of the strongest group that has any.
+    """
+    chosen: dict[str, tuple[Given, object]] = {}
+    for group in groups:
+        fresh: dict[str, list[object]] = {}
+        for one in group:
+            field, value = one.option.field, values[id(one)]
+            if one.option.repeats:
+                value = fresh.setdefault(field, [])
+                value.append(values[id(one)])
+            chosen[field] = (one, value)
+    return chosen
 
 
 def _take_client_options(submission: Submission, parsed: Parsed) -> None:
@@ -301,6 +319,7 @@ def _describe(chosen: Mapping[str, tuple[Given, object]], cwd: str) -> dict[str,
         "gpus_by_gres": bool(values.get("gres")) and not values.get("gpus_per_node"),
         "gpus_per_task": values.get("gpus_per_task") or None,
         "overcommit": "overcommit" in values,
+        "stage_out": values.get("stage_out", []),
     }
     return description
 

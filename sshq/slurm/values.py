@@ -35,6 +35,7 @@ EXPECTED = {
     "open_mode": "append or truncate.",
     "nodes": "Nodes are N, or MIN-MAX.",
     "hosts": "Hosts are names and ranges: ws1,ws[3-5].",
+    "stage_out": "Patterns are relative to the job's directory and stay below it: out/*.csv, or results/ for all of a directory.",
     "mail_type": "Types are " + ",".join(MAIL_TYPES) + ".",
 }
 
@@ -87,6 +88,8 @@ def _bad_value(given: Given, command: str, error: ValueError) -> OptionError:
     hint = None
     if parser in EXPECTED:
         detail = (*detail, EXPECTED[parser])
+    if parser == "stage_out":
+        detail = (*detail, f"{value!r}: {error}")
     if parser in ("positive", "count"):
         message, code = f'Invalid numeric value "{value}" for {given.option.name}.', 1
     elif parser == "array":  # Slurm's controller finds this one
@@ -176,6 +179,12 @@ def _parse_lease(text: str | None) -> int:
     if unit not in _UNIT_S or not number.isascii() or not number.isdigit() or len(number) > 6 or not int(number):
         raise ValueError(text)
     return int(number) * _UNIT_S[unit]
+
+
+def _parse_stage_out(text: str | None) -> str:
+    from sshq.core.stagenames import check_pattern
+
+    return check_pattern(text or "")
 
 
 def _parse_memory(text: str | None) -> int:
@@ -315,6 +324,7 @@ PARSERS: dict[str, Callable[[str | None], object]] = {
     "requeue": _parse_requeue,
     "signal": _parse_signal,
     "skip": _skip,
+    "stage_out": _parse_stage_out,
     "text": _parse_text,
     "time": _parse_time,
     "yes_no": _parse_yes_no,
