@@ -1,10 +1,13 @@
 """What every command does around a question to the controller: patience, and Slurm's words when nobody answers."""
 
 import os
-from collections.abc import Mapping
 
 from sshq.errors import SshqError, UnreachableError
 from sshq.wire.client import Client, LostReplyError, connect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Object = dict[str, object]
 
@@ -45,7 +48,7 @@ def open_controller(program: str) -> Client:
         raise NoAnswerError(error, UNREACHABLE_PREFIX[program]) from None
 
 
-def ask_controller(program: str, method: str, params: Mapping[str, object], *, repeatable: bool = True) -> Object:
+def ask_controller(program: str, method: str, params: "Mapping[str, object]", *, repeatable: bool = True) -> Object:
     """Ask one question for a Slurm verb; one that may be repeated is, when its answer is lost."""
     try:
         with open_controller(program) as client:
@@ -56,7 +59,7 @@ def ask_controller(program: str, method: str, params: Mapping[str, object], *, r
     return _ask_again(program, method, params)
 
 
-def list_items(program: str, method: str, params: Mapping[str, object]) -> tuple[list[Object], Object]:
+def list_items(program: str, method: str, params: "Mapping[str, object]") -> tuple[list[Object], Object]:
     """Ask for a listing; return all items and the result."""
     try:
         with open_controller(program) as client:
@@ -66,7 +69,7 @@ def list_items(program: str, method: str, params: Mapping[str, object]) -> tuple
         raise NoAnswerError(error, UNREACHABLE_PREFIX[program]) from None
 
 
-def _ask_again(program: str, method: str, params: Mapping[str, object], *, patience_s: float = 10.0) -> Object:
+def _ask_again(program: str, method: str, params: "Mapping[str, object]", *, patience_s: float = 10.0) -> Object:
     # A controller that is being restarted is back in a second or two.
     import time
 
@@ -86,19 +89,19 @@ def read_items(value: object) -> list[Object]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def read_text(item: Mapping[str, object], key: str, default: str = "") -> str:
+def read_text(item: "Mapping[str, object]", key: str, default: str = "") -> str:
     """Return a text of a reply."""
     value = item.get(key)
     return default if value is None else str(value)
 
 
-def read_int(item: Mapping[str, object], key: str, default: int = 0) -> int:
+def read_int(item: "Mapping[str, object]", key: str, default: int = 0) -> int:
     """Return a number of a reply."""
     value = item.get(key)
     return value if isinstance(value, int) else default
 
 
-def read_number(item: Mapping[str, object], key: str) -> float | None:
+def read_number(item: "Mapping[str, object]", key: str) -> float | None:
     """Return a number of a reply, None where it is absent."""
     value = item.get(key)
     return float(value) if isinstance(value, (int, float)) else None

@@ -2,12 +2,15 @@
 
 import os
 import time
-from collections.abc import Iterator
 
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, Object
 from sshq.cli.printing import print_messages
 from sshq.errors import RefusedError, UnreachableError
 from sshq.wire.client import connect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PATIENCE_S = 60.0  # for a controller that is away; jobs run on without it
 FINAL = frozenset(
@@ -15,7 +18,7 @@ FINAL = frozenset(
 )  # fmt: skip
 
 
-def follow_job(program: str, job_id: int, *, patience_s: float | None = PATIENCE_S) -> Iterator[Object]:
+def follow_job(program: str, job_id: int, *, patience_s: float | None = PATIENCE_S) -> "Iterator[Object]":
     """Yield a job as it is, then at each change, until it is over.
 
     Args:

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-from collections.abc import Sequence
 
 from sshq.cli.asking import Object, read_int, read_text
 from sshq.cli.granting import cancel_job
@@ -14,12 +13,16 @@ from sshq.cli.submitting import read_submission
 from sshq.slurm.getopt import Parsed
 from sshq.slurm.submit import Submission
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SIGNAL_BASE = 128
 INTERRUPTED = 130
 LAST_WORDS_S = 30.0
 
 
-def make_submission(argv: Sequence[str], *, fed: bool, terminal: bool) -> Submission:
+def make_submission(argv: "Sequence[str]", *, fed: bool, terminal: bool) -> Submission:
     """Return what the controller is asked for; `fed`: the command reads our standard input."""
     submission = read_submission(argv, "srun")
     description = submission.description

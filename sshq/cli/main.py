@@ -5,12 +5,15 @@ Slurm's verbs are reached without click, and everything is imported as late as i
 
 import os
 import sys
-from collections.abc import Callable, Sequence
 
 from sshq.cli.terminal import guard_streams
 from sshq.errors import SshqError
 
-Command = Callable[[Sequence[str]], int]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Command = Callable[[Sequence[str]], int]
 
 SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc", "sstat", "sprio")
 OWN_VERBS = (
@@ -22,7 +25,7 @@ INTERRUPTED = 130
 OUTPUT_CLOSED = 141  # as of a program that SIGPIPE ended
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command; the result is the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     while words and words[0] == "sshq":  # a shim named sshq, say
@@ -70,7 +73,7 @@ def _name_verb(words: list[str]) -> str:
     return aliases.get(words[0], words[0])
 
 
-def _find_command(verb: str) -> Command:
+def _find_command(verb: str) -> "Command":
     if verb in SLURM_VERBS or verb in OWN_VERBS:
         module = __import__(f"sshq.cli.{verb}", fromlist=["run"])
     else:

@@ -1,16 +1,17 @@
 """Lines, messages and JSON documents on their way to the terminal."""
 
 import sys
-from collections.abc import Iterable, Mapping
 
 from sshq.cli.terminal import show_controls_in_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from sshq.slurm.getopt import Parsed
 
 
-def print_lines(lines: Iterable[str]) -> None:
+def print_lines(lines: "Iterable[str]") -> None:
     """Write lines to stdout, in pieces, so that a long listing begins at once and costs few writes."""
     piece: list[str] = []
     for line in lines:
@@ -22,7 +23,7 @@ def print_lines(lines: Iterable[str]) -> None:
         sys.stdout.write("\n".join(piece) + "\n")
 
 
-def print_messages(messages: Iterable[str]) -> None:
+def print_messages(messages: "Iterable[str]") -> None:
     """Write complete lines to stderr, after what stdout holds so far."""
     lines = list(messages)
     if lines:
@@ -30,7 +31,7 @@ def print_messages(messages: Iterable[str]) -> None:
         sys.stderr.write("\n".join(lines) + "\n")
 
 
-def print_json(document: Mapping[str, object] | list[object]) -> None:
+def print_json(document: "Mapping[str, object] | list[object]") -> None:
     """Write one JSON document to stdout."""
     import json
 
@@ -42,7 +43,7 @@ def wants_document(parsed: "Parsed") -> bool:
     return parsed.has("json") or parsed.has("yaml")
 
 
-def print_document(document: Mapping[str, object], parsed: "Parsed") -> None:
+def print_document(document: "Mapping[str, object]", parsed: "Parsed") -> None:
     """Write a document to stdout, as YAML if --yaml was given, else as JSON."""
     if not parsed.has("yaml"):
         print_json(document)
@@ -52,6 +53,6 @@ def print_document(document: Mapping[str, object], parsed: "Parsed") -> None:
     sys.stdout.write(show_controls_in_json(format_yaml(document)))
 
 
-def print_warnings(program: str, warnings: Iterable[str]) -> None:
+def print_warnings(program: str, warnings: "Iterable[str]") -> None:
     """Write warnings to stderr as Slurm does."""
     print_messages(f"{program}: warning: {warning}" for warning in warnings)

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
 
 from sshq.cli.asking import ask_controller, list_items, read_int, read_text
 from sshq.cli.people import lookup_uid, name_me
@@ -11,8 +10,12 @@ from sshq.cli.printing import print_document, print_lines, print_messages, print
 from sshq.errors import RefusedError
 from sshq.slurm.sacct import SacctOptions, read_sacct_options, render_helpformat, render_sacct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def run(argv: Sequence[str]) -> int:
+
+def run(argv: "Sequence[str]") -> int:
     """Run sacct; the result is its exit status."""
     options = read_sacct_options(argv, os.environ, now=time.time(), me=name_me(), lookup_uid=lookup_uid)
     if options.wants:

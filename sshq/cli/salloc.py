@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 
 from sshq.cli.asking import Object
 from sshq.cli.following import ask_patiently, follow_job, is_over
@@ -17,6 +16,10 @@ from sshq.errors import OptionError, RefusedError, SshqError
 from sshq.slurm.getopt import Parsed, parse_options
 from sshq.slurm.submit import Submission
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 BELL_AFTER_S = 10.0  # as Slurm, which rings where nobody waited in front of the screen
 SETTLE_S = 10.0  # how long the end may take to be seen by squeue, at most
 # What of the job's environment a command here has: all that says what was allocated, nothing of a node's own.
@@ -26,7 +29,7 @@ _PASSED = """SLURM_CLUSTER_NAME SLURM_CPUS_PER_TASK SLURM_JOBID SLURM_JOB_ACCOUN
     SLURM_SUBMIT_DIR SLURM_SUBMIT_HOST SLURM_TASKS_PER_NODE""".split()  # noqa: SIM905
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: "Sequence[str]") -> int:
     """Run salloc; the result is the command's exit status."""
     parsed = parse_options("salloc", argv, os.environ)
     if parsed.wants:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
 
 from sshq.cli import here
 from sshq.cli.printing import print_messages, print_warnings
@@ -10,8 +9,12 @@ from sshq.cli.submitting import read_job_id, read_submission, submit_job
 from sshq.errors import RefusedError
 from sshq.slurm.messages import CLUSTER, SUBMITTED
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-def run(argv: Sequence[str]) -> int:
+
+def run(argv: "Sequence[str]") -> int:
     """Run sbatch; the result is its exit status."""
     submission = read_submission(argv, "sbatch")
     if submission.wants:
@@ -54,12 +57,12 @@ def run(argv: Sequence[str]) -> int:
         raise
 
 
-def _list_options(options: Mapping[str, str]) -> list[str]:
+def _list_options(options: "Mapping[str, str]") -> list[str]:
     rule = f"{'-' * 20} {'-' * 20}"
     return ["defined options", rule, *(f"{name:<20}: {value}" for name, value in options.items()), rule, "end of defined options"]
 
 
-def _describe_test(reply: Mapping[str, object]) -> str:
+def _describe_test(reply: "Mapping[str, object]") -> str:
     """Return Slurm's line for --test-only; a start that depends on jobs without an end is not made up."""
     start_at = reply.get("start_at")
     when = "when hosts get free"

@@ -2,15 +2,18 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
 
 from sshq.cli.asking import Object, ask_controller, list_items, read_items
 from sshq.cli.people import lookup_uid, name_me
 from sshq.cli.printing import print_json, print_messages, print_warnings
 from sshq.slurm.scancel import ScancelRequest, describe_result, exit_code_of, read_scancel_options
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-def run(argv: Sequence[str]) -> int:
+
+def run(argv: "Sequence[str]") -> int:
     """Run scancel; the result is its exit status."""
     request = read_scancel_options(argv, os.environ, me=name_me(), lookup_uid=lookup_uid)
     if request.wants:
@@ -52,7 +55,7 @@ def _cancel_jobs(request: ScancelRequest) -> int:
     return 1 if refused else exit_code_of(results)
 
 
-def _describe_rest(result: Mapping[str, object], *, quiet: bool) -> list[str]:
+def _describe_rest(result: "Mapping[str, object]", *, quiet: bool) -> list[str]:
     """Return what Slurm has no silence for: a refusal, and a cancel that has to wait for its host."""
     message = result.get("message")
     if not message or quiet:

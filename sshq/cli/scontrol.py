@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
 
 from sshq.cli import here
 from sshq.cli.asking import ask_controller, read_text
@@ -13,10 +12,14 @@ from sshq.slurm.messages import VERSION_LINE, ExactError
 from sshq.slurm.scontrol import find_verb, parse_scontrol
 from sshq.wire.client import connect
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 PROMPT = "scontrol: "
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: "Sequence[str]") -> int:
     """Run scontrol; the result is its exit status."""
     parsed = parse_scontrol(argv, os.environ)
     if parsed.wants:
@@ -55,7 +58,7 @@ def _converse(parsed: Parsed) -> int:
             code = error.exit_code
 
 
-def _run_verb(words: Sequence[str], parsed: Parsed) -> int:
+def _run_verb(words: "Sequence[str]", parsed: Parsed) -> int:
     verb = find_verb(words[0])
     command = _VERBS.get(verb)
     if command is None:
@@ -65,13 +68,13 @@ def _run_verb(words: Sequence[str], parsed: Parsed) -> int:
     return command(words[1:], parsed)
 
 
-def _show(words: Sequence[str], parsed: Parsed) -> int:
+def _show(words: "Sequence[str]", parsed: Parsed) -> int:
     from sshq.cli.showing import show
 
     return show(words, parsed)
 
 
-def _ping(_words: Sequence[str], _parsed: Parsed) -> int:
+def _ping(_words: "Sequence[str]", _parsed: Parsed) -> int:
     host = os.uname().nodename
     try:
         with connect(os.environ) as client:
@@ -83,26 +86,26 @@ def _ping(_words: Sequence[str], _parsed: Parsed) -> int:
     return 0
 
 
-def _version(_words: Sequence[str], _parsed: Parsed) -> int:
+def _version(_words: "Sequence[str]", _parsed: Parsed) -> int:
     print(VERSION_LINE)
     return 0
 
 
-def _help(_words: Sequence[str], _parsed: Parsed) -> int:
+def _help(_words: "Sequence[str]", _parsed: Parsed) -> int:
     from sshq.slurm.help import describe_command
 
     sys.stdout.write(describe_command("scontrol", "help"))
     return 0
 
 
-def _update(words: Sequence[str], parsed: Parsed) -> int:
+def _update(words: "Sequence[str]", parsed: Parsed) -> int:
     from sshq.cli.changing import update
 
     return update(words, quiet=parsed.has("quiet"))
 
 
-def _change(verb: str) -> Callable[[Sequence[str], Parsed], int]:
-    def change(words: Sequence[str], parsed: Parsed) -> int:
+def _change(verb: str) -> "Callable[[Sequence[str], Parsed], int]":
+    def change(words: "Sequence[str]", parsed: Parsed) -> int:
         from sshq.cli.changing import change_jobs
 
         return change_jobs(verb, words, quiet=parsed.has("quiet"))
@@ -110,7 +113,7 @@ def _change(verb: str) -> Callable[[Sequence[str], Parsed], int]:
     return change
 
 
-def _write(words: Sequence[str], _parsed: Parsed) -> int:
+def _write(words: "Sequence[str]", _parsed: Parsed) -> int:
     """`write batch_script JOB [FILE|-]`."""
     from sshq.core.ids import parse_job_id
 
@@ -137,7 +140,7 @@ def _write(words: Sequence[str], _parsed: Parsed) -> int:
     return 0
 
 
-def _reconfigure(_words: Sequence[str], _parsed: Parsed) -> int:
+def _reconfigure(_words: "Sequence[str]", _parsed: Parsed) -> int:
     reply = ask_controller("scontrol", "reload", {})
     lines = reply.get("diff")
     print_lines(str(line) for line in (lines if isinstance(lines, list) else []))
@@ -148,20 +151,20 @@ def _reconfigure(_words: Sequence[str], _parsed: Parsed) -> int:
     return 0
 
 
-def _create(words: Sequence[str], parsed: Parsed) -> int:
+def _create(words: "Sequence[str]", parsed: Parsed) -> int:
     from sshq.cli.reserving import create
 
     return create(words, parsed)
 
 
-def _delete(words: Sequence[str], parsed: Parsed) -> int:
+def _delete(words: "Sequence[str]", parsed: Parsed) -> int:
     from sshq.cli.reserving import delete
 
     return delete(words, parsed)
 
 
-def _aside(verb: str) -> Callable[[Sequence[str], Parsed], int]:
-    def run_verb(words: Sequence[str], parsed: Parsed) -> int:
+def _aside(verb: str) -> "Callable[[Sequence[str], Parsed], int]":
+    def run_verb(words: "Sequence[str]", parsed: Parsed) -> int:
         from sshq.cli.asides import run_aside
 
         return run_aside(verb, words, parsed)
@@ -169,7 +172,7 @@ def _aside(verb: str) -> Callable[[Sequence[str], Parsed], int]:
     return run_verb
 
 
-_VERBS: dict[str, Callable[[Sequence[str], Parsed], int]] = {
+_VERBS: "dict[str, Callable[[Sequence[str], Parsed], int]]" = {
     "show": _show,
     "ping": _ping,
     "version": _version,

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
 
 from sshq.cli import here
 from sshq.cli.asking import Object, ask_controller, list_items, read_items
@@ -13,8 +12,12 @@ from sshq.slurm.messages import UNKNOWN_JOB_LOAD, ExactError
 from sshq.slurm.scontrol import find_entity
 from sshq.slurm.views import names_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-def show(words: Sequence[str], parsed: Parsed) -> int:
+
+def show(words: "Sequence[str]", parsed: Parsed) -> int:
     """Carry out `scontrol show ENTITY [NAME]`."""
     if not words:
         raise ExactError(("too few arguments for keyword:show",))
@@ -136,7 +139,7 @@ def _show_hostnames(text: str | None, _parsed: Parsed) -> int:
     return 0
 
 
-def _show_hostlist(*, sort: bool) -> Callable[[str | None, Parsed], int]:
+def _show_hostlist(*, sort: bool) -> "Callable[[str | None, Parsed], int]":
     def show_hostlist(text: str | None, _parsed: Parsed) -> int:
         words = _or_variable(text)
         if words.startswith("/"):
@@ -166,7 +169,7 @@ def _expand(text: str) -> list[str]:
 _ALIASES = {
     "jobid": "jobs", "nodename": "nodes", "partitionname": "partitions", "stepid": "steps", "reservationname": "reservations",
 }  # fmt: skip
-_SHOWERS: dict[str, Callable[[str | None, Parsed], int]] = {
+_SHOWERS: "dict[str, Callable[[str | None, Parsed], int]]" = {
     "jobs": _show_jobs,
     "nodes": _show_nodes,
     "partitions": _show_partitions,

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
 
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, Object, read_items, read_text
 from sshq.cli.gpunotes import read_notes
@@ -13,8 +12,12 @@ from sshq.slurm.sinfo import SinfoOptions, read_sinfo_options, render_sinfo
 from sshq.wire import client as client_module
 from sshq.wire.client import LostReplyError, connect
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def run(argv: Sequence[str]) -> int:
+
+def run(argv: "Sequence[str]") -> int:
     """Run sinfo; the result is its exit status."""
     options = read_sinfo_options(argv, os.environ)
     if options.wants:

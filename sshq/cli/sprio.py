@@ -2,15 +2,18 @@
 
 import os
 import sys
-from collections.abc import Sequence
 
 from sshq.cli.asking import Object, list_items
 from sshq.cli.people import lookup_uid
 from sshq.cli.printing import print_lines, print_messages, print_warnings
 from sshq.slurm.sprio import read_sprio_options, render_sprio
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def run(argv: Sequence[str]) -> int:
+
+def run(argv: "Sequence[str]") -> int:
     """Run sprio; the result is its exit status."""
     options = read_sprio_options(argv, os.environ, lookup_uid=lookup_uid)
     if options.wants:

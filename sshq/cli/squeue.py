@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
 
 from sshq.cli.asking import list_items
 from sshq.cli.people import lookup_uid, name_me
@@ -11,8 +10,12 @@ from sshq.cli.printing import print_document, print_lines, print_messages, print
 from sshq.slurm.layout import Output
 from sshq.slurm.squeue import SqueueOptions, StrayWordError, read_squeue_options, render_squeue, render_steps
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def run(argv: Sequence[str]) -> int:
+
+def run(argv: "Sequence[str]") -> int:
     """Run squeue; the result is its exit status."""
     try:
         options = read_squeue_options(argv, os.environ, me=name_me(), lookup_uid=lookup_uid)

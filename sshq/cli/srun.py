@@ -7,7 +7,6 @@ Inside a job, on its node, the node's srun takes over at once.
 
 import os
 import sys
-from collections.abc import Sequence
 
 from sshq.cli.asking import Object
 from sshq.cli.printing import print_messages, print_warnings
@@ -15,10 +14,14 @@ from sshq.errors import OptionError, SshqError
 from sshq.slurm.getopt import Parsed, parse_options
 from sshq.slurm.messages import ExactError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 INTERRUPTED = 130
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: "Sequence[str]") -> int:
     """Run srun; the result is the command's exit status."""
     _hand_over(argv)
     parsed = parse_options("srun", argv, os.environ)
@@ -33,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     return _run_job(argv, parsed) if not job_id else _run_step(argv, parsed, _read_job_id(job_id))
 
 
-def _hand_over(argv: Sequence[str]) -> None:
+def _hand_over(argv: "Sequence[str]") -> None:
     """Inside a job: a script that set its PATH anew and found a shim there."""
     spool, inside, _ = os.environ.get("SSHQ_DIR", "").rpartition("/a/")
     if inside and os.path.exists(f"{spool}/bin/srun"):
@@ -46,7 +49,7 @@ def _read_job_id(text: str) -> int:
     return int(text)
 
 
-def _run_step(argv: Sequence[str], parsed: Parsed, job_id: int) -> int:
+def _run_step(argv: "Sequence[str]", parsed: Parsed, job_id: int) -> int:
     from sshq.api.proof import find_cwd
     from sshq.slurm.environ import filter_submitted_environment
 
@@ -64,7 +67,7 @@ def _run_step(argv: Sequence[str], parsed: Parsed, job_id: int) -> int:
     return StepRun(part, tasks=count_tasks(parsed), quick=quick, silent=silent).run(with_input=wants_input(parsed))
 
 
-def _run_job(argv: Sequence[str], parsed: Parsed) -> int:
+def _run_job(argv: "Sequence[str]", parsed: Parsed) -> int:
     from sshq.cli.granting import Granting, cancel_job
     from sshq.cli.jobrun import JobRun, make_submission
 

@@ -2,14 +2,17 @@
 
 import os
 import sys
-from collections.abc import Sequence
 
 from sshq.cli.asking import list_items
 from sshq.cli.printing import print_lines, print_messages, print_warnings
 from sshq.slurm.sstat import read_sstat_options, render_helpformat, render_sstat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def run(argv: Sequence[str]) -> int:
+
+def run(argv: "Sequence[str]") -> int:
     """Run sstat; the result is its exit status."""
     options = read_sstat_options(argv, os.environ)
     if options.wants:

@@ -1,20 +1,23 @@
 """Staying until jobs are over, across restarts of the controller, and what their ends mean as an exit status."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
 
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, read_int
 from sshq.cli.printing import print_messages
 from sshq.errors import UnreachableError
 from sshq.wire.client import connect
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
 PATIENCE_S = 60.0  # for a controller that is away; jobs run on without it
 Job = dict[str, object]
 
 
 def wait_for_jobs(
-    program: str, job_ids: Sequence[int], environ: Mapping[str, str], *, unknown: list[int] | None = None
-) -> Iterator[Job]:
+    program: str, job_ids: "Sequence[int]", environ: "Mapping[str, str]", *, unknown: list[int] | None = None
+) -> "Iterator[Job]":
     """Yield the final view of each job (each task of an array) as soon as it is over and its output is home.
 
     Raises:
@@ -49,7 +52,7 @@ def wait_for_jobs(
         time.sleep(0.5)
 
 
-def exit_status(job: Mapping[str, object]) -> int:
+def exit_status(job: "Mapping[str, object]") -> int:
     """Return what `sbatch --wait` exits with for one job: its exit code, 1 if a signal or sshq ended it.
 
     A job cancelled before it started counts as 0: seen with Slurm 22.05.

@@ -5,14 +5,16 @@ An `IndexSet` is a sorted list of ranges, so an array of a million tasks costs a
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final, Self
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Final, Self
 
 # Slurm's own bound: MaxArraySize may be set to 4 000 001 at most, which is one more than the largest index.
 # (Its default is 1001; sshq has no reason to be that small.)
-ARRAY_SIZE_MAX: Final = 4_000_001
-INVALID_ARRAY: Final = "Invalid job array specification"
+ARRAY_SIZE_MAX: "Final" = 4_000_001
+INVALID_ARRAY: "Final" = "Invalid job array specification"
 
 Range = tuple[int, int, int]  # first, last (included), step
 
@@ -22,7 +24,7 @@ class IndexSet:
 
     __slots__ = ("_count", "_firsts", "_lasts")
 
-    def __init__(self, indices: Iterable[int] = ()) -> None:
+    def __init__(self, indices: "Iterable[int]" = ()) -> None:
         self._firsts: list[int] = []
         self._lasts: list[int] = []
         self._count = 0
@@ -30,7 +32,7 @@ class IndexSet:
             self.add(index)
 
     @classmethod
-    def from_ranges(cls, ranges: Iterable[Range]) -> Self:
+    def from_ranges(cls, ranges: "Iterable[Range]") -> "Self":
         """Return the union of ranges (first, last included, step), in any order, overlapping or not."""
         made = cls()
         plain: list[tuple[int, int]] = []
@@ -106,7 +108,7 @@ class IndexSet:
         """Return the largest index, None of an empty set."""
         return self._lasts[-1] if self._lasts else None
 
-    def ranges(self) -> Iterator[tuple[int, int]]:
+    def ranges(self) -> "Iterator[tuple[int, int]]":
         """Yield (first, last included) in ascending order."""
         return zip(self._firsts, self._lasts, strict=True)
 
@@ -133,7 +135,7 @@ class IndexSet:
         at = bisect_right(self._firsts, index) - 1
         return at >= 0 and index <= self._lasts[at]
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> "Iterator[int]":
         for first, last in zip(self._firsts[:], self._lasts[:], strict=True):
             yield from range(first, last + 1)
 
@@ -151,12 +153,26 @@ class IndexSet:
         return f"IndexSet({format_indices(self)!r})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
-    """What --array asked for: ranges as given (they may overlap), and how many tasks may run at once."""
+    """What --array asked for: ranges as given (they may overlap), and how many tasks may run at once.
 
-    ranges: tuple[Range, ...]
-    limit: int | None = None  # %N; None for no limit
+    A plain class, as sbatch needs it, to which dataclasses would cost as much as all else together.
+    """
+
+    __slots__ = ("limit", "ranges")
+
+    def __init__(self, *, ranges: tuple[Range, ...], limit: int | None = None) -> None:
+        self.ranges = ranges
+        self.limit = limit  # %N; None for no limit
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArraySpec) and (self.ranges, self.limit) == (other.ranges, other.limit)
+
+    def __hash__(self) -> int:
+        return hash((self.ranges, self.limit))
+
+    def __repr__(self) -> str:
+        return f"ArraySpec(ranges={self.ranges!r}, limit={self.limit!r})"
 
     def index_set(self) -> IndexSet:
         """Return the tasks, each once."""
@@ -213,7 +229,7 @@ def parse_indices(text: str, *, array_size_max: int = ARRAY_SIZE_MAX) -> IndexSe
     return parse_array(text, array_size_max=array_size_max).index_set() if text else IndexSet()
 
 
-def format_indices(indices: Iterable[int], *, limit: int | None = None, width: int = 0) -> str:
+def format_indices(indices: "Iterable[int]", *, limit: int | None = None, width: int = 0) -> str:
     """Return indices as squeue shows them between its brackets: 0-9, 1-3,7, 0-98:2, 3-4%2; "" for none.
 
     Slurm writes a step only for a whole set of one stride that spans more than ten; else it lists: 0,2,4,6,8.

@@ -5,10 +5,12 @@ padding is kept, several brackets multiply, the last one running fastest; a fold
 the number they end in.  Order and repetitions survive expanding.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Final
 
-MAX_NAMES: Final = 65536  # Slurm's own bound for one range
+MAX_NAMES: "Final" = 65536  # Slurm's own bound for one range
 
 
 class HostlistError(ValueError):
@@ -43,7 +45,7 @@ def expand_hostlist(text: str, *, max_names: int = MAX_NAMES) -> list[str]:
     return names
 
 
-def fold_hostlist(names: Iterable[str], *, sort: bool = True) -> str:
+def fold_hostlist(names: "Iterable[str]", *, sort: bool = True) -> str:
     """Return names as Slurm prints them: n[1-3,10],x.
 
     With `sort` each name counts once and stands in natural order (n2 before n10): what Slurm prints of nodes,
@@ -96,7 +98,7 @@ def expand_ansible_range(text: str, *, max_names: int = MAX_NAMES) -> list[str]:
     return [name + rest for name in names]
 
 
-def _split_items(text: str) -> Iterator[tuple[int, str]]:
+def _split_items(text: str) -> "Iterator[tuple[int, str]]":
     """Yield (index, item) at commas and blanks outside brackets; nesting is refused here."""
     start, opened = 0, -1
     for index, letter in enumerate(text):
@@ -118,7 +120,7 @@ def _split_items(text: str) -> Iterator[tuple[int, str]]:
         yield start, text[start:]
 
 
-def _split_brackets(text: str, start: int, item: str) -> Iterator[tuple[int, str, bool]]:
+def _split_brackets(text: str, start: int, item: str) -> "Iterator[tuple[int, str, bool]]":
     """Yield (index in text, part, whether it stood in a bracket); the brackets are known to match."""
     index = 0
     while index < len(item):
@@ -191,6 +193,6 @@ def _split_number(name: str) -> tuple[str, str]:
     return (prefix, digits) if len(digits) <= 18 else (name, "")
 
 
-def _split_sorted(names: Iterable[str]) -> list[tuple[str, str]]:
+def _split_sorted(names: "Iterable[str]") -> list[tuple[str, str]]:
     # By number of digits, then number: natural order, and padded names (08, 09, 10) still stand side by side.
     return sorted({_split_number(name) for name in names}, key=lambda part: (part[0], len(part[1]), part[1]))

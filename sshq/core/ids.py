@@ -3,22 +3,40 @@
 A `JobRef` is what was written, not what exists: 12 may be a job or an array, 12_77 a task that never was.
 """
 
-from dataclasses import dataclass
-from typing import Final
-
 from sshq.core.arrays import ARRAY_SIZE_MAX, format_indices, parse_array
 
-JOB_ID_MAX: Final = 2**31 - 1
-STEP_NAMES: Final = ("batch", "extern", "interactive")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+JOB_ID_MAX: "Final" = 2**31 - 1
+STEP_NAMES: "Final" = ("batch", "extern", "interactive")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRef:
-    """A job, some tasks of an array (ascending, each once), or a step of one of these."""
+    """A job, some tasks of an array (ascending, each once), or a step of one of these.
 
-    job_id: int
-    tasks: tuple[int, ...] | None = None  # None: the job, or all of the array
-    step: str | None = None  # a number from 0 up, or one of STEP_NAMES
+    A plain class, as every command that takes job ids reads them into it: dataclasses cost 10 ms.
+    """
+
+    __slots__ = ("job_id", "step", "tasks")
+
+    def __init__(self, *, job_id: int, tasks: tuple[int, ...] | None = None, step: str | None = None) -> None:
+        self.job_id = job_id
+        self.tasks = tasks  # None: the job, or all of the array
+        self.step = step  # a number from 0 up, or one of STEP_NAMES
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobRef) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"JobRef({format_job_id(self)})"
+
+    def _key(self) -> tuple[int, tuple[int, ...] | None, str | None]:
+        return self.job_id, self.tasks, self.step
 
 
 def parse_job_id(text: str) -> JobRef:

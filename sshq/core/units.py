@@ -5,17 +5,19 @@ shown in G) was read off real Slurm 22.05.  Every `parse_x` raises ValueError wi
 does not know; no amount is ever guessed.
 """
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
-MINUTE_S: Final = 60
-HOUR_S: Final = 3600
-DAY_S: Final = 86400
+MINUTE_S: "Final" = 60
+HOUR_S: "Final" = 3600
+DAY_S: "Final" = 86400
 
-_UNLIMITED_WORDS: Final = ("-1", "infinite", "unlimited")
-_TIME_FORMS: Final = "times are minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
+_UNLIMITED_WORDS: "Final" = ("-1", "infinite", "unlimited")
+_TIME_FORMS: "Final" = "times are minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
 # Slurm keeps limits as 32-bit minutes and reads two values at the top as "none" and "infinite".
-_LIMIT_MAX_S: Final = 0xFFFFFFFD * MINUTE_S
-_MEMORY_MAX_MIB: Final = 2**53  # JSON carries it exactly, and it is 8 ZiB
+_LIMIT_MAX_S: "Final" = 0xFFFFFFFD * MINUTE_S
+_MEMORY_MAX_MIB: "Final" = 2**53  # JSON carries it exactly, and it is 8 ZiB
 
 
 def parse_time_limit(text: str) -> int | None:

@@ -4,9 +4,11 @@ Which variable is present when is copied from recordings of Slurm 22.05: SLURM_N
 asked for, SLURM_CPUS_PER_TASK only with -c, SLURM_MEM_PER_CPU or SLURM_MEM_PER_NODE but never both.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-
 from sshq.slurm.environ_gpus import gpu_variables
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 # What would be wrong or harmful on another machine: agents and sessions of the login, temporary places, and the
 # cookie by which sshq finds a job's processes (with it a cancel would find the controller).
@@ -25,7 +27,7 @@ _JOB_NAMES = frozenset((
 ))  # fmt: skip
 
 
-def filter_submitted_environment(environ: Mapping[str, str], export: str | None) -> dict[str, str]:
+def filter_submitted_environment(environ: "Mapping[str, str]", export: str | None) -> dict[str, str]:
     """Return what of the submitter's environment the job gets.
 
     Args:
@@ -82,7 +84,7 @@ def read_export_file(content: str) -> dict[str, str]:
     return {name.lstrip("\n"): value for name, equals, value in pairs if equals and _may_travel(name.lstrip("\n"))}
 
 
-def job_environment(facts: Mapping[str, object]) -> dict[str, str]:
+def job_environment(facts: "Mapping[str, object]") -> dict[str, str]:
     """Return the variables Slurm sets for a batch job or array task, and ours.
 
     SLURM_TASK_PID and TMPDIR are the node's to add, as only it knows; there is no SLURM_CONF.
@@ -136,7 +138,7 @@ def job_environment(facts: Mapping[str, object]) -> dict[str, str]:
     return variables | optional | _own_variables(facts)
 
 
-def fold_counts(counts: Sequence[int], nodes: int) -> str:
+def fold_counts(counts: "Sequence[int]", nodes: int) -> str:
     """Return counts by node as Slurm writes them: 6,2 or 3(x2); one count stands for every node."""
     counts = list(counts) if len(counts) > 1 else list(counts) * nodes
     runs: list[list[int]] = []
@@ -148,7 +150,7 @@ def fold_counts(counts: Sequence[int], nodes: int) -> str:
     return ",".join(f"{count}(x{times})" if times > 1 else str(count) for count, times in runs)
 
 
-def _optional_variables(facts: Mapping[str, object], tasks: int) -> dict[str, str]:
+def _optional_variables(facts: "Mapping[str, object]", tasks: int) -> dict[str, str]:
     variables: dict[str, str] = {}
     if facts.get("ntasks_given") or facts.get("ntasks_per_node"):
         variables |= {"SLURM_NPROCS": str(tasks), "SLURM_NTASKS": str(tasks)}
@@ -169,7 +171,7 @@ def _optional_variables(facts: Mapping[str, object], tasks: int) -> dict[str, st
     return variables
 
 
-def _array_variables(facts: Mapping[str, object]) -> dict[str, str]:
+def _array_variables(facts: "Mapping[str, object]") -> dict[str, str]:
     task = facts.get("array_task_id")
     if not isinstance(task, int):
         return {}
@@ -183,14 +185,14 @@ def _array_variables(facts: Mapping[str, object]) -> dict[str, str]:
     }
 
 
-def _own_variables(facts: Mapping[str, object]) -> dict[str, str]:
+def _own_variables(facts: "Mapping[str, object]") -> dict[str, str]:
     return {
         "SSHQ_ATTEMPT": str(_number(facts, "attempt", 1)),
         "SSHQ_SLOT": str(_number(facts, "slot", 0)),
     }
 
 
-def _spread_tasks(tasks: int, facts: Mapping[str, object], cpus: list[int], nodes: int) -> list[int]:
+def _spread_tasks(tasks: int, facts: "Mapping[str, object]", cpus: list[int], nodes: int) -> list[int]:
     if nodes == 1:
         return [tasks]
     if facts.get("ntasks_per_node"):
@@ -209,18 +211,18 @@ def _may_be_set(name: str) -> bool:
     return bool(name) and name not in NODE_NAMES and not name.startswith("SSHQ_")
 
 
-def _fold(nodes: Iterable[str]) -> str:
+def _fold(nodes: "Iterable[str]") -> str:
     from sshq.core.hostlist import fold_hostlist
 
     return fold_hostlist(nodes)
 
 
-def _text(facts: Mapping[str, object], key: str) -> str:
+def _text(facts: "Mapping[str, object]", key: str) -> str:
     value = facts.get(key)
     return value if isinstance(value, str) else ""
 
 
-def _number(facts: Mapping[str, object], key: str, default: int) -> int:
+def _number(facts: "Mapping[str, object]", key: str, default: int) -> int:
     value = facts.get(key)
     return value if isinstance(value, int) else default
 

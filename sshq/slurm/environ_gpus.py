@@ -12,7 +12,10 @@ A job that asked for none on a host that has some gets -1 in each of them: CUDA,
 none, where an empty text would be nothing to CUDA, and everything to HIP.
 """
 
-from collections.abc import Mapping
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 NONE = "-1"
 _SLURM = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")  # whatever the make
@@ -20,7 +23,7 @@ _NVIDIA = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")  # ray, for one, fails 
 _ABOVE_ROCR = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
 
 
-def gpu_variables(facts: Mapping[str, object]) -> dict[str, str]:
+def gpu_variables(facts: "Mapping[str, object]") -> dict[str, str]:
     """Return the variables of a job's GPUs on the node of its script; nothing on a host without any.
 
     Args:
@@ -50,7 +53,7 @@ def gpu_variables(facts: Mapping[str, object]) -> dict[str, str]:
     return variables
 
 
-def _asked_variables(facts: Mapping[str, object]) -> dict[str, str]:
+def _asked_variables(facts: "Mapping[str, object]") -> dict[str, str]:
     """What was asked, in the variables that sruns of the job read."""
     asked = {
         "SLURM_GPUS": facts.get("gpus_total"),

@@ -4,8 +4,6 @@ Names and widths are Slurm's, all of them, so that `--format` lists written for 
 nothing of is empty, as it is in Slurm for what was not gathered.
 """
 
-from collections.abc import Callable
-
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_cpu_time, format_elapsed_padded, format_memory, format_time_limit_padded
 from sshq.slurm.clock import format_local
@@ -22,6 +20,10 @@ from sshq.slurm.views import (
     text_of,
     time_of,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # A minus sign: to the left.
 WIDTHS = (
@@ -131,19 +133,19 @@ def _read_widths() -> tuple[tuple[str, int], ...]:
 FIELDS = _read_widths()
 
 
-def _job_only(show: Callable[[AccountRow], str]) -> Callable[[AccountRow], str]:
+def _job_only(show: "Callable[[AccountRow], str]") -> "Callable[[AccountRow], str]":
     return lambda row: "" if row.is_step else show(row)
 
 
-def _step_only(show: Callable[[AccountRow], str]) -> Callable[[AccountRow], str]:
+def _step_only(show: "Callable[[AccountRow], str]") -> "Callable[[AccountRow], str]":
     return lambda row: show(row) if row.is_step else ""
 
 
-def _job_text(key: str, missing: str = "") -> Callable[[AccountRow], str]:
+def _job_text(key: str, missing: str = "") -> "Callable[[AccountRow], str]":
     return _job_only(lambda row: text_of(row.job, key, missing))
 
 
-def _job_number(key: str) -> Callable[[AccountRow], str]:
+def _job_number(key: str) -> "Callable[[AccountRow], str]":
     return _job_only(lambda row: str(int_of(row.job, key)))
 
 
@@ -219,7 +221,7 @@ def _cpu_time(row: AccountRow) -> str:
     return "00:00:00" if used is None else format_cpu_time(used)
 
 
-def _cpu_part(key: str) -> Callable[[AccountRow], str]:
+def _cpu_part(key: str) -> "Callable[[AccountRow], str]":
     def show(row: AccountRow) -> str:
         used = time_of(row.shown, key)
         return "00:00:00" if used is None else format_cpu_time(used)
@@ -237,7 +239,7 @@ def _reserved(row: AccountRow) -> str:
     return format_elapsed_padded(max(0.0, start_at - eligible_at))
 
 
-def _step_start_or(key: str) -> Callable[[AccountRow], str]:
+def _step_start_or(key: str) -> "Callable[[AccountRow], str]":
     def show(row: AccountRow) -> str:
         if row.is_step:
             return row.time("start_at")
@@ -283,7 +285,7 @@ def _task_count(row: AccountRow) -> str:
     return str(int_of(row.step, "num_tasks", 1)) if row.step is not None else "1"
 
 
-GETTERS: dict[str, Callable[[AccountRow], str]] = {
+GETTERS: "dict[str, Callable[[AccountRow], str]]" = {
     "Account": lambda row: text_of(row.job, "account"),
     "AllocCPUS": _cpus,
     "AllocNodes": lambda row: str(len(names_of(row.job, "nodes"))) if row.was_started() else "0",

@@ -4,14 +4,16 @@ sinfo's lines are groups: the nodes of a partition that agree in every column sh
 group unless --exact is given; then the least is shown with a plus sign.
 """
 
-from collections.abc import Callable, Iterable
-
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_time_limit
 from sshq.slurm.clock import format_local
 from sshq.slurm.layout import Field
 from sshq.slurm.messages import SLURM_VERSION
 from sshq.slurm.views import View, int_of, int_or_none, names_of, text_of, time_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 NULL = "(null)"
 _BASE_NAMES = {  # base state: compact, long, rank in a sort by state
@@ -75,7 +77,7 @@ def reason_of(node: View) -> str:
     return text_of(node, "reason") or text_of(node, "note")
 
 
-def count_nodes(nodes: Iterable[View]) -> tuple[int, int, int, int]:
+def count_nodes(nodes: "Iterable[View]") -> tuple[int, int, int, int]:
     """Return how many nodes are allocated, idle, other, in all."""
     allocated = idle = total = 0
     for node in nodes:
@@ -87,7 +89,7 @@ def count_nodes(nodes: Iterable[View]) -> tuple[int, int, int, int]:
     return allocated, idle, total - allocated - idle, total
 
 
-def count_cpus(nodes: Iterable[View]) -> tuple[int, int, int, int]:
+def count_cpus(nodes: "Iterable[View]") -> tuple[int, int, int, int]:
     """Return how many CPUs are allocated, idle, other, in all."""
     allocated = idle = total = 0
     for node in nodes:
@@ -103,7 +105,7 @@ def _counts(counts: tuple[int, ...]) -> str:
     return "/".join(map(str, counts))
 
 
-def _least(key: str, default: int = 0) -> Callable[[NodeGroup], str]:
+def _least(key: str, default: int = 0) -> "Callable[[NodeGroup], str]":
     def show(group: NodeGroup) -> str:
         values = [int_of(node, key, default) for node in group.nodes]
         return "0" if not values else str(min(values)) + ("+" if min(values) != max(values) else "")
@@ -128,15 +130,15 @@ def _free_memory(group: NodeGroup) -> str:
     return _range([str(mib) for mib in free], [float(mib) for mib in free])
 
 
-def _first(show: Callable[[View], str], missing: str) -> Callable[[NodeGroup], str]:
+def _first(show: "Callable[[View], str]", missing: str) -> "Callable[[NodeGroup], str]":
     return lambda group: show(group.nodes[0]) if group.nodes else missing
 
 
-def _of_partition(show: Callable[[View], str]) -> Callable[[NodeGroup], str]:
+def _of_partition(show: "Callable[[View], str]") -> "Callable[[NodeGroup], str]":
     return lambda group: show(group.partition) if group.partition is not None else "n/a"
 
 
-def _always(text: str) -> Callable[[NodeGroup], str]:
+def _always(text: str) -> "Callable[[NodeGroup], str]":
     return lambda _group: text
 
 
@@ -170,7 +172,7 @@ def _features(node: View) -> str:
     return ",".join(names_of(node, "features")) or NULL
 
 
-def _limit(key: str, missing: str) -> Callable[[View], str]:
+def _limit(key: str, missing: str) -> "Callable[[View], str]":
     return lambda partition: format_time_limit(int_or_none(partition, key), unlimited=missing)
 
 
@@ -229,12 +231,12 @@ NODE_FIELDS: tuple[Field[NodeGroup], ...] = (
 )  # fmt: skip
 
 # What nodes must agree in to share a line, by the column that shows it; columns not named here sum or range.
-MATCHED: dict[str, Callable[[View], object]] = {
+MATCHED: "dict[str, Callable[[View], object]]" = {
     "b": _features, "f": _features, "E": reason_of, "G": _gres, "H": _reason_at, "t": name_state,
     "T": lambda node: name_state(node, long=True), "u": _user, "U": _long_user, "gresused": _gres_used,
     "statecomplete": lambda node: name_state(node, long=True),
 }  # fmt: skip
-MATCHED_EXACTLY: dict[str, Callable[[View], object]] = {
+MATCHED_EXACTLY: "dict[str, Callable[[View], object]]" = {
     "c": lambda node: int_of(node, "cpus"), "d": lambda node: int_of(node, "tmp_disk_mib"),
     "m": lambda node: int_of(node, "memory_mib"), "w": lambda node: int_of(node, "weight", 1),
     "X": lambda node: int_of(node, "sockets", 1), "Y": lambda node: int_of(node, "cores", 1),

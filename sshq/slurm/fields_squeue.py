@@ -3,8 +3,6 @@
 Texts of absent values ("(null)", "N/A", "n/a", "") are Slurm's, each field its own; programs compare them.
 """
 
-from collections.abc import Callable
-
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_elapsed, format_memory, format_time_limit
 from sshq.slurm.clock import format_local
@@ -22,6 +20,10 @@ from sshq.slurm.views import (
     text_of,
     time_of,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NULL = "(null)"
 NOT_AVAILABLE = "N/A"
@@ -131,23 +133,23 @@ def _min_disk(row: JobRow) -> str:
     return format_memory(int_of(row.view, "tmp_disk_mib"))
 
 
-def _text(key: str, missing: str = NULL) -> Callable[[JobRow], str]:
+def _text(key: str, missing: str = NULL) -> "Callable[[JobRow], str]":
     return lambda row: text_of(row.view, key, missing)
 
 
-def _number(key: str, default: int = 0) -> Callable[[JobRow], str]:
+def _number(key: str, default: int = 0) -> "Callable[[JobRow], str]":
     return lambda row: str(int_of(row.view, key, default))
 
 
-def _time(key: str) -> Callable[[JobRow], str]:
+def _time(key: str) -> "Callable[[JobRow], str]":
     return lambda row: row.time(time_of(row.view, key))
 
 
-def _always(text: str) -> Callable[[JobRow], str]:
+def _always(text: str) -> "Callable[[JobRow], str]":
     return lambda _row: text
 
 
-def _hosts(key: str) -> Callable[[JobRow], str]:
+def _hosts(key: str) -> "Callable[[JobRow], str]":
     return lambda row: fold_hostlist(names_of(row.view, key))
 
 

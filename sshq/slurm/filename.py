@@ -4,7 +4,10 @@ Seen on Slurm 22.05: an unknown letter stays with its percent sign; %a in a plai
 anywhere turns replacing off, and goes itself.
 """
 
-from collections.abc import Mapping
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 NO_TASK = 4294967294  # Slurm's NO_VAL, which %a shows in a job that is no array
 WIDTH_MAX = 10  # sbatch(1): larger widths count as 10
@@ -17,7 +20,7 @@ def default_output(*, array: bool) -> str:
     return DEFAULT_ARRAY_OUTPUT if array else DEFAULT_OUTPUT
 
 
-def expand_filename(pattern: str, facts: Mapping[str, object]) -> str:
+def expand_filename(pattern: str, facts: "Mapping[str, object]") -> str:
     """Return the name a pattern stands for; relative names stay relative to the job's working directory.
 
     Args:
@@ -46,7 +49,7 @@ def expand_filename(pattern: str, facts: Mapping[str, object]) -> str:
         at = end + 1
 
 
-def _replace(letter: str, facts: Mapping[str, object]) -> int | str | None:
+def _replace(letter: str, facts: "Mapping[str, object]") -> int | str | None:
     if letter in ("j", "J"):
         return _number(facts.get("job_id"), 0)
     if letter == "A":

@@ -4,11 +4,13 @@ sbatch and srun stop at the first word that is not an option (the script's own a
 options anywhere.  Each value keeps where it came from, so that a message can name it.  Texts of errors are glibc's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-
 from sshq.errors import OptionError
 from sshq.slurm.messages import ExactError, exit_code_for_option
 from sshq.slurm.options import FOLLOWED, IGNORED, NO_VALUE, OPTIONAL, REFUSED, REQUIRED, Option, options_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 STOPS_AT_FIRST_WORD = ("sbatch", "srun", "salloc")
 _WANTS = ("help", "usage", "version")
@@ -34,7 +36,7 @@ class Parsed:
 
     __slots__ = ("arguments", "command", "given", "warnings")
 
-    def __init__(self, command: str, given: Iterable[Given], arguments: list[str]) -> None:
+    def __init__(self, command: str, given: "Iterable[Given]", arguments: list[str]) -> None:
         self.command = command
         self.given = list(given)
         self.arguments = arguments
@@ -62,7 +64,7 @@ class Parsed:
         return sum(one.option.field == field for one in self.given)
 
 
-def parse_options(command: str, argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Parsed:
+def parse_options(command: str, argv: "Sequence[str]", environ: "Mapping[str, str] | None" = None) -> Parsed:
     """Return what `argv` (without the program's name) and the command's variables say; argv is the stronger.
 
     Raises:
@@ -99,7 +101,7 @@ def judge_handling(parsed: Parsed) -> list[str]:
     return [f"{', '.join(names)} {'has' if len(names) == 1 else 'have'} no effect here: {why}" for why, names in warnings.items()]
 
 
-def scan_environment(options: Iterable[Option], environ: Mapping[str, str]) -> list[Given]:
+def scan_environment(options: "Iterable[Option]", environ: "Mapping[str, str]") -> list[Given]:
     """Return the options that variables give, in the order of the rows."""
     given = []
     for option in options:
@@ -115,7 +117,7 @@ def scan_environment(options: Iterable[Option], environ: Mapping[str, str]) -> l
 
 
 def scan_words(
-    command: str, options: Sequence[Option], words: Sequence[str], *, permute: bool, place: tuple[str, str] | None = None,
+    command: str, options: "Sequence[Option]", words: "Sequence[str]", *, permute: bool, place: tuple[str, str] | None = None,
 ) -> tuple[list[Given], list[str]]:  # fmt: skip
     """Return the options among `words` and the words that are none.
 
@@ -139,7 +141,7 @@ def _is_set(value: str) -> bool:
 
 
 class _Scanner:
-    def __init__(self, command: str, options: Sequence[Option], words: list[str], place: tuple[str, str] | None) -> None:
+    def __init__(self, command: str, options: "Sequence[Option]", words: list[str], place: tuple[str, str] | None) -> None:
         self.command, self.options, self.words, self.place = command, options, words, place
         self.at = 0
         self.given: list[Given] = []
@@ -241,7 +243,7 @@ class _Scanner:
         return suggest_name(name, [long for option in self.options for long in option.longs])
 
 
-def suggest_name(name: str, known: Iterable[str]) -> str | None:
+def suggest_name(name: str, known: "Iterable[str]") -> str | None:
     """Return "did you mean …?" for the nearest known name at most two edits away, None without one."""
     near = (other for other in known if abs(len(other) - len(name)) < 3)
     best = min(((_edit_distance(name, other), other) for other in near), default=None)

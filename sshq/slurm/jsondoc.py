@@ -4,12 +4,14 @@ The keys programs read are there under Slurm's names; what sshq has no counterpa
 in Slurm.  What only sshq knows stands under one key, `sshq`.
 """
 
-from collections.abc import Iterable
-
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_memory
 from sshq.slurm.messages import SLURM_VERSION
 from sshq.slurm.views import View, describe_tres, int_of, int_or_none, names_of, text_of, time_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Document = dict[str, object]
 
@@ -36,12 +38,12 @@ JOB_EXTRAS = ("kind", "attempt", "retries", "note", "private_dir", "survivors", 
 _NODE_EXTRAS = ("slots", "slots_used", "unreachable", "drain", "note", "account", "transport", "jobs")
 
 
-def squeue_document(jobs: Iterable[View]) -> Document:
+def squeue_document(jobs: "Iterable[View]") -> Document:
     """Return what `squeue --json` prints, to be dumped."""
     return {**head_document("openapi"), "jobs": [_describe_job(job) for job in jobs]}
 
 
-def sinfo_document(nodes: Iterable[View]) -> Document:
+def sinfo_document(nodes: "Iterable[View]") -> Document:
     """Return what `sinfo --json` prints: nodes, whatever format was asked for."""
     return {**head_document("openapi"), "nodes": [_describe_node(node) for node in nodes]}
 
@@ -65,7 +67,7 @@ def _seconds(view: View, key: str) -> int:
     return int(time_of(view, key) or 0)
 
 
-def pick_extras(view: View, keys: Iterable[str]) -> Document:
+def pick_extras(view: View, keys: "Iterable[str]") -> Document:
     """Return what only sshq knows."""
     return {key: view.get(key) for key in keys}
 

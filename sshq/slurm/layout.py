@@ -4,10 +4,21 @@ Seen on 22.05: `%.8i` is right, `%8i` left, both cut at the width; what is not u
 is in header and rows, with a message and exit 0; an unknown name of the long form is left out, with a message.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Generic, TypeVar
 
-Row = TypeVar("Row")
+    Row = TypeVar("Row")
+else:  # `typing` would cost each command 5 ms
+
+    class Generic:
+        """Stands for typing's."""
+
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
+
+    Row = object
 
 LONG_WIDTH = 20  # of a column of the long form
 WIDTH_MAX = 4096  # of any column: a format cannot ask for gigabytes
@@ -28,7 +39,7 @@ class Field(Generic[Row]):
     __slots__ = ("cut", "getter", "header", "keeps_star", "letter", "names")
 
     def __init__(
-        self, letter: str, names: str, header: str, getter: Callable[[Row], str], *, cut: bool = True, keeps_star: bool = False
+        self, letter: str, names: str, header: str, getter: "Callable[[Row], str]", *, cut: bool = True, keeps_star: bool = False
     ) -> None:
         self.letter = letter
         self.names = tuple(name.lower() for name in names.split())
@@ -75,7 +86,7 @@ class Layout(Generic[Row]):
 
     __slots__ = ("columns", "faults", "prefix")
 
-    def __init__(self, prefix: str, columns: Sequence[Column[Row]], faults: Sequence[str]) -> None:
+    def __init__(self, prefix: str, columns: "Sequence[Column[Row]]", faults: "Sequence[str]") -> None:
         self.prefix = prefix
         self.columns = tuple(columns)
         self.faults = tuple(faults)
@@ -96,7 +107,7 @@ class Output:
 
     __slots__ = ("exit_code", "lines", "messages")
 
-    def __init__(self, lines: Iterable[str], messages: Sequence[str] = (), exit_code: int = 0) -> None:
+    def __init__(self, lines: "Iterable[str]", messages: "Sequence[str]" = (), exit_code: int = 0) -> None:
         self.lines: Iterator[str] = iter(lines)
         self.messages = list(messages)
         self.exit_code = exit_code
@@ -107,7 +118,7 @@ def read_interval(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 and int(text) else None
 
 
-def read_format(text: str, fields: Iterable[Field[Row]]) -> Layout[Row]:
+def read_format(text: str, fields: "Iterable[Field[Row]]") -> Layout[Row]:
     """Return the layout of a -o format; it never fails, what is not understood is literal and a fault."""
     known = {field.letter: field for field in fields if field.letter}
     head, *parts = text.split("%")
@@ -130,7 +141,7 @@ def read_format(text: str, fields: Iterable[Field[Row]]) -> Layout[Row]:
     return Layout(head, columns, faults)
 
 
-def read_long_format(text: str, fields: Iterable[Field[Row]]) -> Layout[Row]:
+def read_long_format(text: str, fields: "Iterable[Field[Row]]") -> Layout[Row]:
     """Return the layout of a -O format: names with :width, :.width (right) and text behind."""
     known = {name: field for field in fields for name in field.names}
     columns: list[Column[Row]] = []
@@ -150,7 +161,7 @@ def read_long_format(text: str, fields: Iterable[Field[Row]]) -> Layout[Row]:
     return Layout("", columns, faults)
 
 
-def show_all_format(fields: Iterable[Field[Row]]) -> str:
+def show_all_format(fields: "Iterable[Field[Row]]") -> str:
     """Return the format of `%all`: every lettered field, between bars."""
     return "|".join(f"%{field.letter}" for field in fields if field.letter)
 

@@ -4,8 +4,6 @@ Its layout is not squeue's: each field as wide as Slurm's table says, cut with a
 dashes under the header.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
 from sshq.errors import OptionError
 from sshq.slurm.fields_sacct import FIELDS, AccountRow, show_field
 from sshq.slurm.getopt import Parsed, parse_options
@@ -14,6 +12,10 @@ from sshq.slurm.messages import ExactError
 from sshq.slurm.states import read_states
 from sshq.slurm.table import join_cells, list_header, read_columns, render_fields
 from sshq.slurm.views import View, int_of, int_or_none, names_of, text_of, time_of, views_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 DEFAULT_FIELDS = "JobID,JobName,Partition,Account,AllocCPUS,State,ExitCode"
 UNLIMITED_S = 1 << 62  # a limit above all others
@@ -32,7 +34,7 @@ LONG_FIELDS = (
 class SacctOptions:
     """What a call of sacct asked for."""
 
-    def __init__(self, parsed: Parsed, environ: Mapping[str, str]) -> None:
+    def __init__(self, parsed: Parsed, environ: "Mapping[str, str]") -> None:
         self.parsed = parsed
         self.wants = parsed.wants
         self.warnings = parsed.warnings
@@ -73,8 +75,8 @@ class SacctOptions:
 
 
 def read_sacct_options(
-    argv: Sequence[str], environ: Mapping[str, str], *, now: float, me: str,
-    lookup_uid: Callable[[str], int | None] | None = None,
+    argv: "Sequence[str]", environ: "Mapping[str, str]", *, now: float, me: str,
+    lookup_uid: "Callable[[str], int | None] | None" = None,
 ) -> SacctOptions:  # fmt: skip
     """Return what a call of sacct asks for.
 
@@ -118,7 +120,7 @@ def read_sacct_options(
     return options
 
 
-def render_sacct(rows: Iterable[View], options: SacctOptions, now: float) -> Output:
+def render_sacct(rows: "Iterable[View]", options: SacctOptions, now: float) -> Output:
     """Return what sacct prints for rows of history, in their order."""
     return Output(_list_lines(rows, options, now))
 
@@ -128,12 +130,12 @@ def render_helpformat() -> str:
     return render_fields(name for name, _ in FIELDS)
 
 
-def choose_rows(rows: Iterable[View], options: SacctOptions) -> Iterator[View]:
+def choose_rows(rows: "Iterable[View]", options: SacctOptions) -> "Iterator[View]":
     """Return the rows of the jobs asked for."""
     return (row for row in rows if _matches(row, options))
 
 
-def _list_lines(rows: Iterable[View], options: SacctOptions, now: float) -> Iterator[str]:
+def _list_lines(rows: "Iterable[View]", options: SacctOptions, now: float) -> "Iterator[str]":
     columns, parsed = options.columns, options.parsed
     yield from list_header(columns, parsed)
     for row in choose_rows(rows, options):
@@ -181,7 +183,7 @@ def _split_row(job: View, options: SacctOptions, now: float) -> list[AccountRow]
 
 def _row_maker(
     job: View, attempt: View | None, options: SacctOptions, now: float, units: str
-) -> Callable[..., AccountRow]:  # fmt: skip
+) -> "Callable[..., AccountRow]":  # fmt: skip
     def make(is_step: bool, step: View | None = None) -> AccountRow:
         style = options.time_style
         return AccountRow(job, None if step else attempt, is_step=is_step, now=now, time_style=style, units=units, step=step)
@@ -336,7 +338,7 @@ def _parse_time(text: str, now: float) -> float:
         raise ExactError((str(error),), source="--starttime") from None
 
 
-def _read_users(options: SacctOptions, me: str, lookup_uid: Callable[[str], int | None] | None) -> None:
+def _read_users(options: SacctOptions, me: str, lookup_uid: "Callable[[str], int | None] | None") -> None:
     names = options.words("users")
     if names is None:
         everyone = options.parsed.has("allusers") or bool(options.refs) or me == "root"

@@ -1,13 +1,15 @@
 """scancel: which jobs, which signal, and what is said of each: nothing, unless asked or refused."""
 
-from collections.abc import Callable, Mapping, Sequence
-
 from sshq.errors import OptionError
 from sshq.slurm.getopt import Parsed, parse_options
 from sshq.slurm.messages import ENDED_JOB, UNKNOWN_JOB, ExactError
 from sshq.slurm.states import read_states
 from sshq.slurm.values import parse_signal_name
 from sshq.slurm.views import View, int_of, int_or_none, text_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 CANCELLABLE = ("PENDING", "RUNNING", "SUSPENDED")
 FILTER_FIELDS = ("account", "name", "nodes", "partition", "qos", "state", "user", "me")
@@ -52,7 +54,7 @@ class ScancelRequest:
 
 
 def read_scancel_options(
-    argv: Sequence[str], environ: Mapping[str, str], *, me: str, lookup_uid: Callable[[str], int | None]
+    argv: "Sequence[str]", environ: "Mapping[str, str]", *, me: str, lookup_uid: "Callable[[str], int | None]"
 ) -> ScancelRequest:
     """Return what a call of scancel asks for.
 
@@ -117,7 +119,7 @@ def describe_result(result: View, request: ScancelRequest, text: str = "") -> li
     return lines
 
 
-def exit_code_of(results: Sequence[View]) -> int:
+def exit_code_of(results: "Sequence[View]") -> int:
     """Return scancel's status: 1 if a job was refused, 0 also if none was there to cancel."""
     return 1 if any(text_of(result, "outcome") == "denied" for result in results) else 0
 

@@ -4,11 +4,13 @@ Keys are case-insensitive and may be shortened as Slurm allows; a key sshq canno
 never dropped.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-
 from sshq.errors import OptionError
 from sshq.slurm.getopt import Parsed, parse_options
 from sshq.slurm.messages import ExactError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 VERBS = (
     "cancel_reboot", "completing", "config", "create", "delete", "errnumstr", "help", "hold", "listpids", "notify",
@@ -43,7 +45,7 @@ class Update:
         self.changes = changes
 
 
-def parse_scontrol(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
+def parse_scontrol(argv: "Sequence[str]", environ: "Mapping[str, str]") -> Parsed:
     """Return the options, and the words as `arguments`; options may stand anywhere."""
     return parse_options("scontrol", argv, environ)
 
@@ -72,7 +74,7 @@ def find_entity(word: str) -> str:
     return found
 
 
-def parse_update(words: Sequence[str], now: float) -> Update:
+def parse_update(words: "Sequence[str]", now: float) -> Update:
     """Return what the words behind `scontrol update` ask for.
 
     `job 12 Nice=5` and `jobid=12 nice=5` mean the same.
@@ -97,7 +99,7 @@ _ENTITY_KEYS = (
 )
 
 
-def _find(word: str, known: Sequence[str]) -> str | None:
+def _find(word: str, known: "Sequence[str]") -> str | None:
     lower = word.lower()
     if lower in known:
         return lower
@@ -105,7 +107,7 @@ def _find(word: str, known: Sequence[str]) -> str | None:
     return matches[0] if matches and (len(lower) >= _LEAST_LETTERS or len(matches) == 1) else None
 
 
-def _read_pairs(words: Sequence[str]) -> list[tuple[str, str, str]]:
+def _read_pairs(words: "Sequence[str]") -> list[tuple[str, str, str]]:
     """Return (key in small letters, value, as written) of each word; `job 12` counts as job=12."""
     pairs = []
     rest = iter(words)
@@ -220,7 +222,7 @@ def _read_text(value: str, now: float) -> str:  # noqa: ARG001
     return value
 
 
-def _read_count(name: str) -> Callable[[str, float], int]:
+def _read_count(name: str) -> "Callable[[str, float], int]":
     """Return the reader of a number; of a range MIN-MAX, the least."""
 
     def read(value: str, now: float) -> int:  # noqa: ARG001
@@ -232,7 +234,7 @@ def _read_count(name: str) -> Callable[[str, float], int]:
     return read
 
 
-def _read_memory(name: str) -> Callable[[str, float], int]:
+def _read_memory(name: str) -> "Callable[[str, float], int]":
     def read(value: str, now: float) -> int:  # noqa: ARG001
         from sshq.core.units import parse_memory
 
@@ -291,7 +293,7 @@ def _read_hosts(value: str, now: float) -> list[str]:  # noqa: ARG001
         raise ExactError(("Invalid node name specified",)) from None
 
 
-_JOB_KEYS: dict[str, tuple[str, Callable[[str, float], object]]] = {
+_JOB_KEYS: "dict[str, tuple[str, Callable[[str, float], object]]]" = {
     "account": ("account", _read_text),
     "arraytaskthrottle": ("array_limit", _read_count("ArrayTaskThrottle")),
     "comment": ("comment", _read_text),

@@ -4,8 +4,6 @@ Programs cut these texts apart at blanks and signs of equality, so the order, th
 ends are kept.  What sshq knows beyond Slurm follows at the end of a block.
 """
 
-from collections.abc import Iterable
-
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_elapsed_padded, format_memory, format_time_limit_padded
 from sshq.slurm.clock import format_local
@@ -23,6 +21,10 @@ from sshq.slurm.views import (
     text_of,
     time_of,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NULL = "(null)"
 UNKNOWN = "Unknown"
@@ -83,7 +85,7 @@ def render_node(view: View, *, oneline: bool = False) -> str:
     return _join([*lines, *reason], oneline)
 
 
-def render_partition(view: View, nodes: Iterable[View] = (), *, oneline: bool = False) -> str:
+def render_partition(view: View, nodes: "Iterable[View]" = (), *, oneline: bool = False) -> str:
     """Return a partition's block, with the blank line behind it; `nodes` are the views of all nodes, for its sum."""
     members = names_of(view, "nodes")
     known = [node for node in nodes if text_of(node, "name") in set(members)]

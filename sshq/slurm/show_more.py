@@ -1,7 +1,5 @@
 """Blocks of `scontrol show` beside jobs, nodes and partitions: steps, licenses, the daemon."""
 
-from collections.abc import Iterable, Mapping
-
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_memory
 from sshq.slurm.clock import format_local
@@ -9,10 +7,14 @@ from sshq.slurm.layout import keep_on_line
 from sshq.slurm.messages import SLURM_VERSION
 from sshq.slurm.views import View, int_of, job_label, job_of, memory_of, names_of, text_of, time_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 NO_LICENSES = "No licenses configured in Slurm."
 
 
-def choose_steps(steps: Iterable[View], name: str | None) -> list[View]:
+def choose_steps(steps: "Iterable[View]", name: str | None) -> list[View]:
     """Return the steps of that name, all where none is given."""
     return [step for step in steps if name is None or text_of(step, "step_id") == name]
 
@@ -43,7 +45,7 @@ def render_step(step: View, *, oneline: bool = False) -> str:
     return _join(lines, oneline)
 
 
-def render_licenses(licenses: Iterable[View], *, oneline: bool = False) -> str:
+def render_licenses(licenses: "Iterable[View]", *, oneline: bool = False) -> str:
     """Return what `scontrol show licenses` prints."""
     blocks = []
     for item in licenses:
@@ -56,7 +58,7 @@ def render_licenses(licenses: Iterable[View], *, oneline: bool = False) -> str:
     return "".join(blocks) or f"{NO_LICENSES}\n"
 
 
-def render_slurmd(status: Mapping[str, object], started_at: float) -> str:
+def render_slurmd(status: "Mapping[str, object]", started_at: float) -> str:
     """Return what `scontrol show slurmd` prints; the one daemon here is the controller."""
     hosts = status.get("hosts")
     ready = hosts.get("ready", 0) if isinstance(hosts, Mapping) else 0

@@ -4,8 +4,6 @@ Every partition has a line, even one without a matching node (`0 n/a`); a filter
 names it does not know.  A node that does not answer bears a star, as in Slurm.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
 from sshq.errors import OptionError
 from sshq.slurm.clock import format_banner
 from sshq.slurm.fields_sinfo import (
@@ -23,6 +21,12 @@ from sshq.slurm.layout import Layout, Output, read_format, read_interval, read_l
 from sshq.slurm.messages import ExactError
 from sshq.slurm.views import View, int_of, names_of, text_of, time_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    Filter = Callable[[View], bool]
+
 NAME_WIDTH_MIN = 9  # of the columns PARTITION and NODELIST, which grow with the longest name
 VALID_STATES = (
     "unknown,down,idle,allocated,?,mixed,future,drain,drained,draining,no_respond,reserved,perfctrs,cloud,completing,"
@@ -33,13 +37,11 @@ NEVER_STATES = (
     "powering_up", "fail", "maint", "reboot", "reboot^", "?", "error", "planned", "resv", "comp", "npc", "futr",
 )  # fmt: skip  # Slurm's states that no node of ours is ever in: known, and matching none
 
-Filter = Callable[[View], bool]
-
 
 class SinfoOptions:
     """What a call of sinfo asked for."""
 
-    def __init__(self, parsed: Parsed, environ: Mapping[str, str]) -> None:
+    def __init__(self, parsed: Parsed, environ: "Mapping[str, str]") -> None:
         self.parsed = parsed
         self.wants = parsed.wants
         self.warnings = parsed.warnings
@@ -53,7 +55,7 @@ class SinfoOptions:
         return bool(self.filters)
 
 
-def read_sinfo_options(argv: Sequence[str], environ: Mapping[str, str]) -> SinfoOptions:
+def read_sinfo_options(argv: "Sequence[str]", environ: "Mapping[str, str]") -> SinfoOptions:
     """Return what a call of sinfo asks for; raises OptionError with Slurm's text and status."""
     parsed = parse_options("sinfo", argv, environ)
     iterate = parsed.value("iterate")
@@ -83,7 +85,7 @@ def read_sinfo_options(argv: Sequence[str], environ: Mapping[str, str]) -> Sinfo
     return options
 
 
-def render_sinfo(nodes: Iterable[View], partitions: Iterable[View], options: SinfoOptions, now: float) -> Output:
+def render_sinfo(nodes: "Iterable[View]", partitions: "Iterable[View]", options: SinfoOptions, now: float) -> Output:
     """Return what sinfo prints for the views of all nodes and partitions."""
     parsed = options.parsed
     all_nodes = {text_of(node, "name"): node for node in nodes}
@@ -110,7 +112,7 @@ def render_sinfo(nodes: Iterable[View], partitions: Iterable[View], options: Sin
     return Output(_concatenate(head, (layout.line(group) for group in groups)), messages)
 
 
-def choose_layout(options: SinfoOptions, partitions: Sequence[View], nodes: Mapping[str, View]) -> Layout[NodeGroup]:
+def choose_layout(options: SinfoOptions, partitions: "Sequence[View]", nodes: "Mapping[str, View]") -> Layout[NodeGroup]:
     """Return the columns: asked for, or those of -R, -s, -N, -l, or the plain ones."""
     parsed = options.parsed
     long_format, short_format = parsed.value("long_format"), parsed.value("format")
@@ -135,13 +137,13 @@ def choose_layout(options: SinfoOptions, partitions: Sequence[View], nodes: Mapp
     return read_format(f"%{part}P %.5a %.10l %.6D %.6t %N", NODE_FIELDS)
 
 
-def _concatenate(head: list[str], lines: Iterable[str]) -> Iterator[str]:
+def _concatenate(head: list[str], lines: "Iterable[str]") -> "Iterator[str]":
     yield from head
     yield from lines
 
 
 def _group(
-    nodes: Mapping[str, View], partitions: Sequence[View], options: SinfoOptions, layout: Layout[NodeGroup], now: float
+    nodes: "Mapping[str, View]", partitions: "Sequence[View]", options: SinfoOptions, layout: Layout[NodeGroup], now: float
 ) -> list[NodeGroup]:
     letters = layout.letters()
     keys = [MATCHED[letter] for letter in letters if letter in MATCHED]
@@ -167,7 +169,7 @@ def _group(
     return list(groups.values())
 
 
-def _read_state(word: str) -> Filter:
+def _read_state(word: str) -> "Filter":
     """Return the test for one state of --states; a state matches what it includes: alloc also the mixed nodes."""
     name = word.lower()
     if name in ("alloc", "allocated"):
@@ -226,19 +228,19 @@ def _natural(name: str) -> str:
     return f"{head}\0{int(name[len(head) :] or 0):020}"
 
 
-def _first_number(get: Callable[[View], float]) -> Callable[[NodeGroup], tuple[float, str]]:
+def _first_number(get: "Callable[[View], float]") -> "Callable[[NodeGroup], tuple[float, str]]":
     return lambda group: (get(group.nodes[0]) if group.nodes else -1, "")
 
 
-def _first_text(get: Callable[[View], str]) -> Callable[[NodeGroup], tuple[float, str]]:
+def _first_text(get: "Callable[[View], str]") -> "Callable[[NodeGroup], tuple[float, str]]":
     return lambda group: (0, get(group.nodes[0]) if group.nodes else "")
 
 
-def _partition_text(get: Callable[[View], str]) -> Callable[[NodeGroup], tuple[float, str]]:
+def _partition_text(get: "Callable[[View], str]") -> "Callable[[NodeGroup], tuple[float, str]]":
     return lambda group: (0, get(group.partition) if group.partition is not None else "")
 
 
-SORT_KEYS: dict[str, Callable[[NodeGroup], tuple[float, str]]] = {
+SORT_KEYS: "dict[str, Callable[[NodeGroup], tuple[float, str]]]" = {
     "a": _partition_text(lambda part: text_of(part, "state")),
     "c": _first_number(lambda node: int_of(node, "cpus")),
     "d": _first_number(lambda node: int_of(node, "tmp_disk_mib")),

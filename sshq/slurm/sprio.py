@@ -4,14 +4,16 @@ sshq's priority is Slurm's priority/basic: a number fixed at submission.  So no 
 layout for that case is used: job, partition, priority, site.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
 from sshq.errors import OptionError
 from sshq.slurm.getopt import Parsed, parse_options
 from sshq.slurm.layout import Field, Output, read_format
 from sshq.slurm.messages import ExactError
 from sshq.slurm.squeue import read_job_refs
 from sshq.slurm.views import View, int_of, int_or_none, text_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 DEFAULT_FORMAT = "%.15i %9r %.10Y %.10S"
 LONG_FORMAT = "%.15i %9r %.8u %.8o %.10Y %.10S %.10A %.10B %.10F %.10J %.10P %.10n %.10Q %.11N %.20T"
@@ -29,7 +31,7 @@ def _normal(_job: View) -> str:
     return "0.0000000"
 
 
-def _text(key: str, missing: str = "") -> Callable[[View], str]:
+def _text(key: str, missing: str = "") -> "Callable[[View], str]":
     return lambda job: text_of(job, key, missing)
 
 
@@ -70,7 +72,7 @@ class SprioOptions:
 
 
 def read_sprio_options(
-    argv: Sequence[str], environ: Mapping[str, str], *, lookup_uid: Callable[[str], int | None]
+    argv: "Sequence[str]", environ: "Mapping[str, str]", *, lookup_uid: "Callable[[str], int | None]"
 ) -> SprioOptions:
     """Return what a call of sprio asks for; raises OptionError with Slurm's text and status."""
     parsed = parse_options("sprio", argv, environ)
@@ -86,7 +88,7 @@ def read_sprio_options(
     return options
 
 
-def render_sprio(jobs: Iterable[View], options: SprioOptions) -> Output:
+def render_sprio(jobs: "Iterable[View]", options: SprioOptions) -> Output:
     """Return what sprio prints for the views of pending jobs."""
     parsed = options.parsed
     plain = NORM_FORMAT if parsed.has("norm") else DEFAULT_FORMAT
@@ -107,7 +109,7 @@ def render_sprio(jobs: Iterable[View], options: SprioOptions) -> Output:
 def _weights() -> tuple[Field[View], ...]:
     """The fields as the line of the weights shows them: no factor has any but the site's, which is 1."""
 
-    def show(letter: str) -> Callable[[View], str]:
+    def show(letter: str) -> "Callable[[View], str]":
         text = {"i": WEIGHTS_LABEL, "S": "1"}.get(letter, "0" if letter in "AaBbFfJjPpQq" else "")
         return lambda _job: text
 
@@ -126,7 +128,7 @@ def _sort(jobs: list[View], text: str) -> list[View]:
     return ordered
 
 
-def _sort_key(letter: str, getter: Callable[[View], str]) -> Callable[[View], tuple[float, str]]:
+def _sort_key(letter: str, getter: "Callable[[View], str]") -> "Callable[[View], tuple[float, str]]":
     key = {"i": "job_id", "N": "nice", "Y": "priority", "y": "priority"}.get(letter)
     if key is not None:
         return lambda job: (float(int_or_none(job, key) or 0), "")

@@ -4,8 +4,6 @@ Answers to odd questions are Slurm's: one unknown id is an error, two are none; 
 exit 0; a job that has ended is known, but listed only if its state is asked for.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
 from sshq.errors import OptionError
 from sshq.slurm.clock import format_banner
 from sshq.slurm.fields_squeue import JOB_FIELDS, JobRow, start_of, state_of
@@ -14,6 +12,10 @@ from sshq.slurm.layout import Layout, Output, read_format, read_interval, read_l
 from sshq.slurm.messages import UNKNOWN_JOB_LOAD, ExactError
 from sshq.slurm.states import ACTIVE, ORDER, VALID_STATES, read_states
 from sshq.slurm.views import View, elapsed_of, int_of, int_or_none, job_of, names_of, text_of, time_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 DEFAULT_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
 LONG_FORMAT = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
@@ -36,7 +38,7 @@ class StrayWordError(OptionError):
 class SqueueOptions:
     """What a call of squeue asked for."""
 
-    def __init__(self, parsed: Parsed, environ: Mapping[str, str]) -> None:
+    def __init__(self, parsed: Parsed, environ: "Mapping[str, str]") -> None:
         self.parsed = parsed
         self.wants = parsed.wants
         self.warnings = parsed.warnings
@@ -75,7 +77,7 @@ class SqueueOptions:
 
 
 def read_squeue_options(
-    argv: Sequence[str], environ: Mapping[str, str], *, me: str, lookup_uid: Callable[[str], int | None]
+    argv: "Sequence[str]", environ: "Mapping[str, str]", *, me: str, lookup_uid: "Callable[[str], int | None]"
 ) -> SqueueOptions:
     """Return what a call of squeue asks for.
 
@@ -150,7 +152,7 @@ def read_step_refs(text: str) -> tuple[tuple[int, tuple[int, ...] | None, str | 
     return tuple((ref.job_id, ref.tasks, ref.step) for ref in refs)
 
 
-def render_squeue(jobs: Iterable[View], options: SqueueOptions, now: float) -> Output:
+def render_squeue(jobs: "Iterable[View]", options: SqueueOptions, now: float) -> Output:
     """Return what squeue prints for the views of all jobs, or of those that `options.filter` asked for."""
     known = list(jobs)
     if len(options.job_refs) == 1 and not any(_is_asked(job, options) for job in known):
@@ -187,7 +189,7 @@ def choose_layout(options: SqueueOptions) -> Layout[JobRow]:
     return read_format(LONG_FORMAT if parsed.has("long") else DEFAULT_FORMAT, JOB_FIELDS)
 
 
-def sort_rows(rows: Sequence[JobRow], text: str) -> list[JobRow]:
+def sort_rows(rows: "Sequence[JobRow]", text: str) -> list[JobRow]:
     """Return rows in the order of a sort text such as "P,t,-p"; the last key is applied first, as each sort is stable.
 
     Raises:
@@ -209,7 +211,7 @@ def sort_rows(rows: Sequence[JobRow], text: str) -> list[JobRow]:
     return ordered
 
 
-def _concatenate(head: list[str], lines: Iterable[str]) -> Iterator[str]:
+def _concatenate(head: list[str], lines: "Iterable[str]") -> "Iterator[str]":
     yield from head
     yield from lines
 
@@ -242,7 +244,7 @@ def _read_states(options: SqueueOptions) -> None:
         ) from None  # fmt: skip
 
 
-def _read_users(options: SqueueOptions, me: str, lookup_uid: Callable[[str], int | None]) -> None:
+def _read_users(options: SqueueOptions, me: str, lookup_uid: "Callable[[str], int | None]") -> None:
     names = options.words("users")
     if options.parsed.has("me"):
         names = [*(names or []), me]
@@ -316,7 +318,7 @@ def _split_array(job: View) -> list[View]:
     return [{**job, "array_tasks": None, "array_task_id": task} for task in parse_indices(tasks)]
 
 
-def render_steps(steps: Iterable[View], options: SqueueOptions, now: float) -> Output:
+def render_steps(steps: "Iterable[View]", options: SqueueOptions, now: float) -> Output:
     """Return what `squeue -s` prints for the views of running steps, each with its job under `job`."""
     from sshq.slurm.steps import choose_step_layout, list_step_lines
 
@@ -352,7 +354,7 @@ def _by_id(row: JobRow) -> Key:
     return (array_id if array_id is not None else int_of(row.view, "job_id"), "", float("inf") if task is None else task)
 
 
-def _by_number(get: Callable[[JobRow], float | None]) -> Callable[[JobRow], Key]:
+def _by_number(get: "Callable[[JobRow], float | None]") -> "Callable[[JobRow], Key]":
     def key(row: JobRow) -> Key:
         value = get(row)
         return (float("inf") if value is None else value, "", 0)
@@ -360,19 +362,19 @@ def _by_number(get: Callable[[JobRow], float | None]) -> Callable[[JobRow], Key]
     return key
 
 
-def _by_text(get: Callable[[JobRow], str]) -> Callable[[JobRow], Key]:
+def _by_text(get: "Callable[[JobRow], str]") -> "Callable[[JobRow], Key]":
     return lambda row: (0, get(row), 0)
 
 
-def _by_view_text(name: str) -> Callable[[JobRow], Key]:
+def _by_view_text(name: str) -> "Callable[[JobRow], Key]":
     return _by_text(lambda row: text_of(row.view, name))
 
 
-def _by_view_number(name: str) -> Callable[[JobRow], Key]:
+def _by_view_number(name: str) -> "Callable[[JobRow], Key]":
     return _by_number(lambda row: time_of(row.view, name))
 
 
-SORT_KEYS: dict[str, Callable[[JobRow], Key]] = {
+SORT_KEYS: "dict[str, Callable[[JobRow], Key]]" = {
     "a": _by_view_text("account"), "A": _by_view_number("job_id"), "c": _by_view_number("cpus_per_task"),
     "b": _by_text(lambda _row: ""), "C": _by_view_number("cpus"), "d": _by_text(lambda _row: ""),
     "D": _by_view_number("num_nodes"), "e": _by_view_number("end_at"), "E": _by_view_text("dependency"),

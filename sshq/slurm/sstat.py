@@ -1,7 +1,5 @@
 """sstat: what running steps have used so far, a line a step."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_elapsed_padded
 from sshq.slurm.fields_sacct import FIELDS as ACCOUNT_FIELDS
@@ -10,6 +8,10 @@ from sshq.slurm.layout import Output, keep_on_line
 from sshq.slurm.messages import ExactError
 from sshq.slurm.table import Columns, join_cells, list_header, read_columns, render_fields
 from sshq.slurm.views import View, int_of, int_or_none, job_label, job_of, names_of, text_of, time_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _NAMES = (
     "AveCPU AveCPUFreq AveDiskRead AveDiskWrite AvePages AveRSS AveVMSize ConsumedEnergy ConsumedEnergyRaw JobID MaxDiskRead "
@@ -50,7 +52,7 @@ class SstatOptions:
         return {"refs": [[job, list(tasks) if tasks is not None else None] for job, tasks, _ in self.refs]}
 
 
-def read_sstat_options(argv: Sequence[str], environ: Mapping[str, str]) -> SstatOptions:
+def read_sstat_options(argv: "Sequence[str]", environ: "Mapping[str, str]") -> SstatOptions:
     """Return what a call of sstat asks for; raises OptionError with Slurm's text and status."""
     parsed = parse_options("sstat", argv, environ)
     options = SstatOptions(parsed)
@@ -85,7 +87,7 @@ def render_helpformat() -> str:
     return render_fields(name for name, _ in FIELDS)
 
 
-def render_sstat(steps: Iterable[View], options: SstatOptions) -> Output:
+def render_sstat(steps: "Iterable[View]", options: SstatOptions) -> Output:
     """Return what sstat prints for the views of running steps; what does not run is a message, and no failure."""
     known = list(steps)
     chosen: list[View] = []
@@ -118,7 +120,7 @@ def _choose(steps: list[View], step: str | None, *, every: bool) -> list[View]:
     return [min(numbered, key=lambda one: int(text_of(one, "step_id")))] if numbered else steps[:1]
 
 
-def _list_lines(steps: list[View], options: SstatOptions) -> Iterator[str]:
+def _list_lines(steps: list[View], options: SstatOptions) -> "Iterator[str]":
     columns, parsed = options.columns, options.parsed
     yield from list_header(columns, parsed)
     for step in steps:
@@ -136,7 +138,7 @@ def _cpu(step: View) -> str:
     return "" if used is None else format_elapsed_padded(used / max(1, int_of(step, "num_tasks", 1)))
 
 
-def _if_known(key: str, text: Callable[[View], str]) -> Callable[[View], str]:
+def _if_known(key: str, text: "Callable[[View], str]") -> "Callable[[View], str]":
     return lambda step: "" if step.get(key) is None else text(step)
 
 
@@ -144,7 +146,7 @@ def _first_node(step: View) -> str:
     return next(iter(names_of(step, "nodes")), "")
 
 
-_GETTERS: dict[str, Callable[[View], str]] = {
+_GETTERS: "dict[str, Callable[[View], str]]" = {
     "AveCPU": _cpu,
     "AveRSS": _rss,
     "ConsumedEnergy": lambda _step: "0",

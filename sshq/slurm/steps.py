@@ -1,12 +1,14 @@
 """squeue -s: the running steps, in the columns that Slurm has for them."""
 
-from collections.abc import Iterable
-
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.units import format_elapsed
 from sshq.slurm.clock import format_local
 from sshq.slurm.layout import Field, Layout, read_format, read_long_format, show_all_format
 from sshq.slurm.views import View, elapsed_of, int_of, job_label, job_of, names_of, text_of, time_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DEFAULT_FORMAT = "%.15i %.8j %.9P %.8u %.9M %N"
 
@@ -58,6 +60,6 @@ def choose_step_layout(short_format: str | None, long_format: str | None) -> Lay
     return read_format(short_format or DEFAULT_FORMAT, FIELDS)
 
 
-def list_step_lines(steps: Iterable[View], layout: Layout[StepRow], now: float, time_style: str) -> Iterable[str]:
+def list_step_lines(steps: "Iterable[View]", layout: Layout[StepRow], now: float, time_style: str) -> "Iterable[str]":
     """Return a line a step."""
     return (layout.line(StepRow(step, now, time_style)) for step in steps)

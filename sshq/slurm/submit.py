@@ -5,14 +5,16 @@ is a plain description that travels as JSON; where each value came from is kept 
 user's own words.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-
 from sshq.errors import OptionError
 from sshq.slurm.directives import FOREIGN_MARKERS, SLURM_MARKERS, check_script, read_directives
 from sshq.slurm.getopt import Given, Parsed, judge_handling, scan_environment, scan_words
 from sshq.slurm.messages import SCRIPT_EMPTY, ExactError, make_error_lines
 from sshq.slurm.options import Option, options_of
 from sshq.slurm.values import Clock, read_value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 WRAPPER = "#!/bin/sh\n# This script was created by sbatch --wrap.\n\n{command}\n"
 # What srun sends: the job is the srun of its node, with one step.  Its words are the script's arguments, so that nothing is
@@ -64,9 +66,10 @@ class Submission:
 
 
 def build_submission(
-    argv: Sequence[str], environ: Mapping[str, str], *, read_file: Callable[[str], bytes], read_stdin: Callable[[], bytes],
+    argv: "Sequence[str]", environ: "Mapping[str, str]", *,
+    read_file: "Callable[[str], bytes]", read_stdin: "Callable[[], bytes]",
     now: float, umask: int, cwd: str, submit_host: str = "", command: str = "sbatch",
-    read_limit: Callable[[str], int] | None = None,
+    read_limit: "Callable[[str], int] | None" = None,
 ) -> Submission:  # fmt: skip
     """Return what a call of sbatch asks for.
 
@@ -149,7 +152,8 @@ def place_refusal(submission: Submission, key: str) -> tuple[str, ...]:
 
 
 def _read_script(
-    parsed: Parsed, environ: Mapping[str, str], read_file: Callable[[str], bytes], read_stdin: Callable[[], bytes], cwd: str,
+    parsed: Parsed, environ: "Mapping[str, str]", read_file: "Callable[[str], bytes]", read_stdin: "Callable[[], bytes]",
+    cwd: str,
 ) -> tuple[str, str, list[str]]:  # fmt: skip
     """Return the script's text, the path it was found at ("" for none) and its arguments."""
     if parsed.command == "srun":
@@ -174,7 +178,7 @@ def _read_script(
     return script.decode("utf-8", "surrogateescape"), path, list(parsed.arguments[1:])
 
 
-def _find_script(name: str, folders: list[str], read_file: Callable[[str], bytes], command: str) -> tuple[bytes, str]:
+def _find_script(name: str, folders: list[str], read_file: "Callable[[str], bytes]", command: str) -> tuple[bytes, str]:
     for path in dict.fromkeys(_join(folder, name) for folder in folders):
         try:
             return read_file(path), path
@@ -250,7 +254,7 @@ def _settle_conflicts(chosen: dict[str, tuple[Given, object]], parsed: Parsed) -
         del chosen[min(given, key=parsed.given.index).option.field]
 
 
-def _check_times(chosen: Mapping[str, tuple[Given, object]]) -> None:
+def _check_times(chosen: "Mapping[str, tuple[Given, object]]") -> None:
     begin, deadline = chosen.get("begin_at"), chosen.get("deadline_at")
     if not begin or not deadline or not isinstance(begin[1], float) or not isinstance(deadline[1], float):
         return
@@ -260,7 +264,7 @@ def _check_times(chosen: Mapping[str, tuple[Given, object]]) -> None:
 
 
 def _take_limits(
-    submission: Submission, chosen: Mapping[str, tuple[Given, object]], read_limit: Callable[[str], int] | None
+    submission: Submission, chosen: "Mapping[str, tuple[Given, object]]", read_limit: "Callable[[str], int] | None"
 ) -> None:
     """Put the limits that --propagate names into the description, in bytes."""
     names = chosen["propagate"][1] if "propagate" in chosen else None
@@ -270,7 +274,7 @@ def _take_limits(
         submission.description["limits"] = {name: read_limit(name) for name in names}
 
 
-def _take_nodefile(chosen: dict[str, tuple[Given, object]], read_file: Callable[[str], bytes], cwd: str) -> None:
+def _take_nodefile(chosen: dict[str, tuple[Given, object]], read_file: "Callable[[str], bytes]", cwd: str) -> None:
     """Put the nodes that --nodefile lists in the place of --nodelist's: names by blanks, commas and lines, # comments."""
     if "nodefile" not in chosen:
         return
@@ -291,7 +295,7 @@ def _take_nodefile(chosen: dict[str, tuple[Given, object]], read_file: Callable[
     chosen["req_nodes"] = (given, ",".join(names))
 
 
-def _describe(chosen: Mapping[str, tuple[Given, object]], cwd: str) -> dict[str, object]:
+def _describe(chosen: "Mapping[str, tuple[Given, object]]", cwd: str) -> dict[str, object]:
     values = {field: value for field, (_, value) in chosen.items()}
     description: dict[str, object] = {key: values.get(key) for key in _DESCRIBED}
     tasks, per_node = values.get("num_tasks"), values.get("ntasks_per_node")
@@ -324,7 +328,7 @@ def _describe(chosen: Mapping[str, tuple[Given, object]], cwd: str) -> dict[str,
     return description
 
 
-def _choose_environment(parsed: Parsed, environ: Mapping[str, str], read_file: Callable[[str], bytes]) -> dict[str, str]:
+def _choose_environment(parsed: Parsed, environ: "Mapping[str, str]", read_file: "Callable[[str], bytes]") -> dict[str, str]:
     from sshq.slurm.environ import filter_submitted_environment, read_export_file
 
     export_file = parsed.last("export_file")

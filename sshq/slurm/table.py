@@ -1,14 +1,16 @@
 """Tables as sacct and sstat lay them out: `JobID%20,State%-8`, cut with a plus sign at the end, or delimited."""
 
-from collections.abc import Iterable, Sequence
-
 from sshq.slurm.getopt import Parsed
 from sshq.slurm.messages import ExactError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 Columns = tuple[tuple[str, int], ...]  # name and width; a minus sign of the width is "to the left"
 
 
-def find_column(name: str, fields: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+def find_column(name: str, fields: "Iterable[tuple[str, int]]") -> tuple[str, int] | None:
     """Return a field's own name and width; any case, and any beginning of it that comes first, as in Slurm."""
     lower = name.lower()
     known = tuple(fields)
@@ -18,7 +20,7 @@ def find_column(name: str, fields: Iterable[tuple[str, int]]) -> tuple[str, int]
     return next((pair for pair in known if pair[0].lower().startswith(lower)), None)
 
 
-def read_columns(text: str, fields: Sequence[tuple[str, int]], program: str) -> Columns:
+def read_columns(text: str, fields: "Sequence[tuple[str, int]]", program: str) -> Columns:
     """Return (name, width) of each field of a list.
 
     Raises:
@@ -48,7 +50,7 @@ def choose_delimiter(parsed: Parsed) -> str | None:
     return None
 
 
-def join_cells(cells: Sequence[str], columns: Columns, parsed: Parsed) -> str:
+def join_cells(cells: "Sequence[str]", columns: Columns, parsed: Parsed) -> str:
     """Return one line."""
     delimiter = choose_delimiter(parsed)
     if delimiter is not None:
@@ -66,7 +68,7 @@ def list_header(columns: Columns, parsed: Parsed) -> list[str]:
     return lines
 
 
-def render_fields(names: Iterable[str]) -> str:
+def render_fields(names: "Iterable[str]") -> str:
     """Return what --helpformat prints."""
     padded = [name.ljust(19) for name in names]
     return "".join(" ".join(padded[at : at + 4]) + "\n" for at in range(0, len(padded), 4))

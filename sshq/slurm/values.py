@@ -4,11 +4,13 @@ Each parser takes the text (None for an optional value left out) and returns the
 message, if any, tells what is expected.  `read_value` makes Slurm's error of it, with the place and a hint.
 """
 
-from collections.abc import Callable
-
 from sshq.errors import OptionError
 from sshq.slurm.getopt import Given
 from sshq.slurm.messages import ExactError, exit_code_for_option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIME_UNLIMITED = -1  # of time_limit_s: no limit was asked for, which is not the same as nothing asked
 DEFAULT_NICE = 100  # sbatch(1), --nice without a value
@@ -45,7 +47,7 @@ class Clock:
 
     __slots__ = ("now", "utc_offset_s")
 
-    def __init__(self, now: float, utc_offset_s: Callable[[float], int]) -> None:
+    def __init__(self, now: float, utc_offset_s: "Callable[[float], int]") -> None:
         self.now = now
         self.utc_offset_s = utc_offset_s
 
@@ -302,7 +304,7 @@ def _parse_limits(text: str | None) -> list[str]:
     return [word.removeprefix("RLIMIT_") for word in words]
 
 
-PARSERS: dict[str, Callable[[str | None], object]] = {
+PARSERS: "dict[str, Callable[[str | None], object]]" = {
     "array": _parse_array,
     "count": _parse_count,
     "dependency": _parse_text,  # the controller reads it: it knows the jobs

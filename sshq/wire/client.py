@@ -7,7 +7,6 @@ path, of whoever owns that directory): a socket left by a stranger gets nothing,
 import _socket as socket  # what `socket` wraps; the wrapper alone takes 5 of the 25 ms that a command may take
 import os
 import sys
-from collections.abc import Iterator, Mapping
 
 from sshq.errors import ControllerError, RefusedError, UnreachableError, VersionMismatchError
 from sshq.wire.codec import CodecError, decode_json, frame_json, parse_header
@@ -19,6 +18,10 @@ from sshq.wire.protocol import (
     PROTOCOL,
     SOCKET_PATH_BYTES_MAX,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 only_socket: str | None = None  # of a process that one controller started: nobody else is asked
 SYSTEM_SOCKET = "/run/sshq/sock"
@@ -43,7 +46,7 @@ class Stream:
         self._parts = parts
         self.result: dict[str, object] = {}
 
-    def __iter__(self) -> Iterator[dict[str, object]]:
+    def __iter__(self) -> "Iterator[dict[str, object]]":
         for part in self._parts:
             if isinstance(part, _Reply):
                 self.result = part.result
@@ -58,7 +61,7 @@ class DataStream:
         self._parts = parts
         self.result: dict[str, object] = {}
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> "Iterator[bytes]":
         for part in self._parts:
             if isinstance(part, _Reply):
                 self.result = part.result
@@ -98,7 +101,7 @@ class Client:
             pass  # it is over already
 
     def call(
-        self, method: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = CALL_TIMEOUT_S
+        self, method: str, params: "Mapping[str, object] | None" = None, *, timeout_s: float | None = CALL_TIMEOUT_S
     ) -> dict[str, object]:
         """Ask and return the result; items a method sends on the way are dropped."""
         for part in self._ask(method, params, timeout_s):
@@ -107,20 +110,20 @@ class Client:
         raise LostReplyError(self.path, "sent no reply")  # not reached: _ask ends in a reply or raises
 
     def stream(
-        self, method: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = CALL_TIMEOUT_S
+        self, method: str, params: "Mapping[str, object] | None" = None, *, timeout_s: float | None = CALL_TIMEOUT_S
     ) -> Stream:
         """Ask and return the items, each as soon as it is here."""
         return Stream(self._ask(method, params, timeout_s))
 
     def data(
-        self, method: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = CALL_TIMEOUT_S
+        self, method: str, params: "Mapping[str, object] | None" = None, *, timeout_s: float | None = CALL_TIMEOUT_S
     ) -> DataStream:
         """Ask and return the data, piece by piece."""
         return DataStream(self._ask(method, params, timeout_s))
 
     def _ask(
-        self, method: str, params: Mapping[str, object] | None, timeout_s: float | None
-    ) -> Iterator[dict[str, object] | bytes | _Reply]:
+        self, method: str, params: "Mapping[str, object] | None", timeout_s: float | None
+    ) -> "Iterator[dict[str, object] | bytes | _Reply]":
         if self._asking:  # the last answer was not read to its end: a new connection also ends it over there
             self._socket.close()
             self._socket = _connect(self.path)
@@ -180,7 +183,7 @@ class Client:
             raise _distrust(self.path, str(error)) from None
 
 
-def connect(environ: Mapping[str, str] = os.environ) -> Client:
+def connect(environ: "Mapping[str, str]" = os.environ) -> Client:
     """Return a connection to the controller in reach: SSHQ_HOME's, else the user's own, else the system-wide one."""
     paths = list_sockets(environ)
     for path in paths:
@@ -192,7 +195,7 @@ def connect(environ: Mapping[str, str] = os.environ) -> Client:
     raise UnreachableError(paths[0])
 
 
-def list_sockets(environ: Mapping[str, str]) -> list[str]:
+def list_sockets(environ: "Mapping[str, str]") -> list[str]:
     """Return where a controller may listen, in the order in which they are tried."""
     home = environ.get("SSHQ_HOME")
     if only_socket is not None:
@@ -202,7 +205,7 @@ def list_sockets(environ: Mapping[str, str]) -> list[str]:
     return [own_socket(environ), SYSTEM_SOCKET]
 
 
-def own_socket(environ: Mapping[str, str]) -> str:
+def own_socket(environ: "Mapping[str, str]") -> str:
     """Return where the user's own controller listens when SSHQ_HOME is not set."""
     home = environ.get("HOME") or os.path.expanduser("~")
     return os.path.join(home, ".local/state/sshq/controller/sock")
@@ -269,7 +272,7 @@ def _distrust(path: str, what: str) -> ControllerError:
     )
 
 
-def _read_items(message: dict[str, object]) -> Iterator[dict[str, object]]:
+def _read_items(message: dict[str, object]) -> "Iterator[dict[str, object]]":
     items = message["items"]
     for item in items if isinstance(items, list) else ():
         if isinstance(item, dict):

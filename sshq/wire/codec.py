@@ -5,21 +5,21 @@ half of a surrogate pair except U+DC80 to U+DCFF, by which Python carries bytes 
 are not UTF-8.  A fault is named with its path (`params.description.nodes[3]`), for it is always a programmer's.
 
 The common case runs at the speed of the C decoder; the path is found by decoding once more, after a fault.
-"""
 
-import json
-import re
-from collections.abc import Mapping
+The C halves of `json` are used by themselves: the package brings `re`, `enum`, `functools` and `collections` along, which
+together cost a command more than all of sshq.  Where they are not there, or speak otherwise, and for the words of a fault,
+`json` is imported after all.
+"""
 
 from sshq.wire.protocol import DATA_FRAME, DEPTH_MAX, HEADER_BYTES, JSON_FRAME
 
 TYPE_CHECKING = False  # `typing` alone would cost each command 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from typing import NoReturn
 
 _INT_LIMIT = 1 << 63
 _INFINITE = (float("inf"), float("-inf"))
-_BAD_SURROGATE = "[\ud800-\udc7f\udd00-\udfff]"
 
 
 class CodecError(ValueError):
@@ -30,7 +30,7 @@ class CodecError(ValueError):
         self.reason, self.path = reason, path
 
 
-def frame_json(value: Mapping[str, object]) -> bytes:
+def frame_json(value: "Mapping[str, object]") -> bytes:
     """Return the frame that carries one JSON object."""
     return _frame(JSON_FRAME, encode_json(value))
 
@@ -48,11 +48,11 @@ def parse_header(header: bytes) -> tuple[int, int]:
     return kind, int.from_bytes(header[:4], "big")
 
 
-def encode_json(value: Mapping[str, object]) -> bytes:
+def encode_json(value: "Mapping[str, object]") -> bytes:
     """Return an object as JSON bytes (ASCII); raise CodecError naming what cannot cross."""
     if not _is_sound(value, DEPTH_MAX):
         _check_value(value, [], DEPTH_MAX)
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return "".join(_encode(value)).encode("ascii")
 
 
 def decode_json(body: bytes) -> dict[str, object]:
@@ -62,11 +62,13 @@ def decode_json(body: bytes) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise CodecError(f"not UTF-8 at byte {error.start + 1}") from None
     try:
-        value: object = _DECODER.decode(text)
+        value, end = _scan(text, 0)
     except _FaultError:
         _raise_with_path(text)
-    except (ValueError, RecursionError) as error:
-        raise CodecError(_describe_syntax(error)) from None
+    except (StopIteration, ValueError, RecursionError):
+        value, end = None, -1
+    if end != len(text):
+        value = _decode_slowly(text)
     if not isinstance(value, dict):
         raise CodecError(f"a JSON object is needed, not {_name_type(value)}")
     if _is_nested_deeper(value):
@@ -81,11 +83,20 @@ def _frame(kind: int, body: bytes) -> bytes:
     return header + body
 
 
+def _has_bad_surrogate(text: str) -> bool:
+    """Whether half of a surrogate pair is in it, beyond those that stand for bytes."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def _is_sound(value: object, depth_left: int) -> bool:
     """Return whether `_check_value` would accept a value: the quick half, which needs no path."""
     kind = type(value)
     if kind is str:
-        return value.isascii() or re.search(_BAD_SURROGATE, value) is None  # type: ignore[attr-defined,call-overload]
+        return value.isascii() or not _has_bad_surrogate(value)  # type: ignore[attr-defined,arg-type]
     if value is None or kind is bool:
         return True
     if kind is int:
@@ -106,7 +117,7 @@ def _check_value(value: object, path: list[str], depth_left: int) -> None:
     """Raise CodecError at the first part of `value` that JSON, as we restrict it, cannot carry."""
     kind = type(value)
     if kind is str:
-        if not value.isascii() and re.search(_BAD_SURROGATE, value):  # type: ignore[attr-defined,call-overload]
+        if not value.isascii() and _has_bad_surrogate(value):  # type: ignore[attr-defined,arg-type]
             raise CodecError("half of a surrogate pair", _format_path(path))
     elif value is None or kind is bool:
         pass
@@ -136,7 +147,7 @@ def _check_members(value: dict[object, object], path: list[str], depth_left: int
         if type(key) is not str:
             raise CodecError(f"a key that is {_name_type(key)}, not a string", _format_path(path))
         path.append(f".{key}")
-        if not key.isascii() and re.search(_BAD_SURROGATE, key):
+        if not key.isascii() and _has_bad_surrogate(key):
             raise CodecError("half of a surrogate pair", _format_path(path))
         _check_value(item, path, depth_left - 1)
         path.pop()
@@ -157,6 +168,8 @@ def _is_nested_deeper(root: dict[str, object]) -> bool:
 
 
 def _describe_syntax(error: BaseException) -> str:
+    import json
+
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON at character {error.pos + 1}: {error.msg}"
     if isinstance(error, RecursionError):
@@ -219,9 +232,53 @@ def _refuse_constant(_text: str) -> "NoReturn":
     raise _FaultError
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_read_object, parse_int=_read_int, parse_float=_read_float, parse_constant=_refuse_constant
-)
+def _decode_slowly(text: str) -> object:
+    """Decode as `json` does, for blanks around a text and for the words of what is wrong with it."""
+    import json
+
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_read_object, parse_int=_read_int, parse_float=_read_float, parse_constant=_refuse_constant
+    )
+    try:
+        return decoder.decode(text)
+    except _FaultError:
+        _raise_with_path(text)
+    except (ValueError, RecursionError) as error:
+        raise CodecError(_describe_syntax(error)) from None
+
+
+class _Reading:
+    """What the C scanner asks of a decoder."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = staticmethod(_read_object)
+    parse_int = staticmethod(_read_int)
+    parse_float = staticmethod(_read_float)
+    parse_constant = staticmethod(_refuse_constant)
+
+
+def _refuse_value(value: object) -> "NoReturn":
+    raise CodecError(f"{type(value).__name__} has no JSON form")
+
+
+def _take_c_halves() -> "tuple[Callable[[object], Iterable[str]], Callable[[str, int], tuple[object, int]]]":
+    """Return what encodes a value into pieces of text, and what scans one value of a text from a position."""
+    try:
+        from _json import encode_basestring_ascii, make_encoder, make_scanner
+
+        encoder = make_encoder(None, _refuse_value, encode_basestring_ascii, None, ":", ",", False, False, False)
+        scanner = make_scanner(_Reading)  # type: ignore[arg-type]
+        if "".join(encoder({"a": [1, None]}, 0)) == '{"a":[1,null]}' and scanner('["b"]', 0) == (["b"], 5):
+            return lambda value: encoder(value, 0), scanner
+    except (ImportError, TypeError, ValueError):
+        pass  # another Python than CPython, or one of another mind
+    import json
+
+    return json.JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode, lambda _text, _start: (None, -1)
+
+
+_encode, _scan = _take_c_halves()
 
 
 def _raise_with_path(text: str) -> "NoReturn":
@@ -240,6 +297,8 @@ def _raise_with_path(text: str) -> "NoReturn":
             return _read_float(digits)
         except _FaultError:
             return _Fault("not a finite number")
+
+    import json
 
     marking = json.JSONDecoder(
         object_pairs_hook=mark_object,
