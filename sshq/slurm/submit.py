@@ -212,7 +212,7 @@ def _scan_directives(command: str, options: tuple[Option, ...], script: str, lab
     return list(ranked.values())
 
 
-def _choose(groups: list[list[Given]], values: Mapping[int, object]) -> dict[str, tuple[Given, object]]:
+def _choose(groups: list[list[Given]], values: "Mapping[int, object]") -> dict[str, tuple[Given, object]]:
     """Return the strongest giving of each field, of groups of equal strength, weakest first.
 
     Of an option that may be repeated it is all values of the strongest group that has any.
