@@ -6,11 +6,13 @@ long (the environment) is not in it, nor is the dependency: it was met.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sshq.core.lifecycle import State
 from sshq.core.model import Job, JobSpec, Launch
+from sshq.core.replacing import replace
 from sshq.errors import StoreError
 from sshq.store.batch import JOBS, SPECS
 from sshq.store.records import seal, unseal
@@ -29,14 +31,18 @@ class Description:
 
 def describe_launch(launch: Launch, job: Job) -> str:
     """Return the line."""
-    spec = replace(job.spec, script="", environ="", dependency=None, submit_line="")
     bare = replace(
         job, state=State.PENDING, reason="None", launch_id=None, released=True, start_at=None, note=None,
         last_refused_by=None, cancel_uid=None, lost_node=None, verdict=None, part_launches=(), restored_epoch=0,
     )  # fmt: skip
     head = json.dumps({"about": VERSION, "at": launch.decided_at, "boot": launch.boot})
-    line = f'{head[:-1]}, "job": {unseal(JOBS.encode(bare))}, "spec": {unseal(SPECS.encode(spec))}}}'
+    line = f'{head[:-1]}, "job": {unseal(JOBS.encode(bare))}, "spec": {_describe_spec(job.spec)}}}'
     return seal(line.replace("\x7f", "\\u007f"))  # the one control character that JSON leaves as it is
+
+
+@lru_cache(maxsize=64)
+def _describe_spec(spec: JobSpec) -> str:
+    return unseal(SPECS.encode(replace(spec, script="", environ="", dependency=None, submit_line="")))
 
 
 def parse_description(line: str) -> Description | None:

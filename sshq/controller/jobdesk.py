@@ -1,10 +1,10 @@
 """Requests about jobs in the live queue: list, wait, why, and the verbs that change them."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from sshq.controller.endwatch import EndWatch
 from sshq.controller.filters import JobFilter, read_filter
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.storethread import StoreThread
@@ -55,24 +55,23 @@ class JobDesk:
 
     async def wait(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
         """Stream each job as soon as it is over and its output is home; an array is all of its tasks."""
-        ids = list(dict.fromkeys(i for i in params.get("ids") or () if isinstance(i, int)))
-        changed = asyncio.Event()
-        listener = _Listener(changed)
-        self._mailbox.listeners.append(listener)
-        told: set[int] = set()
+        watch = EndWatch(i for i in params.get("ids") or () if isinstance(i, int))
+        self._mailbox.listeners.append(watch)
         try:
             while True:
-                changed.clear()
-                views, unknown, left = await self._mailbox.ask(lambda c: _finished_views(c, ids, told))
-                told.update(int(str(v["job_id"])) for v in views)
-                if views:
-                    await stream.items(views)
-                if not left:
-                    return {"unknown_ids": unknown}
-                if len(views) < CHUNK:
-                    await changed.wait()
+                await self._mailbox.ask(watch.look_at_all)
+                if watch.is_over:
+                    return {"unknown_ids": watch.unknown}
+                while not watch.is_over:
+                    watch.wake.clear()
+                    if watch.has_more:
+                        views = await self._mailbox.ask(watch.take_ended)
+                        if views:
+                            await stream.items(views)
+                    else:
+                        await watch.wake.wait()
         finally:
-            self._mailbox.listeners.remove(listener)
+            self._mailbox.listeners.remove(watch)
 
     async def why(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Say for each node why the job does not run there now."""
@@ -169,17 +168,6 @@ class JobDesk:
         return {"results": [_answer_view(a) for a in answers]}
 
 
-class _Listener:
-    """Wakes one waiter when a job of interest may have ended."""
-
-    def __init__(self, changed: asyncio.Event) -> None:
-        self._changed = changed
-
-    def __call__(self, jobs: list[Job]) -> None:
-        if any(j.state in FINAL for j in jobs):
-            self._changed.set()
-
-
 def _is_admin(peer: Peer) -> bool:
     import os
 
@@ -264,24 +252,6 @@ def _cancel_targets(cluster: Cluster, wanted: JobFilter) -> tuple[Selected, ...]
         else:
             chosen.append(Selected(job_id=job.job_id))
     return tuple(chosen)
-
-
-def _finished_views(cluster: Cluster, ids: list[int], told: set[int]) -> tuple[list[View], list[int], bool]:
-    views: list[View] = []
-    unknown, left = [], False
-    for job_id in ids:
-        members = [i for i in cluster.array_members.get(job_id, ()) if i in cluster.jobs] or [job_id]
-        known = [cluster.jobs[i] for i in members if i in cluster.jobs]
-        if not known and job_id not in told:
-            unknown.append(job_id)
-        for job in known:
-            if job.state not in FINAL or job.output_pending:
-                left = True
-            elif job.job_id not in told:
-                views.append(live_job_view(cluster, job))
-        if len(views) >= CHUNK:  # the rest when others have had their turn
-            return views, unknown, True
-    return views, unknown, left
 
 
 def _explain(cluster: Cluster, job: Job, now: float) -> Mapping[str, object]:

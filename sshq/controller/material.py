@@ -52,6 +52,7 @@ class Materials:
         self._environs = _Cache()
         self._kept: set[str] = set(self._environments.list())
         self._pins: Counter[str] = Counter()
+        self._decoded: tuple[str, dict[str, str]] = ("", {})
 
     def remember_script(self, digest: str, data: bytes) -> None:
         self._scripts.put(digest, data)
@@ -106,4 +107,6 @@ class Materials:
         if environ is None:
             environ = await asyncio.to_thread(self._environments.get, spec.environ)
             self._environs.put(spec.environ, environ)
-        return Material(script=script, environ=decode_environ(environ))
+        if spec.environ != self._decoded[0]:  # the jobs of one shell come one after the other
+            self._decoded = (spec.environ, decode_environ(environ))
+        return Material(script=script, environ=self._decoded[1])

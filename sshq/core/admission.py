@@ -5,7 +5,6 @@ a limit above the partition's) is accepted here too.  An array is one record unt
 gets a job id of its own, the last one keeps the array's.
 """
 
-from dataclasses import replace
 from typing import NoReturn
 
 from sshq.core import dependency as dep
@@ -22,6 +21,7 @@ from sshq.core.lifecycle import Trigger
 from sshq.core.model import SEQ_PER_GENERATION, Job, JobSpec, Launch, ScriptBlob, SubmitToken
 from sshq.core.nodes import Node
 from sshq.core.placement import Step, judge, request_of, take_gpus
+from sshq.core.replacing import replace
 from sshq.core.reservations import check_access
 from sshq.errors import RefusedError
 

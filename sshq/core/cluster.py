@@ -11,7 +11,6 @@ The rules live beside this file: `admission` (submit, arrays), `settle` (ends of
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 from sshq.core import dependency as dep
 from sshq.core import events as ev
@@ -35,6 +34,7 @@ from sshq.core.nodes import Node
 from sshq.core.pending import PendingQueue
 from sshq.core.placement import Directories, Request, request_of
 from sshq.core.priority import queue_key
+from sshq.core.replacing import replace
 from sshq.core.restored import find_unheard, hold_after_restore
 from sshq.core.timers import Timers
 

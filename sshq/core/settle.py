@@ -6,8 +6,6 @@ whether the job is over, retried (`--retries`) or requeued.  So a FAILED that wi
 nothing.  Only the newest launch of a job moves the job.
 """
 
-from dataclasses import replace
-
 from sshq.core.cluster import Cluster
 from sshq.core.effects import BringOutput, SetLimit
 from sshq.core.events import EndRecord, FenceAnswered, LaunchEnded, LaunchRefused, LaunchStarted, OutputReturned
@@ -16,6 +14,7 @@ from sshq.core.leftovers import drain_unkillable, note_condemned_end
 from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import Accounting, Job, Launch, LaunchState, Outcome
 from sshq.core.nodes import Node
+from sshq.core.replacing import replace
 from sshq.core.restored import find_unheard
 from sshq.core.steps import make_steps, worst_exit
 

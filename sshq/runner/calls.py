@@ -5,9 +5,9 @@ function does nothing without it, so that a call cut off by a lost connection is
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ PROGRAM_FILES: Final = (
 )  # fmt: skip
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
 PART_MAX: Final = 12_288
+SHORT: Final = 512  # letters of a variable's value whose line is remembered
 IDS_MAX: Final = 500  # of one ack or sweep: its command line on the node stays far below any limit
 
 ABOUT: Final = b"# about "  # begins the second line of a request; anywhere else it is data
@@ -107,8 +108,15 @@ def quote(value: str | bytes) -> bytes:
 
 
 def _call(name: str, *args: str | bytes | int, end: str) -> bytes:
-    words = [name.encode(), *(quote(str(a) if isinstance(a, int) else a) for a in args), b"END-" + end.encode()]
-    return b" ".join(words) + b"\n"
+    return _join(name, map(_word, args), end)
+
+
+def _word(value: str | bytes | int) -> bytes:
+    return quote(str(value) if isinstance(value, int) else value)
+
+
+def _join(name: str, words: Iterable[bytes], end: str) -> bytes:
+    return b" ".join([name.encode(), *words, b"END-" + end.encode()]) + b"\n"
 
 
 write_call = _call  # for parts.py
@@ -205,20 +213,31 @@ def dropped_names(environ: Mapping[str, str]) -> tuple[str, ...]:
 
     On all nodes alike, whatever their shell, so that a job does not depend on where it runs.
     """
-    return tuple(
-        name for name, value in environ.items()
-        if not _NAME.fullmatch(name) or name in UNSAFE_NAMES or (name.startswith("SSHQ_") and name not in GIVEN_NAMES)
-        or (name in NUMBER_NAMES and not _NUMBER.fullmatch(value))
-    )  # fmt: skip
+    return tuple(name for name, value in environ.items() if is_dropped(name, value))
+
+
+def is_dropped(name: str, value: str) -> bool:
+    """Return whether a job does not get this variable."""
+    if not _NAME.fullmatch(name) or name in UNSAFE_NAMES or (name.startswith("SSHQ_") and name not in GIVEN_NAMES):
+        return True
+    return name in NUMBER_NAMES and not _NUMBER.fullmatch(value)
 
 
 def _environment(call: LaunchCall) -> bytes:
-    dropped = frozenset(dropped_names(call.environ))
-    # Locales last: ksh refuses one it does not have, and reads no further.
-    names = sorted((n for n in call.environ if n not in dropped), key=lambda n: n.startswith("LC_") or n == "LANG")
-    lines = [b"export " + n.encode() + b"=" + quote(call.environ[n]) + b"\n" for n in names]
-    locales = next((i for i, n in enumerate(names) if n.startswith("LC_") or n == "LANG"), len(names))
-    return b"".join([*lines[:locales], b"SSHQ_WHOLE=1\n", *lines[locales:]])  # without that line the file was damaged on the node
+    lines: list[bytes] = []
+    locales: list[bytes] = []
+    for name, value in call.environ.items():
+        line = _export_short(name, value) if len(value) < SHORT else _export(name, value)
+        # Locales last: ksh refuses one it does not have, and reads no further.
+        (locales if name.startswith("LC_") or name == "LANG" else lines).append(line)
+    return b"".join([*lines, b"SSHQ_WHOLE=1\n", *locales])  # without that line the file was damaged on the node
+
+
+def _export(name: str, value: str) -> bytes:
+    return b"" if is_dropped(name, value) else b"export " + name.encode() + b"=" + quote(value) + b"\n"
+
+
+_export_short = lru_cache(maxsize=8192)(_export)  # most are those of the launch before
 
 
 def _request(call: LaunchCall) -> bytes:
@@ -272,8 +291,9 @@ def encode_launch(call: LaunchCall) -> list[bytes]:
     _check_launch(call)
     payload = {"req": _request(call), "env": _environment(call), "script": call.script}
     head = (call.id, call.seq, _natural(call.uid, "uid"), call.boot)
-    if sum(len(quote(blob)) for blob in payload.values()) <= INLINE_MAX:
-        return [_call("call_launch", *head, 0, *payload.values(), end=call.id)]
+    quoted = [quote(blob) for blob in payload.values()]
+    if sum(map(len, quoted)) <= INLINE_MAX:
+        return [_join("call_launch", [*(_word(word) for word in (*head, 0)), *quoted], call.id)]
     parts: list[bytes] = []
     for kind, blob in payload.items():
         for number, chunk in enumerate(_chunks(blob)):
