@@ -16,11 +16,14 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "Client": "sshq.api.client", "Ending": "sshq.api.jobs", "Job": "sshq.api.jobs", "JobFailedError": "sshq.api.jobs",
-    "RemoteError": "sshq.api.calls", "Executor": "sshq.api.executor", "job": "sshq.api.executor",
+    "RemoteError": "sshq.api.calls", "NoPythonError": "sshq.api.calls", "ResultError": "sshq.api.calls",
+    "TimeLimitError": "sshq.api.jobs", "OutOfMemoryError": "sshq.api.jobs", "NodeLostError": "sshq.api.jobs",
+    "Executor": "sshq.api.executor", "job": "sshq.api.executor",
     "Pool": "sshq.api.pool", "WorkerLostError": "sshq.api.pool",
 }  # fmt: skip
 __all__ = [
-    "Client", "Ending", "Executor", "Job", "JobFailedError", "Pool", "RemoteError", "WorkerLostError", "__version__", "job",
+    "Client", "Ending", "Executor", "Job", "JobFailedError", "NoPythonError", "NodeLostError", "OutOfMemoryError", "Pool",
+    "RemoteError", "ResultError", "TimeLimitError", "WorkerLostError", "__version__", "job",
 ]  # fmt: skip
 
 

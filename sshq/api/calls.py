@@ -12,20 +12,21 @@ import shlex
 import stat
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sshq.api.jobs import Ending, Job, JobFailedError, name_job
-from sshq.errors import SshqError, UserError
+from sshq.api.jobs import Ending, Job, failure_of, name_job
+from sshq.core.pythons import Need, read_requirement
+from sshq.errors import OptionError, SshqError, UserError
 
-TRAVELS_BYTES_MAX = 1 << 20  # what is larger is read by the node from the folder, if it shares that
+TRAVELS_BYTES_MAX = 3 << 20  # what is larger is read by the node from the folder, if it shares that
 PICKLE_PROTOCOL = 4  # what Python 3.8 reads
-OLDEST = (3, 8)
 
 _SCRIPT = """\
 #!/bin/sh
@@ -33,8 +34,9 @@ _SCRIPT = """\
 seen=
 fits() {{
     where=$(command -v "$1" 2>/dev/null) || return 1
-    has=$("$where" -I -S -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null </dev/null) || return 1
-    seen="$seen, $where is $has"
+    has=$("$where" -I -S -c 'import sys
+print("%s %d.%d" % (sys.implementation.name, *sys.version_info[:2]))' 2>/dev/null </dev/null) || return 1
+    seen="$seen, $where is ${{has#cpython }}"
     case $has in {fitting}) python=$where ;; *) return 1 ;; esac
 }}
 python=
@@ -76,6 +78,14 @@ class RemoteError(SshqError):
         return f"{self.message}\n\n{self.traceback_text}" if self.traceback_text else self.message
 
 
+class NoPythonError(RemoteError):
+    """The host has no interpreter that can read the call, or no more: hosts are asked before a call is queued."""
+
+
+class ResultError(RemoteError):
+    """The function returned, but its result cannot travel: it cannot be pickled there, or not be rebuilt here."""
+
+
 class _RemoteTracebackError(Exception):
     """The traceback on the node, shown as the cause of the exception that came back."""
 
@@ -84,22 +94,25 @@ class _RemoteTracebackError(Exception):
 
 
 def write_script(
-    function: Any, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], *, folder: str, token: str, python: str | None
-) -> bytes:
-    """Return the script that makes one of `calls`: the only one, or that of SLURM_ARRAY_TASK_ID.
+    function: Any, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], *, folder: str, token: str,
+    python: str | None = None, requires: Sequence[str] = (), shipment: str = "", shipped: Collection[str] = (),
+) -> tuple[bytes, Need]:  # fmt: skip
+    """Return the script that makes one of `calls`, the only one or that of SLURM_ARRAY_TASK_ID; and what it needs.
 
     Raises:
         UserError: something cannot be pickled; it says what.
 
     """
-    with by_value_modules():
+    with by_value_modules(shipped):
         packed = pack(function, "the function")
-        blobs = [pack(call, "the arguments") for call in calls]
+        blobs = pack_each(calls)
     by_value = any(b"cloudpickle" in blob for blob in (packed, *blobs))
+    need = make_need(python, requires, by_value=by_value)
     document = {
         "function": _encode(packed),
-        "calls": [_encode(blob) for blob in blobs],
-        "cloudpickle": cloudpickle_source() if by_value else "",
+        "calls": _encode(zlib.compress(pickle.dumps(blobs, PICKLE_PROTOCOL), 6)),
+        "ship": shipment,
+        "cloudpickle": cloudpickle_source() if by_value else None,
         "path": own_paths(),
     }
     text = json.dumps(document).encode()
@@ -107,20 +120,45 @@ def write_script(
         path = os.path.join(folder, f"{token}.call")
         _write_private(path, text)
         text = json.dumps({"file": {"path": path, "size": len(text), "sha256": sha256(text).hexdigest()}}).encode()
-    return os.fsencode(write_head(python, "stub.py", by_value=by_value)) + text + b"\n"
+    return os.fsencode(write_head(need, "stub.py")) + text + b"\n", need
 
 
-def write_head(python: str | None, stub: str, *, by_value: bool) -> str:
-    """Return the sh that finds an interpreter and hands over to a stub of this folder."""
+def make_need(python: str | None, requires: Sequence[str], *, by_value: bool) -> Need:
+    """Return what a call needs of an interpreter: of this very version if it holds code, which only that can read.
+
+    Args:
+        python: path or name of the only one that may be taken; None: the host's own, ours, what is called python3.
+        requires: distributions that must be installed: "numpy", "numpy>=1.20,<3".
+        by_value: whether the call holds code.
+
+    Raises:
+        OptionError: one of `requires` cannot be read.
+
+    """
+    if isinstance(requires, str):
+        requires = (requires,)
+    for one in requires:
+        try:
+            read_requirement(one)
+        except ValueError as error:
+            raise OptionError(str(error), source="requires") from None
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    if python is not None:
-        candidates = shlex.quote(python)
+    own = ("", sys.executable, f"python{version}", "python3", "/usr/bin/python3", "/usr/local/bin/python3")
+    return Need(
+        version=version if by_value else None, implementation=sys.implementation.name if by_value else "",
+        candidates=own if python is None else (python,), requires=tuple(one.strip() for one in requires),
+    )  # fmt: skip
+
+
+def write_head(need: Need, stub: str) -> str:
+    """Return the sh that finds an interpreter and hands over to a stub of this folder."""
+    # "" is what the controller found for this need, or the host's own: it comes in a variable.
+    candidates = " ".join(shlex.quote(one) if one else '"${SSHQ_PYTHON:-}"' for one in need.candidates)
+    if need.version is None:
+        fitting = '*" 3.8" | *" 3.9" | *" 3."[1-9][0-9] | *" "[4-9].*'
     else:
-        own = [sys.executable, f"python{version}", "python3", "/usr/bin/python3", "/usr/local/bin/python3"]
-        candidates = '"${SSHQ_PYTHON:-}" ' + " ".join(shlex.quote(one) for one in own)
-    # Code that travels by value is bytecode, which only the same minor version reads.
-    fitting = version if by_value else "3.8|3.9|3.[1-9][0-9]|[4-9].*"
-    needs = f"Python {version}, which wrote it" if by_value else "Python 3.8 or newer"
+        fitting = f'"{need.implementation} {need.version}"'
+    needs = f"{replace(need, requires=(), candidates=())}, which wrote it" if need.version else "Python 3.8 or newer"
     return _SCRIPT.format(candidates=candidates, fitting=fitting, needs=needs, stub=_read_stub(stub))
 
 
@@ -128,8 +166,8 @@ def finish_call(path: str, job: Job, ending: Ending) -> object:
     """Return what the function returned, or raise what it raised, with the traceback there as the cause.
 
     Raises:
-        JobFailedError: the job left no result: it was killed, ran out of time or memory, or its node was lost.
-        RemoteError: the exception cannot be rebuilt here, or there was no Python for the call.
+        JobFailedError: the job left no result: it was killed (also `TimeLimitError`, `OutOfMemoryError`, `NodeLostError`).
+        RemoteError: the exception cannot be rebuilt here (also `ResultError`, `NoPythonError`).
 
     """
     try:
@@ -137,10 +175,17 @@ def finish_call(path: str, job: Job, ending: Ending) -> object:
     except FileNotFoundError:
         if ending.state == "COMPLETED":
             raise RemoteError("", f"job {name_job(job.job_id, job.array_task_id)} completed, but {path} is not there") from None
-        raise JobFailedError(ending, job._last_words()) from None  # noqa: SLF001  a friend of this class
-    os.unlink(path)
+        raise failure_of(ending, job._last_words()) from None  # noqa: SLF001  a friend of this class
     if head["ok"] is True:
-        return pickle.loads(body)  # noqa: S301  our own call's result, from a file of ours
+        try:
+            value = pickle.loads(body)  # noqa: S301  our own call's result, from a file of ours
+        except Exception as error:
+            label = name_job(job.job_id, job.array_task_id)
+            text = f"the result of job {label} cannot be rebuilt here: {error} (it is kept in {path})"
+            raise ResultError(type(error).__name__, text) from error
+        os.unlink(path)
+        return value
+    os.unlink(path)
     raise rebuild_error(body, str(head.get("type", "")), str(head.get("message", "")), str(head.get("traceback") or ""))
 
 
@@ -154,6 +199,12 @@ def rebuild_error(packed: bytes, type_name: str, message: str, text: str) -> Bas
         if isinstance(error, BaseException):
             error.__cause__ = _RemoteTracebackError(text)
             return error
+    if type_name == "NoPython":
+        return NoPythonError(type_name, message, text)
+    if type_name == "UnpicklableResult":
+        return ResultError("", message, text)
+    if type_name == "SystemExit":
+        message = f"{message} (the function called sys.exit)"
     return RemoteError(type_name, message, text)
 
 
@@ -180,6 +231,11 @@ def own_paths() -> list[str]:
     return [path for path in sys.path if path and not _is_installed(path)]
 
 
+def pack_each(calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> list[bytes]:
+    """Return a pickle of the arguments of each call; UserError as for `pack`."""
+    return [pack(call, "the arguments" if len(calls) == 1 else f"the arguments of call {i}") for i, call in enumerate(calls)]
+
+
 def pack(value: object, what: str) -> bytes:
     """Return a pickle of a function or its arguments.
 
@@ -199,12 +255,15 @@ def pack(value: object, what: str) -> bytes:
 
 
 @contextmanager
-def by_value_modules() -> Iterator[None]:
-    """Modules of the working directory travel by value: no node need have them."""
+def by_value_modules(shipped: Collection[str] = ()) -> Iterator[None]:
+    """Modules of the working directory travel by value: no node need have them; but those that are `shipped` by name."""
     import cloudpickle
 
     here = os.path.realpath(os.getcwd()) + os.sep
-    own = [module for module in list(sys.modules.values()) if _lies_in(module, here)]
+    own = [
+        module for module in list(sys.modules.values())
+        if _lies_in(module, here) and module.__name__.partition(".")[0] not in shipped
+    ]  # fmt: skip
     already = set(cloudpickle.list_registry_pickle_by_value())
     ours = [module for module in own if module.__name__ not in already]
     for module in ours:
@@ -243,12 +302,12 @@ def _write_private(path: str, data: bytes) -> None:
 
 
 @cache
-def cloudpickle_source() -> str:
-    """Return cloudpickle's own text, packed: one module that a node need not have."""
+def cloudpickle_source() -> tuple[str, str]:
+    """Return cloudpickle's own text, packed, and its version: one module that a node need not have, or has another of."""
     import cloudpickle.cloudpickle
 
     text = Path(cloudpickle.cloudpickle.__file__).read_bytes()
-    return _encode(zlib.compress(text, 9))
+    return _encode(zlib.compress(text, 9)), str(cloudpickle.__version__)
 
 
 @cache

@@ -4,15 +4,18 @@ import concurrent.futures
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from types import ModuleType
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from sshq.api.calls import finish_call, write_script
+from sshq.api.calls import finish_call, make_need, write_script
 from sshq.api.client import Client
 from sshq.api.jobs import Job
 from sshq.api.proof import find_cwd
+from sshq.api.ship import names_of, pack_modules
 from sshq.api.words import build, format_options
+from sshq.core.pythons import write_need
 from sshq.errors import OptionError
 
 P = ParamSpec("P")
@@ -24,18 +27,25 @@ FOLDER = ".sshq"
 class Executor(concurrent.futures.Executor):
     """Runs functions as jobs of the queue: on another machine, in another process, after this one has ended if need be.
 
+    As a context it waits for its calls at its end.  Left by an exception, Ctrl-C for example, it cancels those that are not
+    over; without `with`, jobs go on when this process ends.  `asyncio.wrap_future(executor.submit(…))` works as with any
+    executor.  After a fork the child submits and waits for jobs of its own; its parent's stay its parent's.
+
     Args:
         client: the way to the controller; default: a new one.
         folder: for outputs and results, made with mode 0700; in the working directory, so that hosts that share that share this.
-        python: path of the interpreter on the nodes; default: `sshq_python` of the inventory, else this process's own where it
-            exists there, else a `python3` that can read the call.
+        python: path of the interpreter on the nodes; default: `sshq_python` of the inventory, else this process's own (of its
+            virtual environment, too) where it exists there, else a `python3` that can read the call.
+        requires: what must be installed there: `["numpy>=1.20"]`.  Hosts are asked before a call is queued, it goes only to
+            those that fit; if none does, `submit` says what each has.
+        ship: modules (or paths of .py files and packages) whose source travels with each call: pure Python, to 2 MiB packed.
         options: sbatch's, for each call: `time="10:00", gpus=1`; see `Client.submit`.
 
     """
 
     def __init__(
         self, *, client: Client | None = None, folder: "str | os.PathLike[str]" = FOLDER, python: str | None = None,
-        **options: Any,
+        requires: Sequence[str] = (), ship: "Sequence[ModuleType | str | os.PathLike[str]]" = (), **options: Any,
     ) -> None:  # fmt: skip
         format_options(options)  # wrong ones are told now, not at the first call
         for name in ("array", "wrap", "output", "error"):
@@ -43,7 +53,10 @@ class Executor(concurrent.futures.Executor):
                 raise OptionError(f"{name} is what the Executor sets itself", source=name)
         self.client = client or Client()
         self.folder = os.path.join(find_cwd(), os.fspath(folder))
-        self._python = python
+        self._travel: dict[str, Any] = {"python": python, "requires": requires, "shipment": "", "shipped": ()}
+        make_need(python, requires, by_value=False)
+        if ship:
+            self._travel |= {"shipment": pack_modules(ship), "shipped": names_of(ship)}
         self._options = options
         self._jobs: set[Job] = set()
         self._shut = False
@@ -53,7 +66,7 @@ class Executor(concurrent.futures.Executor):
 
         Raises:
             UserError: function or arguments cannot be pickled.
-            RefusedError: the controller said no.
+            RefusedError: the controller said no: an option cannot be, or no host has the Python that the call needs.
 
         """
         return self._submit(fn, [(args, kwargs)], array=None)[0]
@@ -90,6 +103,16 @@ class Executor(concurrent.futures.Executor):
         jobs = self.map_array(partial(_call_chunk, fn), chunks) if chunked else self.map_array(fn, *zip(*calls, strict=True))
         return self._results(jobs, ends_at, chunked=chunked)
 
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for all calls; but if the block is left by an exception (Ctrl-C, too), cancel them and wait for nothing."""
+        if kind is None:
+            self.shutdown(wait=True)
+            return
+        self._shut = True
+        left = [job for job in self._jobs if not job.done()]
+        if left:
+            self.client.cancel(left)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; with `wait`, until all are over; with `cancel_futures`, end those that have not started."""
         self._shut = True
@@ -108,12 +131,12 @@ class Executor(concurrent.futures.Executor):
         name = getattr(fn, "__name__", None) or getattr(getattr(fn, "func", None), "__name__", "call")
         options: dict[str, Any] = {"job_name": name} | self._options
         options["output"] = os.path.join(self.folder, "%j.out" if array is None else "%A_%a.out")
-        script = write_script(fn, calls, folder=self.folder, token=token, python=self._python)
+        script, need = write_script(fn, calls, folder=self.folder, token=token, **self._travel)
         words = format_options(options | {"array": array})
         submission = build(words, script)
         stem = os.path.join(self.folder, token)
         submission.description |= {
-            "kind": "callable", "command": name,
+            "kind": "callable", "command": name, "python": write_need(need),
             "result": f"{_escape(stem)}.result" if array is None else f"{_escape(stem)}_%a.result",
         }  # fmt: skip
         if array is None:

@@ -1,10 +1,11 @@
 """A job as a future: `concurrent.futures.Future` with a number, a state and an output."""
 
 import concurrent.futures
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sshq.errors import SshqError
 
@@ -51,16 +52,55 @@ class Ending:
 class JobFailedError(SshqError):
     """The job did not complete; `ending` says how it ended."""
 
+    why = ""
+
     def __init__(self, ending: Ending, last_words: str = "") -> None:
         how = f" {ending.exit_code}:{ending.exit_signal}" if ending.exit_code or ending.exit_signal else ""
+        how += f" ({_name_signal(ending.exit_signal)})" if ending.exit_signal and ending.state == "FAILED" else ""
         where = f" on {ending.node}" if ending.node else ""
         label = name_job(ending.job_id, ending.array_task_id)
         lines = tuple(last_words.splitlines()[-10:])
-        super().__init__(f"job {label} is {ending.state}{how}{where}", detail=lines, hint=f"sshq logs {label}")
+        why = self.why + (f", {ending.note}" if ending.note and ending.state == "NODE_FAIL" else "")
+        super().__init__(f"job {label} is {ending.state}{how}{where}{why}", detail=lines, hint=f"sshq logs {label}")
         self.ending = ending
 
     def __str__(self) -> str:
         return "\n".join([self.message, *self.detail])
+
+
+class TimeLimitError(JobFailedError):
+    """The job's time limit ended it."""
+
+    why = ": its time limit ended it"
+
+
+class OutOfMemoryError(JobFailedError):
+    """The kernel killed it for want of memory."""
+
+    why = ": the kernel killed it for want of memory"
+
+
+class NodeLostError(JobFailedError):
+    """Its node was lost with it: the function may have run, wholly or in part."""
+
+    why = ": its node was lost, it may have run"
+
+
+_KINDS: dict[str, type[JobFailedError]] = {
+    "TIMEOUT": TimeLimitError, "DEADLINE": TimeLimitError, "OUT_OF_MEMORY": OutOfMemoryError, "NODE_FAIL": NodeLostError,
+}  # fmt: skip
+
+
+def failure_of(ending: Ending, last_words: str = "") -> JobFailedError:
+    """Return the exception for a job that did not complete, of the type that says why."""
+    return _KINDS.get(ending.state, JobFailedError)(ending, last_words)
+
+
+def _name_signal(number: int) -> str:
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"killed by signal {number}"
 
 
 def name_job(job_id: int, task: int | None) -> str:
@@ -95,6 +135,9 @@ class Job(concurrent.futures.Future[Any]):
 
     def __repr__(self) -> str:
         return f"<sshq.Job {name_job(self.job_id, self.array_task_id)} {self.state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a job cannot travel: pass what its result() returns, or its job_id")
 
     # ---- what is known ---------------------------------------------------------------------------------------
 
@@ -175,7 +218,7 @@ class Job(concurrent.futures.Future[Any]):
             if self._finish is not None:
                 result = self._finish(self, ending)
             elif ending.state != "COMPLETED":
-                raise JobFailedError(ending, self._last_words())
+                raise failure_of(ending, self._last_words())
         except BaseException as error:
             self.set_exception(error)
         else:

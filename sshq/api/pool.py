@@ -14,13 +14,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
-from sshq.api.calls import RemoteError, by_value_modules, pack
+from sshq.api.calls import RemoteError, by_value_modules, make_need, pack
 from sshq.api.client import Client
 from sshq.api.proof import find_cwd
+from sshq.api.ship import names_of, pack_modules
 from sshq.api.words import build, format_options
 from sshq.api.worker import WINDOW, Worker
+from sshq.core.pythons import write_need
 from sshq.errors import OptionError, SshqError
 
 log = logging.getLogger("sshq")
@@ -134,7 +137,7 @@ class Pool:
         slots: how many processes; each is a job of one task, which starts when there is room for it.
         hosts: the hosts to use, in turn; default: wherever there is room.
         initializer, initargs: called once in each process.
-        client, python: as for `Executor`.
+        client, python, requires, ship: as for `Executor`.
         options: sbatch's, for each process: `time="1:00:00", cpus=2, memory="4G", gpus=1`.
 
     Attributes:
@@ -144,10 +147,12 @@ class Pool:
 
     def __init__(
         self, slots: int | None = None, *, hosts: Sequence[str] | None = None, initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (), client: Client | None = None, python: str | None = None, **options: Any,
+        initargs: Iterable[Any] = (), client: Client | None = None, python: str | None = None,
+        requires: Sequence[str] = (), ship: "Sequence[ModuleType | str | os.PathLike[str]]" = (), **options: Any,
     ) -> None:  # fmt: skip
         self.client = client or Client()
-        self.python = python
+        self.need = make_need(python, requires, by_value=True)
+        self.shipment, self._shipped = (pack_modules(ship), names_of(ship)) if ship else ("", set())
         self.work_dir = find_cwd()
         self.losses: list[str] = []
         self._slots = slots if slots is not None else len(hosts) if hosts else os.cpu_count() or 1
@@ -158,7 +163,7 @@ class Pool:
         for name in ("array", "wrap", "nodelist", "nodes", "ntasks"):
             if name in options:
                 raise OptionError(f"{name} is what the Pool sets itself", source=name)
-        with by_value_modules():
+        with by_value_modules(self._shipped):
             packed = pack((initializer, tuple(initargs)), "the initializer") if initializer else b""
         self.initializer = base64.b64encode(packed).decode()
         self._condition = threading.Condition()
@@ -183,7 +188,9 @@ class Pool:
     def _add_worker(self, number: int) -> None:
         where = {"nodelist": self._hosts[number % len(self._hosts)]} if self._hosts else {}
         submission = build(format_options(self._options | where), b"#!/bin/sh\n# a worker of sshq.Pool\n")
-        submission.description |= {"kind": "allocation", "command": "sshq.Pool", "requeue": False}
+        submission.description |= {
+            "kind": "allocation", "command": "sshq.Pool", "requeue": False, "python": write_need(self.need),
+        }  # fmt: skip
         job = self.client.submit_read(submission)
         with self._condition:
             ended = self._ended
@@ -304,7 +311,7 @@ class Pool:
     def _put(
         self, func: Callable[..., Any], parts: list[list[Call]], take: Callable[[int, Any, BaseException | None], None]
     ) -> None:
-        with by_value_modules():
+        with by_value_modules(self._shipped):
             function = pack(func, "the function")
             packed = [pack(part, "the arguments") for part in parts]
         with self._condition:

@@ -12,6 +12,7 @@ import os as _os
 import pickle as _pickle
 import sys as _sys
 import traceback as _traceback
+import zlib as _zlib
 
 _IN = _os.fdopen(_os.dup(0), "rb")
 _OUT = _os.fdopen(_os.dup(1), "wb")
@@ -33,22 +34,37 @@ def _write(body):
     _OUT.flush()
 
 
-def _bring_cloudpickle(source):
+def _bring_cloudpickle(source, version):
     try:
         import cloudpickle
-    except ImportError:
-        import types
-        import zlib
 
-        package = types.ModuleType("cloudpickle")
-        module = types.ModuleType("cloudpickle.cloudpickle")
-        package.__path__ = []
-        _sys.modules["cloudpickle"], _sys.modules["cloudpickle.cloudpickle"] = package, module
-        exec(compile(zlib.decompress(_base64.b64decode(source)), "cloudpickle", "exec"), module.__dict__)
-        package.cloudpickle = module
-        for name in ("dumps", "loads", "dump", "load"):
-            if hasattr(module, name):
-                setattr(package, name, getattr(module, name))
+        if cloudpickle.__version__ == version:
+            return
+    except Exception:
+        pass
+    import types
+
+    # Ours: another version might not read what this one wrote.
+    package = types.ModuleType("cloudpickle")
+    module = types.ModuleType("cloudpickle.cloudpickle")
+    package.__path__, package.__version__ = [], version
+    _sys.modules["cloudpickle"], _sys.modules["cloudpickle.cloudpickle"] = package, module
+    exec(compile(_zlib.decompress(_base64.b64decode(source)), "cloudpickle", "exec"), module.__dict__)
+    package.cloudpickle = module
+    for name in ("dumps", "loads", "dump", "load", "Pickler", "register_pickle_by_value", "unregister_pickle_by_value"):
+        if hasattr(module, name):
+            setattr(package, name, getattr(module, name))
+
+
+def _unpack(shipment):
+    if shipment:
+        import io
+        import tempfile
+        import zipfile
+
+        folder = tempfile.mkdtemp(prefix="sshq-ship-")  # in the job's TMPDIR, which is emptied when it ends
+        zipfile.ZipFile(io.BytesIO(_base64.b64decode(shipment))).extractall(folder)
+        _sys.path.insert(1, folder)
 
 
 def _share_globals():
@@ -96,7 +112,8 @@ def _answer_error(number, error):
 def _serve():
     setup = _json.loads(_read())
     _sys.path[1:1] = [path for path in setup["path"] if path not in _sys.path and _os.path.isdir(path)]
-    _bring_cloudpickle(setup["cloudpickle"])
+    _unpack(setup["ship"])
+    _bring_cloudpickle(*setup["cloudpickle"])
     _share_globals()
     functions = {}
     try:

@@ -11,6 +11,7 @@ import os as _os
 import pickle as _pickle
 import sys as _sys
 import traceback as _traceback
+import zlib as _zlib
 
 
 def _read_call(script):
@@ -33,22 +34,37 @@ def _read_call(script):
     return _json.loads(text)
 
 
-def _bring_cloudpickle(source):
+def _bring_cloudpickle(source, version):
     try:
         import cloudpickle
-    except ImportError:
-        import types
-        import zlib
 
-        package = types.ModuleType("cloudpickle")
-        module = types.ModuleType("cloudpickle.cloudpickle")
-        package.__path__ = []
-        _sys.modules["cloudpickle"], _sys.modules["cloudpickle.cloudpickle"] = package, module
-        exec(compile(zlib.decompress(_base64.b64decode(source)), "cloudpickle", "exec"), module.__dict__)
-        package.cloudpickle = module
-        for name in ("dumps", "loads", "dump", "load"):
-            if hasattr(module, name):
-                setattr(package, name, getattr(module, name))
+        if cloudpickle.__version__ == version:
+            return
+    except Exception:
+        pass
+    import types
+
+    # Ours: another version might not read what this one wrote.
+    package = types.ModuleType("cloudpickle")
+    module = types.ModuleType("cloudpickle.cloudpickle")
+    package.__path__, package.__version__ = [], version
+    _sys.modules["cloudpickle"], _sys.modules["cloudpickle.cloudpickle"] = package, module
+    exec(compile(_zlib.decompress(_base64.b64decode(source)), "cloudpickle", "exec"), module.__dict__)
+    package.cloudpickle = module
+    for name in ("dumps", "loads", "dump", "load", "Pickler", "register_pickle_by_value", "unregister_pickle_by_value"):
+        if hasattr(module, name):
+            setattr(package, name, getattr(module, name))
+
+
+def _unpack(shipment):
+    if shipment:
+        import io
+        import tempfile
+        import zipfile
+
+        folder = tempfile.mkdtemp(prefix="sshq-ship-")  # in the job's TMPDIR, which is emptied when it ends
+        zipfile.ZipFile(io.BytesIO(_base64.b64decode(shipment))).extractall(folder)
+        _sys.path.insert(1, folder)
 
 
 def _dump(value):
@@ -58,6 +74,17 @@ def _dump(value):
         import cloudpickle
 
         return cloudpickle.dumps(value, 4)
+
+
+class _UnpicklableResult(Exception):
+    pass
+
+
+def _dump_result(value):
+    try:
+        return _dump(value)
+    except Exception as error:
+        raise _UnpicklableResult("what the function returned, a %s, cannot be pickled: %s" % (type(value).__name__, error))
 
 
 def _leave(path, ok, body, note=None):
@@ -73,15 +100,18 @@ def _call(script):
     call = _read_call(script)
     _sys.path[1:1] = [path for path in call["path"] if path not in _sys.path and _os.path.isdir(path)]
     if call["cloudpickle"]:
-        _bring_cloudpickle(call["cloudpickle"])
-    index = int(_os.environ["SLURM_ARRAY_TASK_ID"]) if len(call["calls"]) > 1 else 0
+        _bring_cloudpickle(*call["cloudpickle"])
+    _unpack(call["ship"])
+    calls = _pickle.loads(_zlib.decompress(_base64.b64decode(call["calls"])))
+    index = int(_os.environ["SLURM_ARRAY_TASK_ID"]) if len(calls) > 1 else 0
     function = _pickle.loads(_base64.b64decode(call["function"]))
-    args, kwargs = _pickle.loads(_base64.b64decode(call["calls"][index]))
+    args, kwargs = _pickle.loads(calls[index])
+    del call, calls
     _sys.argv = [getattr(function, "__qualname__", "call")]
     value = function(*args, **kwargs)
     for stream in (_sys.stdout, _sys.stderr):
         stream.flush()
-    return _dump(value)
+    return _dump_result(value)
 
 
 def _main(result):
@@ -91,6 +121,9 @@ def _main(result):
         note = {"type": "SystemExit", "message": str(error.code), "traceback": _traceback.format_exc()}
         _leave(result, False, b"", note)
         raise
+    except _UnpicklableResult as error:
+        _leave(result, False, b"", {"type": "UnpicklableResult", "message": str(error), "traceback": ""})
+        _sys.exit("sshq: " + str(error))
     except BaseException as error:
         text = _traceback.format_exc()
         try:

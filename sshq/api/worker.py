@@ -71,10 +71,13 @@ class Worker:
             self._lose(error.message)
 
     def _setup(self) -> dict[str, object]:
-        return {"path": own_paths(), "cloudpickle": cloudpickle_source(), "initializer": self._pool.initializer}
+        return {
+            "path": own_paths(), "cloudpickle": cloudpickle_source(), "initializer": self._pool.initializer,
+            "ship": self._pool.shipment,
+        }
 
     def _start(self) -> None:
-        head = write_head(self._pool.python, "poolstub.py", by_value=True)
+        head = write_head(self._pool.need, "poolstub.py")
         self._ask("part_start", {
             **self._part, "argv": ["/bin/sh", "-c", head, "sshq-pool"], "input": True, "work_dir": self._pool.work_dir,
             "umask": 0o077, "environ": {},

@@ -37,6 +37,7 @@ from sshq.controller.parts import Parts
 from sshq.controller.preload import load_all
 from sshq.controller.proving import DirectoryKeeper
 from sshq.controller.purging import RemovalDesk
+from sshq.controller.pythons import PythonDesk
 from sshq.controller.service import Service
 from sshq.controller.stepcalls import StepCalls
 from sshq.controller.stepdesk import StepDesk
@@ -46,7 +47,7 @@ from sshq.controller.submitdesk import SubmitDesk
 from sshq.controller.upcalls import Upcalls
 from sshq.controller.upkeep import Upkeep
 from sshq.core.cluster import Cluster
-from sshq.core.effects import Audit, BringOutput, DropEnvironment, Effect, ProveDirectories
+from sshq.core.effects import AskPythons, Audit, BringOutput, DropEnvironment, Effect, ProveDirectories
 from sshq.core.licenses import parse_licenses
 from sshq.errors import SshqError
 from sshq.inventory.config import Config, load_config
@@ -157,6 +158,7 @@ class Controller:
         """Start the parts in order, wait for the word to stop, take them down in the reverse order."""
         prover = DirectoryProver(mailbox, self.fleet.links, self.clock)
         self.keeper = DirectoryKeeper(prover)
+        self.pythons = PythonDesk(mailbox, self.fleet.links, self.clock)
         server = self._make_server(self._build_service(mailbox, prover))
         mailing = asyncio.create_task(mailbox.run(), name="mailbox")
         await self.fleet.start()
@@ -211,6 +213,7 @@ class Controller:
             store=self.store,
             materials=self.materials,
             prover=prover,
+            pythons=self.pythons,
             config=self.config,
             clock=self.clock,
             crash=self.crash,
@@ -274,6 +277,8 @@ class Controller:
                     self.materials.drop_environ(effect.digest)
                 case ProveDirectories():
                     self.keeper.start(effect)
+                case AskPythons():
+                    self.pythons.start(effect)
                 case Audit():
                     self.audit.write(effect)
                 case _:

@@ -62,6 +62,7 @@ class HostLink:
         self._unswept: list[str] = []  # ended launches that may have left processes behind, newest first
         self._survived: set[str] = set()  # those of which something could not be killed at the last look
         self.gpus = GpuWatch(lambda: self.host)
+        self.pythons: dict[str, str] = {}  # by what jobs need, as last found
         self._looking: asyncio.Task[None] | None = None
         self._readers: list[Connection] = []  # more connections, only where MaxSessions forbids more channels on one
 
@@ -367,7 +368,7 @@ class HostLink:
             call = build_call(
                 effect.launch, effect.job, host=self.host, hello=session.hello, material=material,
                 grace_s=self._around.config.kill_wait_s, lease_from_s=lease_from_s, gpus=look or self.gpus.last,
-                over_s=self._around.config.over_time_limit_s,
+                over_s=self._around.config.over_time_limit_s, python=self.pythons.get(effect.job.spec.python or ""),
             )  # fmt: skip
             parts = rp.encode_launch(call)
         except Exception as error:

@@ -16,6 +16,7 @@ from sshq.core.events import JobsControlled, PurgeAsked, Selected
 from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import Job
 from sshq.core.placement import Step, judge, request_of
+from sshq.core.pythons import read_need
 from sshq.errors import RefusedError
 from sshq.wire.server import Peer, StreamOut
 
@@ -278,6 +279,8 @@ def _explain(cluster: Cluster, job: Job, now: float) -> Mapping[str, object]:
         sentence = _SENTENCES.get(reason.split(",")[0].split(":")[0], "see the hosts below")
         if reason == "Resources" and max(steps, default=Step.BUSY) is Step.DIRECTORY:
             sentence = "no host that may be used shares its directory; sbatch --anywhere lifts this"
+        elif request.python is not None and max(steps, default=Step.BUSY) is Step.PYTHON:
+            sentence = f"no host that may be used is known to have a {read_need(request.python)}"
         elif request.num_nodes > 1:
             there = sum(r.step is not Step.NOT_ASKED for r in judged if r) + judged.count(None)
             sentence = f"{request.num_nodes} hosts asked, {there} in its partitions, {judged.count(None)} could take a part now"
@@ -304,6 +307,7 @@ _VERDICTS = {
     Step.NOT_ASKED: "not asked",
     Step.CONSTRAINT: "lacks a feature",
     Step.TOO_SMALL: "too small",
+    Step.PYTHON: "other Python",
     Step.DIRECTORY: "other files",
     Step.UNAVAILABLE: "not available",
     Step.OUTSIDE: "in use",

@@ -76,11 +76,11 @@ def describe_start(launch: Launch, job: Job) -> dict[str, object]:
 
 def build_call(
     launch: Launch, job: Job, *, host: Host, hello: Hello, material: Material, grace_s: int, lease_from_s: int = 0,
-    gpus: GpuLook | None = None, over_s: int = 0,
+    gpus: GpuLook | None = None, over_s: int = 0, python: str | None = None,
 ) -> LaunchCall:  # fmt: skip
     """Return the runner's call for one launch on one host; a lease is counted from `lease_from_s` of its uptime.
 
-    `gpus` is the newest look at its GPUs.
+    `gpus` is the newest look at its GPUs, `python` the interpreter it was found to have for the job's calls.
     """
     spec = job.spec
     payload = hold_payload(spec, material.script) if launch.rank else payload_of(spec, material.script)
@@ -90,8 +90,8 @@ def build_call(
     if spec.result:
         where = result_path(hello.spool, launch.id) if launch.private_dir else expand_output(spec, job, spec.result, launch.node)
         environ["SSHQ_RESULT"] = where
-    if host.python:
-        environ["SSHQ_PYTHON"] = host.python
+    if python or host.python:
+        environ["SSHQ_PYTHON"] = python or host.python or ""
     return LaunchCall(
         id=launch.id,
         job_id=job.job_id,

@@ -253,6 +253,7 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
         ("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK"), _whole(-1, INT_MAX),
     )),
     "stage_out": _list(_text(PATTERN_BYTES_MAX), PATTERNS_MAX),
+    "python": _text(16 << 10),
     "anywhere": _flag, "array": _text(ARRAY_BYTES_MAX), "array_limit": _whole(0, COUNT_MAX),
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ from sshq.core.gpus import format_gpus, parse_gpus
 from sshq.core.hostlist import expand_hostlist
 from sshq.core.model import JobSpec
 from sshq.core.placement import Directories
+from sshq.core.pythons import read_need, write_need
 from sshq.core.stagenames import check_pattern
 from sshq.errors import RefusedError
 from sshq.inventory.config import Config
@@ -124,6 +125,7 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "std_out": _text(given, "std_out"),
         "std_err": _text(given, "std_err"),
         "std_in": _text(given, "std_in"),
+        "python": _python(given),
         "result": _text(given, "result"),
         "open_mode": _text(given, "open_mode"),
         "umask": _int(given, "umask") or 0,
@@ -227,6 +229,14 @@ def _number(given: Mapping[str, Any], key: str) -> float | None:
     if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
         raise _bad(f"{key} is not a number")
     return None if value is None else float(value)
+
+
+def _python(given: Mapping[str, Any]) -> str | None:
+    text = _text(given, "python")
+    try:
+        return text if text is None else write_need(read_need(text))
+    except ValueError as error:
+        raise _bad(str(error)) from None
 
 
 def _count(given: Mapping[str, Any], key: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
+from sshq.controller.pythons import PythonDesk
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import (
     DirectoryProver,
@@ -39,13 +40,14 @@ class SubmitDesk:
     """Takes submissions in."""
 
     def __init__(
-        self, *, mailbox: Mailbox, store: StoreThread, materials: Materials, prover: DirectoryProver, config: Config,
-        clock: Callable[[], float], crash: Callable[[str], None],
+        self, *, mailbox: Mailbox, store: StoreThread, materials: Materials, prover: DirectoryProver, pythons: PythonDesk,
+        config: Config,        clock: Callable[[], float], crash: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._mailbox = mailbox
         self._store = store
         self._materials = materials
         self._prover = prover
+        self._pythons = pythons
         self._config = config
         self._clock = clock
         self._crash = crash
@@ -63,6 +65,9 @@ class SubmitDesk:
         spec = await self._prove(params, incoming.spec)
         if spec is None:
             return {"need_nonce": True}
+        warning = await self._pythons.check(spec)
+        if warning is not None:
+            notes.append(warning)
         if params.get("test_only") is True:
             return await self._mailbox.ask(lambda c: _test(c, spec, self._clock()))
         if token is not None:

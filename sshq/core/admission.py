@@ -16,6 +16,7 @@ from sshq.core.features import parse_constraint
 from sshq.core.gangs import make_parts
 from sshq.core.gpus import GpuShare, count_of, hold, parse_gpus
 from sshq.core.gpuspec import nodes_for_total, settle_shares, settle_tasks
+from sshq.core.interpreters import ask_everywhere
 from sshq.core.licenses import parse_licenses
 from sshq.core.lifecycle import Trigger
 from sshq.core.model import SEQ_PER_GENERATION, Job, JobSpec, Launch, ScriptBlob, SubmitToken
@@ -54,6 +55,7 @@ def submit(cluster: Cluster, event: Submitted) -> int:
     cluster.dependents.watch(job)
     cluster.requeue_index(job_id, event.now)
     ask_newcomers(cluster, spec)
+    ask_everywhere(cluster, spec)
     return job_id
 
 

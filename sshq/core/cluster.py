@@ -81,7 +81,19 @@ class Cluster:
         self._register()
 
     def _register(self) -> None:
-        from sshq.core import admission, control, hostlife, lease, leftovers, partitions, passing, reconcile, reservations, settle
+        from sshq.core import (
+            admission,
+            control,
+            hostlife,
+            interpreters,
+            lease,
+            leftovers,
+            partitions,
+            passing,
+            reconcile,
+            reservations,
+            settle,
+        )
 
         self._appliers = {
             ev.Submitted: admission.submit,
@@ -99,6 +111,7 @@ class Cluster:
             ev.LeasesEnded: lease.end_leases,
             ev.OutputReturned: settle.note_output,
             ev.DirectoryProved: hostlife.note_directory,
+            ev.PythonFound: interpreters.note_python,
             ev.JobsControlled: control.control,
             ev.NodeUpdated: hostlife.update,
             ev.PartitionUpdated: partitions.update,

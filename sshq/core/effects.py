@@ -84,6 +84,14 @@ class ProveDirectories:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskPythons:
+    """Ask a node which interpreters it has for the calls that wait."""
+
+    node: str
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DropEnvironment:
     """No job needs this environment file any more."""
 
@@ -103,7 +111,7 @@ class Audit:
 
 Effect = (
     StartLaunch | FenceLaunch | KillLaunch | SetLimit | AckLaunches | SweepLaunches | BringOutput | ProveDirectories
-    | DropEnvironment | Audit
+    | AskPythons | DropEnvironment | Audit
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sshq.core.gpus import Gpu, GpuUse
 from sshq.core.model import JobSpec, NodeConfig, NodeFacts, PartitionConfig
+from sshq.core.pythons import PythonAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +213,16 @@ class DirectoryProved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PythonFound:
+    """What a node answered about its interpreters, for one need."""
+
+    now: float
+    node: str
+    need: str
+    answer: PythonAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Selected:
     """Jobs meant by a request: raw or array ids with their tasks (None: all of it)."""
 
@@ -304,6 +315,6 @@ class PurgeAsked:
 
 Event = (
     Submitted | Planned | NodeConnected | NodeListed | NodeLost | LoadReported | GpusReported | LaunchStarted | LaunchEnded
-    | LaunchRefused | FenceAnswered | LaunchesSwept | OutputReturned | DirectoryProved | JobsControlled | NodeUpdated
-    | NodeAccepted | PartitionUpdated | ReservationChanged | InventoryLoaded | TimePassed | PurgeAsked | LeasesEnded
+    | LaunchRefused | FenceAnswered | LaunchesSwept | OutputReturned | DirectoryProved | PythonFound | JobsControlled
+    | NodeUpdated | NodeAccepted | PartitionUpdated | ReservationChanged | InventoryLoaded | TimePassed | PurgeAsked | LeasesEnded
 )  # fmt: skip

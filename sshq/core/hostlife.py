@@ -19,6 +19,7 @@ from sshq.core.events import (
     NodeUpdated,
 )
 from sshq.core.identity import find_twin
+from sshq.core.interpreters import ask_newcomer, forget_pythons
 from sshq.core.leftovers import absolve_after_reboot, condemn
 from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import NodeFacts, NodeRecord, Outcome, Share
@@ -83,6 +84,7 @@ def connect(cluster: Cluster, event: NodeConnected) -> str | None:
     paths = unproved_directories(cluster, event.name)
     if paths:
         cluster.emit(ProveDirectories(node=event.name, paths=tuple(paths)))
+    ask_newcomer(cluster, node)
     _bring_outputs(cluster, event.name)
     cluster.schedule_wanted = True
     return None
@@ -127,6 +129,7 @@ def lose(cluster: Cluster, event: NodeLost) -> None:
     if node.connected:
         node.since_at = event.now
         cluster.directories.forget_node(event.name)
+        forget_pythons(node)
     node.connected = False
     node.note = event.note
     node.load = node.memory_free_mib = None

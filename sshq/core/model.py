@@ -87,6 +87,7 @@ class JobSpec:
     array_max: int = 0
     array_step: int = 1
     array_count: int = 0
+    python: str | None = None  # what its calls need of an interpreter, as `core.pythons.read_need` reads it
     gpus_per_node: str | None = None  # --gres=gpu:a100:2 or --gpus-per-node, as `core.gpus.parse_gpus` reads it
     gpus_by_gres: bool = False  # it was --gres
     gpus_total: str | None = None  # --gpus

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sshq.core.gpus import Gpu, GpuUse, usable_gpus
 from sshq.core.model import SEQ_PER_GENERATION, NodeConfig, NodeFacts, NodeRecord
+from sshq.core.pythons import PythonAnswer
 
 
 @dataclass(slots=True)
@@ -31,6 +32,8 @@ class Node:
     memory_taken_mib: int = 0
     gpus_taken: set[str] = field(default_factory=set)  # ids
     gpu_uses: dict[str, GpuUse] = field(default_factory=dict)  # by id: in use outside the queue, at the last look
+    pythons: dict[str, PythonAnswer] = field(default_factory=dict)  # by need; of this connection
+    pythons_asked: set[str] = field(default_factory=set)
     exclusive: bool = False
     jobs: set[int] = field(default_factory=set)
 

@@ -24,10 +24,11 @@ class Step(IntEnum):
     NOT_ASKED = 0  # not in the partition, not in -w, in -x
     CONSTRAINT = 1
     TOO_SMALL = 2
-    DIRECTORY = 3
-    UNAVAILABLE = 4
-    OUTSIDE = 5  # its GPUs are in use outside the queue: no end of a job will free them
-    BUSY = 6
+    PYTHON = 3  # no interpreter that the call needs
+    DIRECTORY = 4
+    UNAVAILABLE = 5
+    OUTSIDE = 6  # its GPUs are in use outside the queue: no end of a job will free them
+    BUSY = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class Request:
     prefer: str | None = None
     licenses: Licenses = ()
     reservations: tuple[str, ...] = ()
+    python: str | None = None
     gpus: Wanted = ()  # on each node
     gpus_per_task: Wanted = ()
     gpus_total: Wanted = ()  # over all its nodes
@@ -118,6 +120,7 @@ def request_of(job: Job) -> Request:
         tmp_disk_mib=spec.tmp_disk_mib,
         prefer=spec.prefer,
         reservations=spec.reservations,
+        python=spec.python,
         licenses=parse_licenses(spec.licenses) if spec.licenses else (),
     )
 
@@ -232,6 +235,9 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
             return no(Step.TOO_SMALL, lack)
         if node.facts is not None and request.tmp_disk_mib > node.facts.tmp_disk_mib:
             return no(Step.TOO_SMALL, f"{request.tmp_disk_mib} MiB of /tmp asked, {node.facts.tmp_disk_mib} present")
+    python = node.pythons.get(request.python) if request.python is not None else None
+    if python is not None and python.path is None:
+        return no(Step.PYTHON, python.detail)
     if node.removed:
         return no(Step.UNAVAILABLE, "removed from the inventory, ending its jobs")
     if node.record.down_asserted:
@@ -244,6 +250,8 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
         return no(Step.UNAVAILABLE, f"unreachable: {node.note}")
     if node.reclaiming:
         return no(Step.UNAVAILABLE, node.reclaiming)
+    if request.python is not None and python is None:
+        return no(Step.PYTHON, "not yet known which Python it has")
     if request.directory is not None:
         answer = directories.answer(request.directory, node.name)
         if answer is None:

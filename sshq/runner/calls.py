@@ -16,7 +16,7 @@ from sshq.runner.commands import UPCALL_NAMES, srun_program, strip_comments, upc
 PROTOCOL: Final = 1
 PROGRAM_FILES: Final = (
     "runner.sh", "supervisor.sh", "lease.sh", "limits.sh", "job.sh", "start.sh", "calls.sh", "gpus.sh", "parts.sh", "steps.sh",
-    "answers.sh",
+    "answers.sh", "pythons.sh",
 )  # fmt: skip
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
 PART_MAX: Final = 12_288
@@ -119,7 +119,7 @@ def _join(name: str, words: Iterable[bytes], end: str) -> bytes:
     return b" ".join([name.encode(), *words, b"END-" + end.encode()]) + b"\n"
 
 
-write_call = _call  # for parts.py
+write_call = _call  # for parts.py, pythons.py
 
 
 def _check(pattern: re.Pattern[str], value: str, what: str) -> str:
