@@ -1,20 +1,31 @@
 """What a submission says of its directory: the nonce file that proves it on hosts, made and removed here, as the user.
 
-A directory on a host is the same one if the file shows there; a name alone proves nothing.
+A directory on a host is the same one if the file shows there; a name alone proves nothing.  Where the controller is on another
+machine (`api/away.py`), a directory there stands for ours, and it is that one that is described and proved, by the relay.
 """
 
 import os
 
-from sshq.wire.client import Client
+from sshq.wire.client import Client, find_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 Proof = dict[str, object]  # what `submit` is told of a directory
 
 
 def find_cwd() -> str:
+    """Return the working directory, or what stands for it on the head, if the controller is on another machine."""
+    head = find_head(os.environ)
+    if head is None:
+        return find_own_cwd()
+    from sshq.api.away import to_head
+
+    return to_head(head, find_own_cwd())
+
+
+def find_own_cwd() -> str:
     """Return the working directory by the name the user knows it by, if $PWD is still right, as sbatch does."""
     named = os.environ.get("PWD", "")
     try:
@@ -25,8 +36,38 @@ def find_cwd() -> str:
         return "/tmp"  # Slurm's own way out for a directory that is gone
 
 
-def describe_directory(work_dir: str) -> Proof | None:
-    """Return what `submit` is told of a directory; None where there is none."""
+def find_own(path: str) -> str:
+    """Return the path on this machine that a path of a submission means: what stands for ours on the head is ours."""
+    head = find_head(os.environ)
+    if head is None:
+        return path
+    from sshq.api.away import to_here
+
+    return to_here(head, path) or path
+
+
+def leave_own(environ: dict[str, str], export: object) -> dict[str, str]:
+    """Return a job's environment without what would lead nowhere if the controller is on another machine: PATH, VIRTUAL_ENV, …"""
+    if find_head(os.environ) is None:
+        return environ
+    from sshq.api.away import drop_local
+
+    return drop_local(environ, export if isinstance(export, str) else None)
+
+
+def read_own_file(path: str) -> bytes:
+    """Return the bytes of a file on this machine; OSError where it cannot be read."""
+    with open(find_own(path), "rb") as file:
+        return file.read()
+
+
+def describe_directory(work_dir: str, outputs: "Sequence[object]" = ()) -> Proof | None:
+    """Return what `submit` is told of a directory, where `outputs` will lie; None where there is none."""
+    head = find_head(os.environ)
+    if head is not None:
+        from sshq.api import away
+
+        return away.describe_directory(head, work_dir, outputs)
     path = os.path.realpath(work_dir)
     try:
         found = os.stat(path)
@@ -54,12 +95,18 @@ def submit_proved(
     if not reply.get("need_nonce"):
         return reply
     directory = params["directory"]
+    head = find_head(os.environ)
+    if head is not None:
+        from sshq.api.away import Nonces
+
+        nonces = Nonces(head)
+        show, hide = nonces.show, nonces.hide
     proof = (show or show_nonce)(directory) if isinstance(directory, dict) else None
     try:
         return client.call(method, {**params, "directory": proof})
     finally:
-        if proof is not None:
-            (hide or hide_nonce)(proof)
+        if proof is not None or head is not None:
+            (hide or hide_nonce)(proof or {})
 
 
 def show_nonce(proof: Proof) -> Proof | None:

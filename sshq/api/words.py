@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sshq.api.proof import find_cwd
+from sshq.api.proof import find_cwd, leave_own, read_own_file
 from sshq.errors import OptionError
 from sshq.slurm.options import NO_VALUE, options_of
 from sshq.slurm.submit import Submission, build_submission
@@ -87,10 +87,12 @@ def build(words: Sequence[str], stdin: bytes = b"", environ: Mapping[str, str] |
     """Return what `sbatch WORDS` asks for, with a script that comes by its input."""
     umask = os.umask(0o77)
     os.umask(umask)
-    return build_submission(
-        words, os.environ if environ is None else environ, read_file=_read_file, read_stdin=lambda: stdin, now=time.time(),
+    submission = build_submission(
+        words, os.environ if environ is None else environ, read_file=read_own_file, read_stdin=lambda: stdin, now=time.time(),
         umask=umask, cwd=find_cwd(), submit_host=os.uname().nodename,
     )  # fmt: skip
+    submission.environ = leave_own(submission.environ, submission.description.get("export"))
+    return submission
 
 
 def _no_such(name: str, known: Sequence[str]) -> OptionError:
@@ -99,8 +101,3 @@ def _no_such(name: str, known: Sequence[str]) -> OptionError:
     near = difflib.get_close_matches("--" + name.replace("_", "-"), known, n=1)
     hint = f"did you mean {near[0].removeprefix('--').replace('-', '_')}?" if near else "sshq sbatch --help lists them all"
     return OptionError(f"sbatch has no option {name!r} that could be given here", source=name, hint=hint)
-
-
-def _read_file(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()

@@ -25,6 +25,7 @@ The queue
   rebuild       make a lost store anew from what the hosts hold
   completion    completion for bash, zsh or fish
   shims         write sbatch, squeue, … into a directory for PATH
+  relay         what SSHQ_HEAD=user@head on another machine starts on the head
 
 Jobs, as with Slurm
   sbatch        submit a script            squeue      what is queued and running
@@ -36,7 +37,7 @@ Jobs, as with Slurm
 
 Jobs, beyond Slurm
   logs          a job's output, live       wait        stay until jobs are over
-  why           what a job waits for
+  why           what a job waits for       fetch       from another machine: bring output here
 
 sshq COMMAND --help says more; sshq help options lists what becomes of each option of Slurm;
 sshq version says which sshq this is.

@@ -9,10 +9,11 @@ import sys
 
 from sshq.api import proof
 from sshq.errors import OptionError
+from sshq.wire.client import find_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class Here:
@@ -43,8 +44,7 @@ class Here:
 
     def read_file(self, path: str) -> bytes:
         """Return a file's bytes; OSError where it cannot be read."""
-        with open(path, "rb") as file:
-            return file.read()
+        return proof.read_own_file(path)
 
     def read_stdin(self) -> bytes:
         return sys.stdin.buffer.read()
@@ -62,13 +62,13 @@ class Here:
 
     def write_file(self, path: str, data: bytes) -> None:
         """Write a file that only its owner may read and run; OSError where that cannot be done."""
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
+        file = os.open(proof.find_own(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
         with os.fdopen(file, "wb") as out:
             out.write(data)
 
     def describe_directory(self, description: dict[str, object]) -> proof.Proof | None:
         """Return which directory is to be proved for a submission; None where there is none."""
-        return proof.describe_directory(str(description["work_dir"]))
+        return proof.describe_directory(str(description["work_dir"]), (description.get("std_out"), description.get("std_err")))
 
     def show_nonce(self, shown: proof.Proof) -> proof.Proof | None:
         return proof.show_nonce(shown)
@@ -79,9 +79,34 @@ class Here:
     def begin_wait(self, job_ids: list[int]) -> None:
         """Say that from here on it is only waited until these jobs are over."""
 
-    def describe_note(self, note: str) -> str:
-        """Return a line of the controller as it reads from here."""
-        return note
+    def describe_notes(self, notes: "Sequence[str]", description: dict[str, object]) -> "Sequence[str]":
+        """Return what the controller says of a submission as it reads from here."""
+        if find_head(os.environ) is None:
+            return notes
+        from sshq.cli.fromaway import describe_notes
+
+        return describe_notes(notes, str(description["work_dir"]))
+
+    def bring_home(self, program: str, job: dict[str, object]) -> None:
+        """Bring the output of a job that is over to where it was submitted from, if that is not the controller's machine."""
+        if find_head(os.environ) is not None:
+            from sshq.cli.fromaway import bring_home
+
+            bring_home(program, job)
+
+    def remove_files(self, paths: "Sequence[str]") -> None:
+        """Remove files of our own in a directory that was submitted from; what is not there is passed over."""
+        head = find_head(os.environ)
+        if head is not None:
+            from sshq.api.away import remove_files
+
+            remove_files(head, paths)
+            return
+        for path in paths:
+            try:
+                os.unlink(path)
+            except OSError:
+                pass
 
 
 place = Here()

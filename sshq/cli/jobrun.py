@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 
+from sshq.cli import here
 from sshq.cli.asking import Object, read_int, read_text
 from sshq.cli.granting import cancel_job
 from sshq.cli.input import InputFeeder
@@ -130,8 +131,6 @@ class JobRun:
         return 1
 
     def _remove_files(self) -> None:
-        for stream, _ in self._streams:
-            try:
-                os.unlink(os.path.join(self._work_dir, f".sshq-srun-{self.job_id}.{stream}"))
-            except OSError:
-                pass
+        here.place.remove_files(
+            [os.path.join(self._work_dir, f".sshq-srun-{self.job_id}.{stream}") for stream, _ in self._streams]
+        )

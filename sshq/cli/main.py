@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc", "sstat", "sprio")
 OWN_VERBS = (
-    "up", "down", "status", "shims", "logs", "wait", "why", "doctor", "inventory", "hosts", "purge", "restore", "rebuild",
-    "config", "completion", "version", "help",
+    "up", "down", "status", "shims", "logs", "wait", "fetch", "why", "doctor", "inventory", "hosts", "purge", "restore",
+    "rebuild", "config", "completion", "version", "help", "relay",
 )  # fmt: skip
 BUG = 70
 INTERRUPTED = 130
@@ -81,6 +81,10 @@ def _find_command(verb: str) -> "Command":
 
         raise refuse_command(verb)
     command: Command = module.run
+    if verb in OWN_VERBS:
+        from sshq.cli.athead import hand_over
+
+        command = hand_over(verb, command)
     return command
 
 

@@ -21,6 +21,7 @@ from sshq.wire import client
 
 TYPE_CHECKING = False  # each module imported here costs every command inside a job some milliseconds
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 # What the commands read, and how they show text and time.  Nothing that steers an interpreter or a linker.
@@ -138,8 +139,8 @@ class RemotePlace(here.Here):
         if self._in_private_dir and "seen_from" not in proof:
             super().hide_nonce(proof)  # else the command on the node removes it when it ends
 
-    def describe_note(self, note: str) -> str:
-        return note.replace("comes back here", f"comes back to {self._home} on {self._request['head']}")
+    def describe_notes(self, notes: "Sequence[str]", _description: dict[str, object]) -> "Sequence[str]":
+        return [note.replace("comes back here", f"comes back to {self._home} on {self._request['head']}") for note in notes]
 
     def begin_wait(self, job_ids: list[int]) -> None:
         """End: the controller waits at less expense, and then has the end told by a new process."""

@@ -39,7 +39,8 @@ def run(argv: "Sequence[str]") -> int:
     job_id = read_job_id(reply)
     notes = reply.get("notes")
     if isinstance(notes, list) and not submission.quiet:
-        print_messages(f"sbatch: {here.place.describe_note(str(note))}" for note in notes)
+        told = here.place.describe_notes([str(note) for note in notes], submission.description)
+        print_messages(f"sbatch: {note}" for note in told)
     if submission.parsable:
         print(f"{job_id};{CLUSTER}" if submission.cluster else job_id)
     elif not submission.quiet:

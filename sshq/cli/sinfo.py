@@ -61,7 +61,7 @@ def _ask() -> Object:
     except LostReplyError as error:
         raise NoAnswerError(error, UNREACHABLE_PREFIX["sinfo"]) from None
     except UnreachableError as error:
-        if client_module.only_socket is not None:
+        if client_module.only_socket is not None or client_module.find_head(os.environ) is not None:
             raise NoAnswerError(error, UNREACHABLE_PREFIX["sinfo"]) from None
         from sshq.cli.adhoc import ask_hosts
         from sshq.cli.places import find_places

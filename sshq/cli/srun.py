@@ -50,14 +50,14 @@ def _read_job_id(text: str) -> int:
 
 
 def _run_step(argv: "Sequence[str]", parsed: Parsed, job_id: int) -> int:
-    from sshq.api.proof import find_cwd
+    from sshq.api.proof import find_cwd, leave_own
     from sshq.slurm.environ import filter_submitted_environment
 
     umask = os.umask(0o77)
     os.umask(umask)
     part: Object = {
         "ref": [job_id, None], "token": os.urandom(12).hex(), "argv": list(argv), "step": True, "work_dir": find_cwd(),
-        "umask": umask, "environ": filter_submitted_environment(os.environ, None),
+        "umask": umask, "environ": leave_own(filter_submitted_environment(os.environ, None), None),
     }  # fmt: skip
     if parsed.has("pty"):
         return run_terminal(part)

@@ -3,7 +3,7 @@
 import os
 import time
 
-from sshq.api.proof import submit_proved
+from sshq.api import proof
 from sshq.cli import here
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, open_controller, read_int
 from sshq.errors import RefusedError, UnreachableError
@@ -38,6 +38,7 @@ def read_submission(argv: "Sequence[str]", command: str) -> Submission:
         argv, place.environ, read_file=place.read_file, read_stdin=place.read_stdin, now=time.time(), umask=place.umask,
         cwd=place.find_cwd(), submit_host=place.host_name, command=command, read_limit=place.read_limit,
     )  # fmt: skip
+    submission.environ = proof.leave_own(submission.environ, submission.description.get("export"))
     line = os.fsencode(" ".join((command, *argv)))
     submission.description["submit_line"] = os.fsdecode(line[:SUBMIT_LINE_BYTES_MAX])
     return submission
@@ -103,4 +104,4 @@ def read_job_id(reply: "Mapping[str, object]") -> int:
 
 def _submit_once(params: dict[str, object], program: str) -> "Mapping[str, object]":
     with open_controller(program) as client:
-        return submit_proved(client, params, show=here.place.show_nonce, hide=here.place.hide_nonce)
+        return proof.submit_proved(client, params, show=here.place.show_nonce, hide=here.place.hide_nonce)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import click
 
+from sshq.cli import here
 from sshq.cli.own import own_command, run_command
 from sshq.cli.printing import print_json, print_messages
 from sshq.cli.waiting import Job, exit_status, wait_for_jobs
@@ -18,7 +19,7 @@ from sshq.wire.client import connect
 @click.option("--json", "as_json", is_flag=True, help="Print the jobs, once all are over, as JSON.")
 def _command(jobs: tuple[str, ...], quiet: bool, as_json: bool) -> int:
     """Wait until each JOB (12, an array, or 12_4, one of its tasks) is over and its output is here."""
-    refs = _read_refs(jobs)
+    refs = read_refs(jobs)
     left: set[object] = set()
     for job_id, tasks in refs:
         left |= {(job_id, task) for task in tasks} if tasks is not None else {(job_id, None)}
@@ -47,7 +48,8 @@ def run(argv: Sequence[str]) -> int:
     return run_command(_command, "wait", argv)
 
 
-def _read_refs(texts: Sequence[str]) -> list[tuple[int, list[int] | None]]:
+def read_refs(texts: Sequence[str]) -> list[tuple[int, list[int] | None]]:
+    """Return the jobs that words name: number, and tasks of an array.  Raises UserError."""
     from sshq.core.ids import parse_job_ids
 
     try:
@@ -66,8 +68,9 @@ def _find_in_history(job_id: int, *, quiet: bool) -> list[Job]:
     """Return the rows of a job that has left the queue: it is over."""
     with connect(os.environ) as client:
         rows = list(client.stream("history", {"filter": {"refs": [[job_id, None]]}, "start_at": None, "end_at": None}))
-    if not quiet:
-        for row in rows:
+    for row in rows:
+        here.place.bring_home("sshq", row)
+        if not quiet:
             click.echo(_describe(row))
     return rows
 

@@ -2,6 +2,7 @@
 
 import time
 
+from sshq.cli import here
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, read_int
 from sshq.cli.printing import print_messages
 from sshq.errors import UnreachableError
@@ -37,6 +38,7 @@ def wait_for_jobs(
                     key = job.get("job_id")
                     if key not in told:
                         told.add(key)
+                        here.place.bring_home(program, job)
                         yield job
                 missing = stream.result.get("unknown_ids")
                 if unknown is not None and isinstance(missing, list):

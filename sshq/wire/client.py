@@ -21,7 +21,9 @@ from sshq.wire.protocol import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from sshq.wire.away import Head
 
 only_socket: str | None = None  # of a process that one controller started: nobody else is asked
 SYSTEM_SOCKET = "/run/sshq/sock"
@@ -75,13 +77,14 @@ class _Reply:
 
 
 class Client:
-    """One connection to the controller that listens on `path`."""
+    """One connection to the controller that listens on `path`; `dial` makes it where that is on another machine."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, dial: "Callable[[], socket.socket] | None" = None) -> None:
         self.path = path
         self._last_id = 0
         self._asking = False
-        self._socket = _connect(path)
+        self._dial = dial
+        self._socket = _connect(path) if dial is None else dial()
 
     def __enter__(self) -> "Client":
         return self
@@ -99,6 +102,10 @@ class Client:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # it is over already
+
+    def detach(self) -> socket.socket:
+        """Return the connected socket, which is the caller's from now on."""
+        return self._socket
 
     def call(
         self, method: str, params: "Mapping[str, object] | None" = None, *, timeout_s: float | None = CALL_TIMEOUT_S
@@ -126,7 +133,7 @@ class Client:
     ) -> "Iterator[dict[str, object] | bytes | _Reply]":
         if self._asking:  # the last answer was not read to its end: a new connection also ends it over there
             self._socket.close()
-            self._socket = _connect(self.path)
+            self._socket = _connect(self.path) if self._dial is None else self._dial()
         self._last_id += 1
         request = {"v": PROTOCOL, "id": self._last_id, "method": method, "params": dict(params or {})}
         frame = frame_json(request)
@@ -184,7 +191,12 @@ class Client:
 
 
 def connect(environ: "Mapping[str, str]" = os.environ) -> Client:
-    """Return a connection to the controller in reach: SSHQ_HOME's, else the user's own, else the system-wide one."""
+    """Return a connection to the controller in reach: of SSHQ_HEAD, else SSHQ_HOME's, the user's own, or the system-wide one."""
+    head = find_head(environ)
+    if head is not None:
+        from sshq.wire.away import connect_away
+
+        return connect_away(head)
     paths = list_sockets(environ)
     for path in paths:
         if os.path.lexists(path):
@@ -193,6 +205,25 @@ def connect(environ: "Mapping[str, str]" = os.environ) -> Client:
             except UnreachableError:
                 continue  # a controller that was killed leaves its socket behind
     raise UnreachableError(paths[0])
+
+
+def find_head(environ: "Mapping[str, str]") -> "Head | None":
+    """Return where the controller is if that is another machine: $SSHQ_HEAD, else `head:` in client.yaml.  Raises UserError."""
+    if only_socket is not None or environ.get("SSHQ_HEAD") == "":
+        return None
+    if "SSHQ_HEAD" not in environ and not any(os.path.exists(path) for path in list_client_files(environ)):
+        return None
+    from sshq.wire.away import read_head
+
+    return read_head(environ)
+
+
+def list_client_files(environ: "Mapping[str, str]") -> list[str]:
+    """Return where it may be written down which head is meant; nowhere where SSHQ_HOME names an instance of this machine."""
+    if environ.get("SSHQ_HOME"):
+        return []
+    home = environ.get("HOME") or os.path.expanduser("~")
+    return [os.path.join(home, ".config/sshq/client.yaml"), "/etc/sshq/client.yaml"]
 
 
 def list_sockets(environ: "Mapping[str, str]") -> list[str]:

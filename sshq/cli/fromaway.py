@@ -1,0 +1,48 @@
+"""What commands say and bring when the controller is on another machine."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sshq.api import away
+from sshq.cli.printing import print_messages
+from sshq.errors import SshqError
+from sshq.wire.away import Head
+from sshq.wire.client import find_head
+
+
+def describe_notes(notes: Sequence[str], work_dir: str) -> list[str]:
+    """Return what is said of a submission: what stands for this directory there, and how its output comes here."""
+    head = find_head(os.environ)
+    if head is None or away.to_here(head, work_dir) is None:
+        return list(notes)
+    told = [note.replace("its output comes back here", "its output comes back there") for note in notes]
+    here = f"submitted from {work_dir} on {head.name}; output comes here with `sshq wait`, `sbatch --wait` or `sshq fetch`"
+    return [here, *told]
+
+
+def bring_home(program: str, job: Mapping[str, Any]) -> None:
+    """Bring the output of a job that is over to this machine; say so where that fails, and how to get it later."""
+    head = find_head(os.environ)
+    if head is not None:
+        for source, target in away.list_outputs(head, job):
+            bring_one(program, head, job, source, target)
+
+
+def bring_one(
+    program: str, head: Head, job: Mapping[str, Any], source: str, target: str, *, show: Callable[[int, int], None] | None = None
+) -> int | None:
+    """Bring one file; return its size, 0 where it could not be brought, None where it was here already."""
+    try:
+        return away.bring_output(head, source, target, show=show)
+    except FileNotFoundError:
+        if os.path.isdir(os.path.dirname(target)):
+            return 0  # it wrote none, or never began
+        why = f"{os.path.dirname(target)}: No such file or directory"
+    except OSError as error:
+        why = f"{error.filename or target}: {error.strerror}"
+    except SshqError as error:
+        why = " ".join((error.message, *error.detail[:2]))
+    number = job.get("job_id")
+    print_messages([f"{program}: output of job {number} is not here yet: {why}; later: sshq fetch {number}"])
+    return 0

@@ -1,0 +1,417 @@
+"""From another machine: the controller's socket over the system's own ssh, and what else is asked of the head on the way.
+
+`ssh HEAD sshq relay` is one session.  It greets, does small things with files of the user's there (one line of JSON each way),
+and with `connect` becomes the controller's Unix socket, byte for byte.  ssh is the user's: configuration, agent, jump hosts,
+touch keys, ControlMaster, and its prompts on the terminal.
+"""
+
+import _socket as socket
+import os
+
+from sshq.errors import ControllerError, SshqError, UnreachableError, UserError
+from sshq.wire.client import Client, list_client_files
+from sshq.wire.codec import CodecError, decode_json, encode_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+RELAY = 1  # version of the lines; both ends say theirs
+MARK = b"sshq-relay "
+NOISE_BYTES_MAX = 256 << 10  # what a login shell may print before us
+LINE_BYTES_MAX = 1 << 20
+SIGPIPE, SIGTERM = 13, 15
+OPTIONS = ("-a", "-x", "-oClearAllForwardings=yes", "-oRemoteCommand=none")
+NOT_FOUND, OLD, SSH_FAILED = 127, 2, 255
+UNABLE = "Unable to contact slurm controller (connect failure)"
+# Where sshq is looked for besides the PATH of a shell that nobody sits at.
+USUAL = (
+    "sshq", "~/.local/bin/sshq", "~/bin/sshq", "~/.venv/bin/sshq", "~/venv/bin/sshq", "/usr/local/bin/sshq", "/opt/sshq/bin/sshq",
+)  # fmt: skip
+
+_reached: set[str] = set()  # heads that answered this process once: a failure is then a cut, and worth waiting for
+_children: list[int] = []  # ssh processes that have not been waited for
+_idle: "list[Session]" = []
+
+
+class HeadError(ControllerError):
+    """The head cannot be asked, and trying again would not help."""
+
+
+class LostHeadError(UnreachableError):
+    """The head answered this process before and does not now."""
+
+    def __init__(self, head: "Head", detail: tuple[str, ...]) -> None:
+        super().__init__(head.name)
+        self.detail = (*detail, "Jobs already running go on without it; nothing is lost.")
+        self.hint = f"ssh {head.name} true"
+
+
+class Head:
+    """Where the controller is, and how to get there.
+
+    Attributes:
+        name: as ssh takes it: anna@head, a name of ~/.ssh/config, ssh://anna@head:2222.
+        command: of sshq there, read by sh; "": looked for.
+        ssh: the program and options, read by sh.
+    """
+
+    __slots__ = ("command", "name", "ssh")
+
+    def __init__(self, name: str, command: str = "", ssh: str = "ssh") -> None:
+        self.name, self.command, self.ssh = name, command, ssh
+
+
+def read_head(environ: "Mapping[str, str]") -> Head | None:
+    """Return the head of $SSHQ_HEAD, else of the first client.yaml there is; None: the controller is on this machine.
+
+    Raises:
+        UserError: the file says what cannot be understood.
+
+    """
+    settings: dict[str, str] = {}
+    path = next((path for path in list_client_files(environ) if os.path.exists(path)), None)
+    if path is not None:
+        settings = _read_file(path)
+    name = environ.get("SSHQ_HEAD", settings.get("head", "")).strip()
+    if not name:
+        return None
+    if name.startswith("-") or any(letter.isspace() or letter < " " for letter in name):
+        raise UserError(f"`{name}` names no head node", hint="export SSHQ_HEAD=user@host")
+    command = environ.get("SSHQ_HEAD_COMMAND") or settings.get("command", "")
+    return Head(name, command, environ.get("SSHQ_SSH") or settings.get("ssh") or "ssh")
+
+
+def _read_file(path: str) -> dict[str, str]:
+    """Lines `key: value`, a small part of YAML: reading all of it would cost every command its time."""
+    settings: dict[str, str] = {}
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", hint="export SSHQ_HEAD=  (empty) does without it") from None
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#") or text == "---":
+            continue
+        key, colon, value = text.partition(":")
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        elif " #" in value:
+            value = value.partition(" #")[0].strip()
+        if not colon or key.strip() not in ("head", "command", "ssh"):
+            raise UserError(
+                f"{path}:{number}: not understood: {text}",
+                hint="its lines are `head: user@host`, `command: ~/venv/bin/sshq`, `ssh: ssh -p 2222`",
+            )
+        settings[key.strip()] = value
+    return settings
+
+
+# ---- sessions ------------------------------------------------------------------------------------------------
+
+
+class Session:
+    """One `sshq relay` on the head.  `about` is known after the first answer: its home, its place for our directories."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self.about: dict[str, Any] = {}
+        self.owner = os.getpid()
+        self.stream, self._pid, self._errors = start_command(head, ["relay"])
+
+    def ask(self, op: str, **words: object) -> "dict[str, Any]":
+        """Send one line and return the answer's.
+
+        Raises:
+            HeadError: there is no relay.
+            UnreachableError: it was lost.
+
+        """
+        self.send(op, **words)
+        return self.answer()
+
+    def send(self, op: str, **words: object) -> None:
+        """Send one line; the answer is read by `answer`."""
+        try:
+            self.stream.sendall(encode_json({"relay": RELAY, "op": op, **words}) + b"\n")
+        except OSError:
+            pass  # why it is gone is told by what can be read
+
+    def answer(self) -> "dict[str, Any]":
+        """Return the next answer."""
+        if not self.about:
+            self._greet()
+        answer = self._read_json(self._read_line())
+        if answer.get("error") == "version":
+            raise self._refuse_version(answer)
+        return answer
+
+    def receive(self, count: int) -> bytes:
+        """Return exactly so many bytes."""
+        parts = bytearray()
+        while len(parts) < count:
+            part = self._receive(min(count - len(parts), 1 << 20))
+            if not part:
+                raise self._explain_end()
+            parts += part
+        return bytes(parts)
+
+    def close(self) -> None:
+        """Let go of it: the relay ends when it finds nobody there."""
+        self.stream.close()
+        if self._errors is not None:
+            os.close(self._errors)
+            self._errors = None
+        reap()
+
+    def _greet(self) -> None:
+        noise = 0
+        try:
+            while True:
+                line = self._read_line()
+                if line.startswith(MARK):
+                    break
+                noise += len(line)
+                if noise > NOISE_BYTES_MAX:
+                    raise HeadError(UNABLE, detail=(f"{self.head.name} answers with something else than sshq's relay",))
+        except BaseException:
+            _end_child(self._pid)  # it may wait for a password that nobody will type
+            raise
+        about = self._read_json(line[len(MARK) :])
+        if about.get("error") == "not_found":
+            raise self._refuse_missing()
+        if about.get("relay") != RELAY:
+            raise self._refuse_version(about)
+        self.about = about
+        _reached.add(self.head.name)
+
+    def _read_line(self) -> bytes:
+        """Return a line; what follows it stays unread, for it may belong to the controller's stream."""
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            seen = self._receive(4096, peek=True)
+            if not seen:
+                raise self._explain_end()
+            end = seen.find(b"\n")
+            line += self._receive(len(seen) if end < 0 else end + 1)
+            if len(line) > LINE_BYTES_MAX:
+                raise HeadError(UNABLE, detail=(f"{self.head.name} answers with something else than sshq's relay",))
+        return bytes(line)
+
+    def _receive(self, count: int, *, peek: bool = False) -> bytes:
+        try:
+            return self.stream.recv(count, socket.MSG_PEEK if peek else 0)
+        except OSError:
+            return b""
+
+    def _read_json(self, line: bytes) -> "dict[str, Any]":
+        try:
+            return decode_json(line)
+        except CodecError:
+            what = f"the relay on {self.head.name} said what cannot be understood: {line[:80]!r}"
+            raise HeadError(UNABLE, detail=(what,)) from None
+
+    # ---- what is wrong ---------------------------------------------------------------------------------------
+
+    def _explain_end(self) -> SshqError:
+        status = _wait_for(self._pid)
+        words = self._read_errors()
+        name = self.head.name
+        if status == NOT_FOUND and not self.about:
+            return self._refuse_missing(words)
+        if status == OLD and not self.about:
+            detail = (f"sshq on {name} is too old to be asked from here", *words)
+            return HeadError(UNABLE, detail=detail, hint=f"upgrade sshq on {name}")
+        if status == SSH_FAILED:
+            said = words or ("its own words stand above",)
+            detail = (f"ssh {name} failed:", *(f"  {line}" for line in said))
+        else:
+            detail = (f"the relay on {name} ended with status {status}", *words)
+        if name in _reached:
+            return LostHeadError(self.head, detail)
+        return HeadError(UNABLE, detail=detail, hint=f"{self.head.ssh} {name} true" + _advise(words))
+
+    def _read_errors(self) -> tuple[str, ...]:
+        if self._errors is None:
+            return ()
+        text = os.pread(self._errors, 4096, 0).decode("utf-8", "replace")
+        return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-8:]
+
+    def _refuse_missing(self, words: tuple[str, ...] = ()) -> HeadError:
+        name, command = self.head.name, self.head.command
+        if command:
+            return HeadError(
+                UNABLE, detail=(f"{name} cannot run `{command}`", *words),
+                hint=f"ssh {name} '{command} version'; SSHQ_HEAD_COMMAND says where sshq is there",
+            )  # fmt: skip
+        return HeadError(
+            UNABLE,
+            detail=(f"sshq was not found on {name}: not on the PATH of a command run by ssh,", f"nor as {', '.join(USUAL[1:])}"),
+            hint="export SSHQ_HEAD_COMMAND=/path/there/to/sshq",
+        )  # fmt: skip
+
+    def _refuse_version(self, about: "dict[str, Any]") -> HeadError:
+        version, relay = about.get("version"), about.get("relay")
+        what = f"sshq on {self.head.name} is {version}, and its relay speaks version {relay}, not {RELAY}"
+        return HeadError(UNABLE, detail=(what,), hint="install the same release on both machines")
+
+
+def borrow(head: Head) -> Session:
+    """Return a session that nobody uses; a new one if there is none."""
+    while _idle:
+        session = _idle.pop()
+        if session.owner == os.getpid() and session.head.name == head.name and session.head.command == head.command:
+            return session
+    return Session(head)
+
+
+def give_back(session: Session) -> None:
+    """Keep a session whose last answer was read for the next who needs one."""
+    _idle.append(session)
+
+
+def ask_head(head: Head, op: str, **words: object) -> "dict[str, Any]":
+    """Ask what may be asked twice; a session that was lost while it lay idle is replaced."""
+    session = borrow(head)
+    was_idle = bool(session.about)
+    try:
+        answer = session.ask(op, **words)
+    except UnreachableError:
+        session.close()
+        if not was_idle:
+            raise
+        session = Session(head)
+        answer = session.ask(op, **words)
+    answer["about"] = session.about
+    give_back(session)
+    return answer
+
+
+def connect_away(head: Head) -> Client:
+    """Return a connection to the controller on the head.
+
+    Raises:
+        HeadError: ssh or sshq there fails, and has not worked in this process yet.
+        UnreachableError: no controller listens there, or the head was lost.
+
+    """
+    return Client(head.name, dial=lambda: _dial(head))
+
+
+def _dial(head: Head) -> socket.socket:
+    session = borrow(head)
+    was_idle = bool(session.about)
+    try:
+        answer = session.ask("connect")
+    except UnreachableError:
+        session.close()
+        if not was_idle:
+            raise
+        session = Session(head)
+        answer = session.ask("connect")
+    except BaseException:
+        session.close()
+        raise
+    if "error" not in answer:
+        return session.stream
+    give_back(session)
+    if answer["error"] == "unreachable":
+        raise UnreachableError(f"{head.name}:{answer.get('socket')}")
+    raise ControllerError(f"on {head.name}: {answer.get('message')}", hint=str(answer["hint"]) if answer.get("hint") else None)
+
+
+# ---- processes -----------------------------------------------------------------------------------------------
+
+
+def start_command(head: Head, words: "Sequence[str]") -> tuple[socket.socket, int, int | None]:
+    """Start `sshq WORDS` on the head.
+
+    Returns:
+        A stream socket that is its standard input and output (`shutdown(SHUT_WR)` ends its input), the pid of ssh, to be waited
+        for, and a file with what ssh and the command wrote to stderr; None where that is a terminal, which shows it.
+
+    """
+    ours, theirs = socket.socketpair()
+    errors = None if _is_terminal(2) else os.memfd_create("ssh-stderr", os.MFD_CLOEXEC)
+    actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0), (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1)]
+    if errors is not None:
+        actions.append((os.POSIX_SPAWN_DUP2, errors, 2))
+    # Ctrl-C is for us to judge: of one that asks srun how it is, the connection must not die.
+    program = f'trap "" INT QUIT; exec {head.ssh} "$@"'
+    argv = ["sh", "-c", program, "sh", "-T", *OPTIONS, "-oServerAliveInterval=20", "--", head.name, write_command(head, words)]
+    try:
+        pid = os.posix_spawn("/bin/sh", argv, os.environ, file_actions=actions, setsigdef=[SIGPIPE])
+    finally:
+        theirs.close()
+    _children.append(pid)
+    return ours, pid, errors
+
+
+def exec_command(head: Head, words: "Sequence[str]") -> int:
+    """Become `sshq WORDS` on the head, on this terminal if there is one; ssh's own options are the user's."""
+    terminal = "-t" if _is_terminal(0) and _is_terminal(1) else "-T"
+    argv = [terminal, *OPTIONS, "--", head.name, write_command(head, words)]
+    os.execv("/bin/sh", ["sh", "-c", f'exec {head.ssh} "$@"', "sh", *argv])  # noqa: S606
+
+
+def write_command(head: Head, words: "Sequence[str]") -> str:
+    """Return the line that runs `sshq WORDS` there, for whatever shell reads it."""
+    line = " ".join(quote(word) for word in words)
+    missing = 'echo "sshq was not found here" >&2'
+    if list(words) == ["relay"]:
+        missing = "printf '\\n%s{\"error\":\"not_found\"}\\n' 'sshq-relay '"
+    if head.command:
+        script = f"{head.command} {line}; s=$?; case $s in 126|127) {missing} ;; esac; exit $s"
+    else:
+        usual = " ".join(USUAL)
+        script = f'for s in {usual}; do command -v "$s" >/dev/null 2>&1 && exec "$s" {line}; done; {missing}; exit 127'
+    # An empty SSHQ_HEAD: there it is this machine's own controller that is meant, whatever a shared home says.
+    return f"exec /bin/sh -c {quote(f'SSHQ_HEAD=; export SSHQ_HEAD; {script}')}"
+
+
+def quote(word: str) -> str:
+    """Return a word for sh; csh and fish read it alike.  `shlex` would cost each command some milliseconds."""
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def reap() -> None:
+    """Take the status of ssh processes that have ended."""
+    for pid in list(_children):
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                _children.remove(pid)
+        except (ChildProcessError, ValueError):  # a child of the process we were forked from, or another thread was first
+            if pid in _children:
+                _children.remove(pid)
+
+
+def _wait_for(pid: int) -> int:
+    if pid in _children:
+        _children.remove(pid)
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return SSH_FAILED
+
+
+def _end_child(pid: int) -> None:
+    if pid in _children:
+        try:
+            os.kill(pid, SIGTERM)
+        except OSError:
+            pass
+
+
+def _is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
+
+
+def _advise(words: tuple[str, ...]) -> str:
+    unknown = any("Host key verification failed" in line for line in words)
+    return "  # once, in a terminal: it shows the host key and asks" if unknown else ""

@@ -1,0 +1,276 @@
+"""sshq from another machine: commands on a laptop whose files the head does not see, over a real ssh."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+import bed as beds
+
+UNABLE = "Unable to contact slurm controller (connect failure)\n"
+
+
+@pytest.fixture(scope="module")
+def place(loopback: beds.LoopbackBed) -> Iterator[tuple[beds.Instance, beds.LoopbackHost]]:
+    """A controller with one host, and the host by which it is reached."""
+    head, node = loopback.add(2)
+    with beds.Instance() as instance:
+        instance.use([node], sshq_slots=4)
+        instance.up()
+        instance.ready()
+        yield instance, head
+
+
+@pytest.fixture
+def laptop(place: tuple[beds.Instance, beds.LoopbackHost]) -> Iterator[beds.Laptop]:
+    made = beds.Laptop(*place)
+    yield made
+    made.close()
+
+
+def submitted(done) -> int:
+    assert done.returncode == 0, done.stderr
+    return int(re.search(r"Submitted batch job (\d+)", done.stdout)[1])
+
+
+def test_slurms_commands_and_ours_work_as_on_the_head(place, laptop):
+    head, _ = place
+    laptop.path("train.sh").write_text("#!/bin/sh\n#SBATCH -J train\necho it trains; echo $0 >&2\n")
+    done = laptop.run("sbatch", "train.sh")
+    job = submitted(done)
+    where = laptop.there()
+    assert done.stderr == (
+        f"sbatch: submitted from {where} on head; output comes here with `sshq wait`, `sbatch --wait` or `sshq fetch`\n"
+    )
+    assert os.stat(where).st_mode & 0o777 == 0o700
+    assert laptop.run("wait", str(job)).stdout == f"{job} COMPLETED 0:0\n"
+    assert laptop.path(f"slurm-{job}.out").read_text().startswith("it trains\n")
+    assert not [name for name in os.listdir(laptop.path(".")) if name.startswith(".")]
+    for words in (["sinfo"], ["sacct", "-X", "-j", str(job)], ["logs", str(job)]):
+        mine, theirs = laptop.run(*words), head.run(*words)
+        assert (mine.returncode, mine.stderr, mine.stdout) == (0, "", theirs.stdout)
+    waiting = submitted(laptop.run("sbatch", "--hold", "--wrap", "hostname"))
+    assert "held" in laptop.run("why", str(waiting)).stdout.lower()
+    assert laptop.run("scancel", str(waiting)).returncode == 0
+    assert laptop.run("squeue", "-h", "-j", str(waiting)).stdout == ""
+
+
+def test_wait_and_srun_bring_what_was_written(laptop):
+    done = laptop.run("sbatch", "--wait", "-o", "logs/%j.txt", "--wrap", "echo one; exit 3")
+    assert done.returncode == 1  # as on the head, logs is not there
+    laptop.path("logs").mkdir()
+    done = laptop.run("sbatch", "--wait", "-o", "logs/%j.txt", "--wrap", "echo one; exit 3")
+    assert done.returncode == 3
+    assert laptop.path(f"logs/{submitted_number(done)}.txt").read_text() == "one\n"
+    done = laptop.run("srun", "sh", "-c", "cat; echo bad >&2; exit 4", input="typed here\n")
+    assert (done.returncode, done.stdout) == (4, "typed here\n")
+    assert done.stderr.startswith("bad\n")
+    assert not list(laptop.there().glob(".sshq-*"))
+
+
+def submitted_number(done) -> int:
+    return int(re.search(r"Submitted batch job (\d+)", done.stdout)[1])
+
+
+def test_what_names_places_of_the_laptop_does_not_travel(laptop):
+    env = {"VIRTUAL_ENV": "/lap/v", "CONDA_PREFIX": "/lap/c", "LD_LIBRARY_PATH": "/lap/l", "KEPT": "yes", "PATH": "/lap/bin:" + laptop.env["PATH"]}
+    script = 'echo "$VIRTUAL_ENV|$CONDA_PREFIX|$LD_LIBRARY_PATH|$KEPT"; echo $PATH'
+    done = laptop.run("sbatch", "--wait", "-o", "env", "--wrap", script, env=env)
+    assert done.returncode == 0
+    first, second = laptop.path("env").read_text().splitlines()
+    assert first == "|||yes"
+    assert "/lap/" not in second
+    assert "/usr/bin" in second
+    laptop.run("sbatch", "--wait", "-o", "env", "--export", "ALL,VIRTUAL_ENV,PATH", "--wrap", script, env=env)
+    assert laptop.path("env").read_text().startswith("/lap/v|||yes\n")
+    assert "/lap/bin" in laptop.path("env").read_text()
+
+
+def test_fetch_brings_outputs_later_and_once(laptop):
+    first = submitted(laptop.run("sbatch", "--wrap", "seq 200000"))
+    second = submitted(laptop.run("sbatch", "--wrap", "echo second"))
+    elsewhere = submitted(laptop.run("sbatch", "--chdir", str(laptop.instance.work), "--wrap", "echo third"))
+    for job in (first, second, elsewhere):
+        laptop.instance.until_state(job, "COMPLETED")
+    done = laptop.run("fetch")
+    size = len(laptop.there(f"slurm-{first}.out").read_bytes())
+    assert sorted(done.stdout.splitlines()) == [f"slurm-{first}.out  {size} bytes", f"slurm-{second}.out  7 bytes"]
+    assert laptop.path(f"slurm-{first}.out").read_bytes() == laptop.there(f"slurm-{first}.out").read_bytes()
+    assert laptop.run("fetch").stdout == ""
+    done = laptop.run("fetch", str(elsewhere))
+    assert (done.returncode, done.stderr) == (1, (
+        f"sshq: job {elsewhere} was not submitted from this machine, or writes elsewhere on head: "
+        f"{laptop.instance.work}/slurm-{elsewhere}.out\n    hint: sshq logs {elsewhere}\n"
+    ))  # fmt: skip
+    laptop.path(f"slurm-{second}.out").write_text("changed")
+    assert laptop.run("fetch", str(second)).stdout == f"slurm-{second}.out  7 bytes\n"
+    assert laptop.path(f"slurm-{second}.out").read_text() == "second\n"
+
+
+def test_a_head_that_was_broken_into_cannot_write_hidden_files(laptop):
+    done = laptop.run("sbatch", "--wait", "-o", ".bashrc", "--wrap", "echo evil")
+    assert done.returncode == 0
+    assert ".bashrc is hidden: output is not brought there" in done.stderr
+    assert not laptop.path(".bashrc").exists()
+
+
+def test_names_of_any_bytes(laptop):
+    name = "o u't\udcff\"$(x);\nü"
+    laptop.path(name).mkdir()
+    laptop.work = f"{laptop.dir}/w/{name}"
+    done = laptop.run("sbatch", "--wait", "-o", "a 'b\" %j", "--wrap", "pwd")
+    assert done.returncode == 0, done.stderr
+    job = submitted_number(done)
+    assert laptop.path(f"{laptop.work}/a 'b\" {job}").exists()
+
+
+# ---- what is said where it does not work ----------------------------------------------------------------------
+
+
+def test_the_way_is_named_where_it_does_not_work(laptop):
+    ssh = laptop.env["SSHQ_SSH"]
+    done = laptop.run("squeue", env={"SSHQ_HEAD_COMMAND": ""})
+    assert (done.returncode, done.stderr) == (1, (
+        f"squeue: error: {UNABLE}"
+        "    sshq was not found on head: not on the PATH of a command run by ssh,\n"
+        "    nor as ~/.local/bin/sshq, ~/bin/sshq, ~/.venv/bin/sshq, ~/venv/bin/sshq, /usr/local/bin/sshq, /opt/sshq/bin/sshq\n"
+        "    hint: export SSHQ_HEAD_COMMAND=/path/there/to/sshq\n"
+    ))  # fmt: skip
+    done = laptop.run("sinfo", env={"SSHQ_HEAD_COMMAND": "/no/sshq"})
+    assert done.stderr == (
+        f"sinfo: error: {UNABLE}    head cannot run `/no/sshq`\n"
+        "    hint: ssh head '/no/sshq version'; SSHQ_HEAD_COMMAND says where sshq is there\n"
+    )
+    done = laptop.run("wait", "1", env={"SSHQ_HEAD": "nobody.invalid"})
+    assert (done.returncode, done.stderr) == (1, (
+        f"sshq: error: {UNABLE}    ssh nobody.invalid failed:\n"
+        "      ssh: Could not resolve hostname nobody.invalid: Name or service not known\n"
+        f"    hint: {ssh} nobody.invalid true\n"
+    ))  # fmt: skip
+    old = "echo 'sshq: error: no such command: relay' >&2; exit 2; true"
+    assert laptop.run("squeue", env={"SSHQ_HEAD_COMMAND": old}).stderr == (
+        f"squeue: error: {UNABLE}    sshq on head is too old to be asked from here\n"
+        "    sshq: error: no such command: relay\n    hint: upgrade sshq on head\n"
+    )
+    newer = """printf 'sshq-relay {"relay":7,"version":"9.0"}\\n'; cat; true"""
+    assert laptop.run("squeue", env={"SSHQ_HEAD_COMMAND": newer}).stderr == (
+        f"squeue: error: {UNABLE}    sshq on head is 9.0, and its relay speaks version 7, not 1\n"
+        "    hint: install the same release on both machines\n"
+    )
+    assert laptop.run("squeue", env={"SSHQ_HEAD": "-oProxyCommand=touch x"}).stderr == (
+        "squeue: error: `-oProxyCommand=touch x` names no head node\n    hint: export SSHQ_HEAD=user@host\n"
+    )
+
+
+def test_an_unknown_host_key_is_sshs_to_ask(laptop):
+    laptop.write_config(known=False)
+    done = laptop.run("squeue")
+    assert done.stderr == (
+        f"squeue: error: {UNABLE}    ssh head failed:\n      Host key verification failed.\n"
+        f"    hint: {laptop.env['SSHQ_SSH']} head true  # once, in a terminal: it shows the host key and asks\n"
+    )
+
+
+def test_a_controller_that_is_down_is_started_from_here(instances, loopback):
+    instance, head = instances(), loopback.add(1)[0]
+    instance.use([head])
+    laptop = beds.Laptop(instance, head)
+    try:
+        done = laptop.run("squeue")
+        assert (done.returncode, done.stderr) == (1, (
+            f"slurm_load_jobs error: {UNABLE}"
+            f"    No sshq controller listens on head:{instance.sshq_home}/sock\n"
+            "    Jobs already running go on without it; nothing is lost.\n    hint: sshq up\n"
+        ))  # fmt: skip
+        assert laptop.run("sinfo").returncode == 1  # not the hosts themselves: this machine may not even know them
+        done = laptop.run("up")
+        assert done.stdout.startswith("controller started"), done.stderr
+        assert head.name in laptop.run("doctor").stdout
+        assert laptop.run("down").returncode == 0
+        assert instance.status() == {}
+    finally:
+        laptop.close()
+
+
+def test_the_head_may_stand_in_a_file(laptop):
+    folder = laptop.path(f"{laptop.dir}/home/.config/sshq")
+    folder.mkdir(parents=True)
+    lines = [f"{key}: {laptop.env[name]}" for key, name in (("head", "SSHQ_HEAD"), ("command", "SSHQ_HEAD_COMMAND"), ("ssh", "SSHQ_SSH"))]
+    (folder / "client.yaml").write_text("# where the controller is\n" + "\n".join(lines) + "\n")
+    for name in ("SSHQ_HEAD", "SSHQ_HEAD_COMMAND", "SSHQ_SSH"):
+        del laptop.env[name]
+    assert laptop.run("sinfo", "-h").returncode == 0
+    done = laptop.run("squeue", env={"SSHQ_HEAD": ""})  # empty: this machine's own
+    assert f"No sshq controller listens on {laptop.dir}/home/.local" in done.stderr
+    (folder / "client.yaml").write_text("head: head\nport: 22\n")
+    assert laptop.run("squeue").stderr == (
+        f"squeue: error: {laptop.dir}/home/.config/sshq/client.yaml:2: not understood: port: 22\n"
+        "    hint: its lines are `head: user@host`, `command: ~/venv/bin/sshq`, `ssh: ssh -p 2222`\n"
+    )
+
+
+def test_a_noisy_login_shell_is_read_past(laptop):
+    noisy = "echo Welcome to head; echo sshq-rel; " + laptop.env["SSHQ_HEAD_COMMAND"]
+    assert laptop.run("sinfo", "-h", env={"SSHQ_HEAD_COMMAND": noisy}).returncode == 0
+    endless = "yes noise; true"
+    done = laptop.run("sinfo", env={"SSHQ_HEAD_COMMAND": endless})
+    assert done.stderr == f"sinfo: error: {UNABLE}    head answers with something else than sshq's relay\n"
+
+
+# ---- cuts -----------------------------------------------------------------------------------------------------
+
+
+def test_logs_go_on_where_a_killed_ssh_stopped(laptop, tmp_path):
+    job = submitted(laptop.run("sbatch", "--wrap", "seq 2000; until [ -e go ]; do sleep 0.1; done; seq 2001 4000"))
+    seen = tmp_path / "seen"
+    with open(seen, "wb") as out:
+        follower = laptop.start("logs", "-f", str(job), stdout=out)
+    beds.wait_until(lambda: seen.read_bytes().endswith(b"2000\n"), 30, "the first half")
+    for pid in laptop.ssh_pids():
+        os.kill(pid, signal.SIGKILL)
+    laptop.there("go").touch()
+    _, err = follower.communicate(timeout=30)
+    assert (follower.returncode, err) == (0, "")
+    assert seen.read_text() == "".join(f"{n}\n" for n in range(1, 4001))
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_submission_that_is_cut_anywhere_is_one_job_or_none(place, laptop, way):
+    instance, head = place
+    name = f"cut{way}"
+    cuts: list[beds.Cut | None] = []
+    with beds.Cutter(head, lambda: cuts.pop() if cuts else None):
+        laptop.write_config(port=head.port, addr=head.addr)
+        told = 0
+        for after in range(3000, 9000, 1000):
+            cuts[:] = [beds.Cut(way, after, "fin")]
+            done = laptop.run("sbatch", "-J", name, "--hold", "--wrap", "true" + " " * 2000)
+            if done.returncode == 0:
+                told += 1
+                assert done.stdout.startswith("Submitted batch job ")
+            else:  # before the relay spoke: nothing was sent, and trying again would be for the user to decide
+                assert done.stderr.startswith(f"sbatch: error: {UNABLE}    ssh head failed:"), done.stderr
+            cuts.clear()
+    jobs = instance.out("squeue", "-h", "-n", name, "-o", "%i").split()
+    assert len(jobs) == told
+    assert told >= 2
+    instance.run("scancel", "-n", name)
+
+
+def test_a_large_output_comes_whole_although_the_line_is_cut(place, laptop):
+    _, head = place
+    job = submitted(laptop.run("sbatch", "-o", "big", "--wrap", "head -c 20000000 /dev/urandom"))
+    laptop.instance.until_state(job, "COMPLETED")
+    cuts: list[beds.Cut | None] = [beds.Cut("down", 9_000_000, "rst"), beds.Cut("down", 9_000_000, "fin")]
+    with beds.Cutter(head, lambda: cuts.pop() if cuts else None) as cutter:
+        cuts.insert(0, None)
+        cuts.reverse()  # the queue is asked first
+        laptop.write_config(port=head.port, addr=head.addr)
+        done = laptop.run("fetch", str(job))
+        assert (done.returncode, done.stdout) == (0, "big  20000000 bytes\n"), done.stderr
+        passed = sum(one.down for one in cutter.seen)
+    assert laptop.path("big").read_bytes() == laptop.there("big").read_bytes()
+    assert passed < 24_000_000  # what had come was not sent again
+    assert sorted(os.listdir(laptop.path("."))) == ["big"]
