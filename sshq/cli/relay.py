@@ -55,7 +55,7 @@ class Relay:
     def __init__(self) -> None:
         self.root = os.path.realpath(os.path.join(_find_base(), "away"))
         self._nonces: list[dict[str, object]] = []
-        self._ops: "dict[str, Callable[[Answer], Answer]]" = {
+        self._ops: dict[str, Callable[[Answer], Answer]] = {
             "hello": lambda _: {}, "directory": self._directory, "nonce": self._nonce, "hide": self._hide, "read": self._read,
             "write": self._write, "remove": self._remove,
         }  # fmt: skip
