@@ -32,10 +32,11 @@ ONCE = frozenset(
      "purge.after_commit", "hosts.before_fence", "hosts.after_fence"}
 )  # fmt: skip
 # In a process of its own (restore), or when a store is made (migration): tests/hosts/test_crash_points.py.  Commands inside jobs:
-# tests/hosts/test_upcalls.py.
+# tests/hosts/test_upcalls.py.  Files that come back: tests/hosts/test_stage_out.py.
 ELSEWHERE = frozenset(
     {"migration.before_commit", "migration.after_commit", "restore.moved", "restore.placed",
-     "upcall.before_command", "upcall.command_ended", "upcall.answered"}
+     "upcall.before_command", "upcall.command_ended", "upcall.answered",
+     "staged.listed", "staged.fetched", "staged.published", "staged.synced"}
 )  # fmt: skip
 # What it leaves behind is what a fence is for.
 UNSENT = "decide.after_commit"

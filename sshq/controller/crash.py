@@ -13,6 +13,7 @@ job's life leaves behind when the controller dies there:
 | P7 | the node said that it runs, and nobody noted it | hosts.started |
 | P8 | its record has come, and nobody read it | hosts.ended |
 | P9 | the record is read, or the output too, and not stored | settle.before_commit, outputs.fetched, outputs.published |
+| P9 | files that come back are known, come, are there | staged.listed, staged.fetched, staged.published, staged.synced |
 | P10 | the end is stored, the node does not know | settle.after_commit, hosts.before_ack |
 | P11-P12 | the node raises its floor and removes files | hosts.after_ack |
 | P13 | a cancel is asked for, or stored too, and no signal sent | cancel.before_commit, cancel.after_commit, hosts.before_kill |
@@ -62,6 +63,10 @@ POINTS = (
     "settle.after_commit",
     "outputs.fetched",
     "outputs.published",
+    "staged.listed",
+    "staged.fetched",
+    "staged.published",
+    "staged.synced",
     "hosts.before_ack",
     "hosts.after_ack",
     "cancel.before_commit",

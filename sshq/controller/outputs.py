@@ -9,15 +9,19 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sshq.controller.crash import go_on
 from sshq.controller.fleet import Fleet
+from sshq.controller.hosts import HostLink
 from sshq.controller.launching import err_path, result_path
 from sshq.controller.logdesk import read_head
 from sshq.controller.mailbox import Mailbox
+from sshq.controller.nodefiles import NodeFiles
+from sshq.controller.stageouts import Staging, bring_staged
 from sshq.controller.views import expand_output
 from sshq.core.effects import BringOutput
 from sshq.core.events import OutputReturned
@@ -87,19 +91,30 @@ class OutputBringer:
             task.cancel()
 
     async def _bring(self, effect: BringOutput) -> None:
-        job, way = effect.job, _Way()
+        job, way, staging = effect.job, _Way(), Staging()
         try:
-            problem = await self._bring_somehow(effect, way)
+            problem = await self._bring_somehow(effect, partial(self._bring_streams, effect, way))
         finally:
             way.close()
+        hint = f"sshq logs {job.job_id}" if problem else ""
+        if job.spec.stage_out and job.spec.uid == os.getuid():
+            staged = await self._bring_somehow(effect, partial(self._bring_staged, effect, staging))
+            staged = staged or staging.problem(job, effect.node)
+            problem = "; ".join(filter(None, (problem, staged)))
+            note = staging.note(effect.node)
+            came, total = len(staging.home), staging.total
+            log.info("job=%d staged out %d of %d files from host=%s %s", job.job_id, came, total, effect.node, note)
         if problem:
             log.warning("job=%d output stays on host=%s: %s", job.job_id, effect.node, problem)
-        event = OutputReturned(now=self._clock(), job_id=job.job_id, launch_id=effect.launch_id, problem=problem)
+        event = OutputReturned(
+            now=self._clock(), job_id=job.job_id, launch_id=effect.launch_id, problem=problem or None, hint=hint,
+            note=staging.note(effect.node),
+        )  # fmt: skip
         await self._mailbox.submit(event)
         for home in way.home:  # stored: it will not be asked for again
             _note_of(home, effect.launch_id).unlink(missing_ok=True)
 
-    async def _bring_somehow(self, effect: BringOutput, way: _Way) -> str | None:
+    async def _bring_somehow(self, effect: BringOutput, bring: Callable[[], Awaitable[None]]) -> str | None:
         """Try until it is home; returns why it stays where it is."""
         job, waits_for = effect.job, ""
         turn = self._turns.setdefault(effect.node, asyncio.Semaphore(A_NODE_MAX))
@@ -108,10 +123,10 @@ class OutputBringer:
         while True:
             try:
                 async with turn, self._turn:
-                    await self._bring_streams(effect, way)
+                    await bring()
                 return None
             except OSError as error:
-                return f"{error.filename or job.spec.work_dir}: {error.strerror}"
+                return f"{os.fsdecode(error.filename or job.spec.work_dir)}: {error.strerror}"
             except NodeError as error:
                 if error.message != waits_for:
                     log.info("job=%d output waits for host=%s: %s", job.job_id, effect.node, error.message)
@@ -128,16 +143,25 @@ class OutputBringer:
         if spec.result:
             await self._bring_one(effect, result_path, expand_output(spec, effect.job, spec.result, effect.node), way)
 
-    async def _bring_one(self, effect: BringOutput, place: Callable[[str, str], str], home: str, way: _Way) -> None:
-        link = self._fleet.links.get(effect.node)
+    def _link_of(self, node: str) -> tuple[HostLink, str]:
+        link = self._fleet.links.get(node)
         if link is None or link.session is None or link.session.hello is None:
-            raise NodeError(f"{effect.node} is not connected", host=effect.node)
+            raise NodeError(f"{node} is not connected", host=node)
+        return link, link.session.hello.spool
+
+    async def _bring_staged(self, effect: BringOutput, staging: Staging) -> None:
+        link, spool = self._link_of(effect.node)
+        files = NodeFiles(link, rp.work_path(spool, effect.launch_id), private=True)
+        await bring_staged(effect.job, files, effect.launch_id[:16], staging, self._crash)
+
+    async def _bring_one(self, effect: BringOutput, place: Callable[[str, str], str], home: str, way: _Way) -> None:
+        link, spool = self._link_of(effect.node)
         if home == "/dev/null" or home in way.home:
             return
         spec = effect.job.spec
         append = spec.open_mode == "append" or (spec.open_mode is None and effect.job.attempt > 1)
         append = append and place is not result_path  # the newest attempt's alone counts
-        path = place(link.session.hello.spool, effect.launch_id)
+        path = place(spool, effect.launch_id)
         channel, _ = await link.open_reader()
         try:
             if home not in way.parts:

@@ -201,7 +201,9 @@ class OutputReturned:
     now: float
     job_id: int
     launch_id: str
-    problem: str | None = None
+    problem: str | None = None  # why it stays on the node
+    hint: str = ""  # what to do then
+    note: str = ""  # what the user should know although it is home
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,8 +109,9 @@ def note_output(cluster: Cluster, event: OutputReturned) -> None:
     job = cluster.jobs.get(event.job_id)
     if job is None or not job.output_pending or job.launch_id != event.launch_id:
         return
-    note = f"output not brought home: {event.problem}; sshq logs {job.job_id}" if event.problem else job.note
-    cluster.put_job(replace(job, output_pending=False, note=note))
+    problem = f"output not brought home: {event.problem}" if event.problem else ""
+    note = "; ".join(filter(None, (problem, event.hint, event.note, job.note)))
+    cluster.put_job(replace(job, output_pending=False, note=note or None))
     if not event.problem and job.nodes:
         cluster.acknowledge(job.nodes[0], (event.launch_id,))
 
