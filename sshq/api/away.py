@@ -272,6 +272,17 @@ def send_file(head: "Head", path: str, data: bytes) -> None:
         raise OSError(errno.EIO, "it did not arrive as it was sent", path)
 
 
+def bring_file(head: "Head", path: str) -> str:
+    """Bring a file of our own making here, remove it there, and return where it is."""
+    target = to_here(head, path)
+    if target is None:
+        raise FileNotFoundError(errno.ENOENT, "no path of this machine stands for it", path)
+    check_target(target)
+    fetch_file(head, path, target)
+    remove_files(head, [path])
+    return target
+
+
 def remove_files(head: "Head", paths: "Sequence[str]") -> None:
     """Remove files of our own making on the head; a head that was lost keeps them."""
     try:

@@ -22,8 +22,10 @@ from types import ModuleType
 from typing import Any
 
 from sshq.api.jobs import Ending, Job, failure_of, name_job
+from sshq.api.proof import bring_file, write_private
 from sshq.core.pythons import Need, read_requirement
 from sshq.errors import OptionError, SshqError, UserError
+from sshq.wire.client import find_head
 
 TRAVELS_BYTES_MAX = 3 << 20  # what is larger is read by the node from the folder, if it shares that
 PICKLE_PROTOCOL = 4  # what Python 3.8 reads
@@ -118,7 +120,7 @@ def write_script(
     text = json.dumps(document).encode()
     if len(text) > TRAVELS_BYTES_MAX:
         path = os.path.join(folder, f"{token}.call")
-        _write_private(path, text)
+        write_private(path, text)
         text = json.dumps({"file": {"path": path, "size": len(text), "sha256": sha256(text).hexdigest()}}).encode()
     return os.fsencode(write_head(need, "stub.py")) + text + b"\n", need
 
@@ -171,6 +173,7 @@ def finish_call(path: str, job: Job, ending: Ending) -> object:
 
     """
     try:
+        path = bring_file(path)
         head, body = _read_result(path)
     except FileNotFoundError:
         if ending.state == "COMPLETED":
@@ -228,6 +231,8 @@ def _read_result(path: str) -> tuple[dict[str, Any], bytes]:
 
 def own_paths() -> list[str]:
     """Return what of this process's module path is no installation: a node that shares the directories finds modules there."""
+    if find_head(os.environ) is not None:
+        return []  # of another machine
     return [path for path in sys.path if path and not _is_installed(path)]
 
 
@@ -292,13 +297,6 @@ def _is_installed(path: str) -> bool:
 
 def _encode(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _write_private(path: str, data: bytes) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @cache

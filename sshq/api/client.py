@@ -1,5 +1,6 @@
 """Client: submit, cancel, list and follow jobs from Python; what the commands do, with futures in place of numbers."""
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,11 +11,12 @@ from sshq.api.proof import describe_directory, submit_proved
 from sshq.api.watch import Watcher
 from sshq.api.words import read_script
 from sshq.core.ids import JobRef, parse_job_ids
-from sshq.errors import OptionError, RefusedError, UnreachableError
+from sshq.errors import OptionError, RefusedError, SshqError, UnreachableError, UserError
 from sshq.slurm.submit import Submission
 from sshq.wire.client import Client as Wire
-from sshq.wire.client import LostReplyError, connect
+from sshq.wire.client import LostReplyError, connect, find_head
 
+log = logging.getLogger("sshq")
 Object = dict[str, Any]
 MANY = 1000  # submissions of one request
 MANY_BYTES = 2 << 20
@@ -22,7 +24,7 @@ PATIENCE_S = 10.0  # for a controller that went away with a submission; then the
 
 
 class Client:
-    """A way to the controller: that of $SSHQ_HOME, the user's own, or the system-wide one, as for the commands.
+    """A way to the controller: that of $SSHQ_HEAD, of $SSHQ_HOME, the user's own, or the system-wide one, as for the commands.
 
     It needs no closing; `close` and `with` are there for who wants its thread and connection gone at once.  Threads may share it.
 
@@ -34,6 +36,9 @@ class Client:
 
     def __init__(self, *, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
+        mine, ours = find_head(self._environ), find_head(os.environ)
+        if (mine and mine.name) != (ours and ours.name):
+            raise UserError("SSHQ_HEAD is taken from this process's own environment", hint="os.environ['SSHQ_HEAD'] = …")
         self._watcher = Watcher(self.connect)
 
     def __enter__(self) -> "Client":
@@ -45,6 +50,10 @@ class Client:
     def close(self) -> None:
         """Let go of the connection.  Jobs go on; futures that are not done stay so."""
         self._watcher.close()
+        if find_head(self._environ) is not None:
+            from sshq.wire.away import drop_idle
+
+            drop_idle()
 
     def connect(self) -> Wire:
         """Return a connection of the socket's own protocol, for what has no method here."""
@@ -128,7 +137,7 @@ class Client:
     def _send_many(self, part: list[Submission]) -> list[Object]:
         params: Object = {
             "descriptions": [one.description for one in part], "environ": part[0].environ, "token": os.urandom(16).hex(),
-            "directory": describe_directory(str(part[0].description["work_dir"])),
+            "directory": _describe_directory(part[0]),
         }  # fmt: skip
         jobs = self._send_patiently("submit_many", params)["jobs"]
         return [answer for answer in jobs if isinstance(answer, dict)] if isinstance(jobs, list) else []
@@ -136,7 +145,7 @@ class Client:
     def _send(self, submission: Submission) -> int:
         params: Object = {
             "description": submission.description, "environ": submission.environ, "token": os.urandom(16).hex(),
-            "directory": describe_directory(str(submission.description["work_dir"])),
+            "directory": _describe_directory(submission),
         }  # fmt: skip
         return int(str(self._send_patiently("submit", params)["job_id"]))
 
@@ -211,12 +220,37 @@ class Client:
             with self.connect() as wire:
                 wire.call("cancel", {"filter": refs, "signal": signal})
 
+    def bring_output(self, view: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Bring the output of a job that is over here, if the controller is elsewhere; return the view with paths of ours."""
+        head = find_head(self._environ)
+        if head is None:
+            return view
+        from sshq.api.away import bring_output, list_outputs
+
+        here: Object = {}
+        for source, target in list_outputs(head, view):
+            try:
+                bring_output(head, source, target)
+            except FileNotFoundError:
+                continue  # it wrote none
+            except (OSError, SshqError) as error:
+                number = view["job_id"]
+                log.warning("sshq: output of job %s is not here yet: %s; later: sshq fetch %s", number, error, number)
+                continue
+            here |= {key: target for key in ("std_out", "std_err") if view.get(key) == source}
+        return {**view, **here}
+
     def read_output(self, job_id: int, task: int | None, stream: str, *, timeout_s: float | None = 60.0) -> str:
         """Return what a job has written so far to "out" or "err"."""
         params: Object = {"ref": [job_id, task], "stream": stream, "follow": False, "attempt": None, "offset": 0}
         with self.connect() as wire:
             data = b"".join(wire.data("logs", params, timeout_s=timeout_s))
         return data.decode("utf-8", "replace")
+
+
+def _describe_directory(submission: Submission) -> Object | None:
+    said = submission.description
+    return describe_directory(str(said["work_dir"]), (said.get("std_out"), said.get("std_err")))
 
 
 def _split_alike(read: list[Submission]) -> Iterator[tuple[int, list[Submission]]]:

@@ -12,7 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from sshq.api.calls import finish_call, make_need, write_script
 from sshq.api.client import Client
 from sshq.api.jobs import Job
-from sshq.api.proof import find_cwd
+from sshq.api.proof import find_own_cwd, make_folder, stand_in
 from sshq.api.ship import names_of, pack_modules
 from sshq.api.words import build, format_options
 from sshq.core.pythons import write_need
@@ -52,7 +52,8 @@ class Executor(concurrent.futures.Executor):
             if name in options:
                 raise OptionError(f"{name} is what the Executor sets itself", source=name)
         self.client = client or Client()
-        self.folder = os.path.join(find_cwd(), os.fspath(folder))
+        self.folder = os.path.join(find_own_cwd(), os.fspath(folder))
+        self._there = stand_in(self.folder)  # where jobs find it
         self._travel: dict[str, Any] = {"python": python, "requires": requires, "shipment": "", "shipped": ()}
         make_need(python, requires, by_value=False)
         if ship:
@@ -130,11 +131,11 @@ class Executor(concurrent.futures.Executor):
         self._make_folder()
         name = getattr(fn, "__name__", None) or getattr(getattr(fn, "func", None), "__name__", "call")
         options: dict[str, Any] = {"job_name": name} | self._options
-        options["output"] = os.path.join(self.folder, "%j.out" if array is None else "%A_%a.out")
-        script, need = write_script(fn, calls, folder=self.folder, token=token, **self._travel)
+        options["output"] = os.path.join(self._there, "%j.out" if array is None else "%A_%a.out")
+        script, need = write_script(fn, calls, folder=self._there, token=token, **self._travel)
         words = format_options(options | {"array": array})
         submission = build(words, script)
-        stem = os.path.join(self.folder, token)
+        stem = os.path.join(self._there, token)
         submission.description |= {
             "kind": "callable", "command": name, "python": write_need(need),
             "result": f"{_escape(stem)}.result" if array is None else f"{_escape(stem)}_%a.result",
@@ -165,6 +166,8 @@ class Executor(concurrent.futures.Executor):
                 self.client.cancel(left)
 
     def _make_folder(self) -> None:
+        if self._there != self.folder:
+            make_folder(self._there)
         try:
             os.makedirs(self.folder, mode=0o700)
         except FileExistsError:

@@ -30,7 +30,7 @@ class Ending:
     submit_at: float
     start_at: float | None
     end_at: float | None
-    std_out: str  # path on the machine of the controller
+    std_out: str  # path on the machine of the controller, or here if it was brought from there
     std_err: str
     restarts: int
     note: str | None
@@ -206,6 +206,8 @@ class Job(concurrent.futures.Future[Any]):
         """Take in its end and wake whoever waits."""
         if self.done():
             return
+        if self._finish is None:
+            view = self._client.bring_output(view)
         self._view = view
         self._begun.set()
         ending = Ending.of(view)

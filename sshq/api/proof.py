@@ -46,6 +46,57 @@ def find_own(path: str) -> str:
     return to_here(head, path) or path
 
 
+def stand_in(path: str) -> str:
+    """Return what jobs find for an absolute path of this machine: the same, or what stands for it on the head."""
+    head = find_head(os.environ)
+    if head is None:
+        return path
+    from sshq.api.away import to_head
+
+    return to_head(head, path)
+
+
+def make_folder(path: str) -> None:
+    """Make a directory for the user alone where jobs find it; one that exists is left as it is."""
+    head = find_head(os.environ)
+    if head is None:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        return
+    from sshq.api.away import describe_directory as make
+
+    make(head, path)
+
+
+def write_private(path: str, data: bytes) -> None:
+    """Write a new file for the user alone, where jobs find it.  Raises OSError."""
+    head = find_head(os.environ)
+    if head is not None:
+        from sshq.api.away import send_file
+
+        send_file(head, path, data)
+        return
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def bring_file(path: str) -> str:
+    """Return where a file that a job left is on this machine; it is brought there if that is not the controller's.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        UnreachableError: the head was lost, and did not come back in time.
+
+    """
+    head = find_head(os.environ)
+    if head is None:
+        return path
+    from sshq.api.away import bring_file as bring
+
+    return bring(head, path)
+
+
 def leave_own(environ: dict[str, str], export: object) -> dict[str, str]:
     """Return a job's environment without what would lead nowhere if the controller is on another machine: PATH, VIRTUAL_ENV, …"""
     if find_head(os.environ) is None:

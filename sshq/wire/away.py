@@ -6,7 +6,9 @@ touch keys, ControlMaster, and its prompts on the terminal.
 """
 
 import _socket as socket
+import _thread
 import os
+import time
 
 from sshq.errors import ControllerError, SshqError, UnreachableError, UserError
 from sshq.wire.client import Client, list_client_files
@@ -21,6 +23,8 @@ RELAY = 1  # version of the lines; both ends say theirs
 MARK = b"sshq-relay "
 NOISE_BYTES_MAX = 256 << 10  # what a login shell may print before us
 LINE_BYTES_MAX = 1 << 20
+ERRORS_BYTES_MAX = 64 << 10
+KEPT_S, KEPT_MAX = 20.0, 4  # how long a connection may lie idle, and how many
 SIGPIPE, SIGTERM = 13, 15
 OPTIONS = ("-a", "-x", "-oClearAllForwardings=yes", "-oRemoteCommand=none")
 NOT_FOUND, OLD, SSH_FAILED = 127, 2, 255
@@ -33,6 +37,8 @@ USUAL = (
 _reached: set[str] = set()  # heads that answered this process once: a failure is then a cut, and worth waiting for
 _children: list[int] = []  # ssh processes that have not been waited for
 _idle: "list[Session]" = []
+_connected: list[tuple[str, int, float, socket.socket]] = []  # of which head, whose, since when, to the controller
+_starting = _thread.RLock()  # one login of this process at a time: sshd drops some of many, and one prompt is enough
 
 
 class HeadError(ControllerError):
@@ -133,6 +139,10 @@ class Session:
         self.send(op, **words)
         return self.answer()
 
+    def is_for(self, head: Head) -> bool:
+        """Return whether it leads to this head."""
+        return (self.head.name, self.head.command, self.head.ssh) == (head.name, head.command, head.ssh)
+
     def send(self, op: str, **words: object) -> None:
         """Send one line; the answer is read by `answer`."""
         try:
@@ -162,6 +172,10 @@ class Session:
     def close(self) -> None:
         """Let go of it: the relay ends when it finds nobody there."""
         self.stream.close()
+        self.detach()
+
+    def detach(self) -> None:
+        """Let go of all but the stream."""
         if self._errors is not None:
             os.close(self._errors)
             self._errors = None
@@ -260,12 +274,22 @@ class Session:
 
 
 def borrow(head: Head) -> Session:
-    """Return a session that nobody uses; a new one if there is none."""
-    while _idle:
-        session = _idle.pop()
-        if session.owner == os.getpid() and session.head.name == head.name and session.head.command == head.command:
-            return session
-    return Session(head)
+    """Return a session that nobody uses, greeted; a new one if there is none."""
+    with _starting:
+        while _idle:
+            session = _idle.pop()
+            if session.owner == os.getpid() and session.is_for(head) and _is_alive(session.stream):
+                break
+            session.close()
+        else:
+            session = Session(head)
+        if not session.about:
+            try:
+                session.ask("hello")
+            except BaseException:
+                session.close()
+                raise
+        return session
 
 
 def give_back(session: Session) -> None:
@@ -275,16 +299,16 @@ def give_back(session: Session) -> None:
 
 def ask_head(head: Head, op: str, **words: object) -> "dict[str, Any]":
     """Ask what may be asked twice; a session that was lost while it lay idle is replaced."""
-    session = borrow(head)
-    was_idle = bool(session.about)
-    try:
-        answer = session.ask(op, **words)
-    except UnreachableError:
-        session.close()
-        if not was_idle:
-            raise
-        session = Session(head)
-        answer = session.ask(op, **words)
+    for last in (False, True):
+        session = borrow(head)
+        try:
+            answer = session.ask(op, **words)
+        except UnreachableError:
+            session.close()
+            if last:
+                raise
+        else:
+            break
     answer["about"] = session.about
     give_back(session)
     return answer
@@ -301,26 +325,91 @@ def connect_away(head: Head) -> Client:
     return Client(head.name, dial=lambda: _dial(head))
 
 
-def _dial(head: Head) -> socket.socket:
-    session = borrow(head)
-    was_idle = bool(session.about)
+def keep_connection(name: str, stream: socket.socket) -> None:
+    """Take over a connection to a controller whose last answer was read."""
+    _connected.append((name, os.getpid(), time.time(), stream))
+    while len(_connected) > KEPT_MAX:
+        _connected.pop(0)[-1].close()
+    reap()
+
+
+def drop_idle() -> None:
+    """Let go of all that lies idle."""
+    while _connected:
+        _connected.pop()[-1].close()
+    while _idle:
+        _idle.pop().close()
+
+
+def _find_connected(name: str) -> socket.socket | None:
+    while _connected:
+        head, owner, since, stream = _connected.pop()
+        # By the clock on the wall: it goes on while a laptop sleeps, and its connections die.
+        if head == name and owner == os.getpid() and 0 <= time.time() - since < KEPT_S and _is_alive(stream):
+            return stream
+        stream.close()
+    return None
+
+
+def _is_alive(stream: socket.socket) -> bool:
+    stream.settimeout(0)
     try:
-        answer = session.ask("connect")
-    except UnreachableError:
-        session.close()
-        if not was_idle:
+        stream.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    finally:
+        stream.settimeout(None)
+    return False  # it has ended, or says what nobody asked for
+
+
+def _dial(head: Head) -> socket.socket:
+    kept = _find_connected(head.name)
+    if kept is not None:
+        return kept
+    with _starting:
+        session = _idle.pop() if _idle else Session(head)
+        if session.owner != os.getpid() or not session.is_for(head) or (session.about and not _is_alive(session.stream)):
+            session.close()
+            session = Session(head)
+        try:
+            answer = session.ask("connect")  # of a new session this goes out before its greeting is here
+        except BaseException:
+            session.close()
             raise
-        session = Session(head)
-        answer = session.ask("connect")
-    except BaseException:
-        session.close()
-        raise
     if "error" not in answer:
+        session.detach()
         return session.stream
     give_back(session)
     if answer["error"] == "unreachable":
         raise UnreachableError(f"{head.name}:{answer.get('socket')}")
     raise ControllerError(f"on {head.name}: {answer.get('message')}", hint=str(answer["hint"]) if answer.get("hint") else None)
+
+
+class HeadCommand:
+    """`sshq WORDS` on the head, its standard input and output being `stream`: for what one end streams to the other.
+
+    `stream.shutdown(1)` ends its input.  What it writes to stderr is told by `finish`, or shown by the terminal.
+    """
+
+    def __init__(self, head: Head, words: "Sequence[str]") -> None:
+        with _starting:
+            self.stream, self._pid, self._errors = start_command(head, words)
+        self._name = head.name
+
+    def finish(self) -> tuple[int, str]:
+        """Wait for its end; return its exit status (255: ssh failed) and what it wrote to stderr, "" on a terminal."""
+        self.stream.close()
+        status = _wait_for(self._pid)
+        text = ""
+        if self._errors is not None:
+            text = os.pread(self._errors, ERRORS_BYTES_MAX, 0).decode("utf-8", "replace")
+            os.close(self._errors)
+            self._errors = None
+        if status == 0:
+            _reached.add(self._name)
+        return status, text
 
 
 # ---- processes -----------------------------------------------------------------------------------------------

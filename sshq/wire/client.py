@@ -94,7 +94,12 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; whatever the controller was doing for it ends."""
-        self._socket.close()
+        if self._dial is None or self._asking:
+            self._socket.close()
+        else:  # one over ssh is worth keeping for the next question
+            from sshq.wire.away import keep_connection
+
+            keep_connection(self.path, self._socket)
 
     def hang_up(self) -> None:
         """End the connection under a thread that waits for an answer; it meets LostReplyError."""

@@ -87,11 +87,15 @@ class Laptop:
 
     def start(self, *words: str, **kwargs: object) -> "subprocess.Popen[str]":
         """`sshq WORDS` on the laptop, left running."""
+        return self.spawn(sys.executable, "-m", "sshq.cli.main", *words, **kwargs)
+
+    def spawn(self, *words: str, **kwargs: object) -> "subprocess.Popen[str]":
+        """Any command on the laptop, left running."""
         options: dict[str, object] = {
             "env": self.env, "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True,
             "cwd": "/",
         }  # fmt: skip
-        return subprocess.Popen(self.argv(sys.executable, "-m", "sshq.cli.main", *words), **(options | kwargs))  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen(self.argv(*words), **(options | kwargs))  # type: ignore[call-overload,no-any-return]
 
     def ssh_pids(self) -> list[int]:
         """Its ssh processes."""
