@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from sshq.wire.away import Head, Session
+    from sshq.wire.away import Session
+    from sshq.wire.headssh import Head
 
 CHUNK_BYTES = 256 << 10
 PATIENCE_S = 60.0  # for a head that is lost in the middle of a file

@@ -15,7 +15,7 @@ def hand_over(verb: str, command: Callable[[Sequence[str]], int]) -> Callable[[S
     def run(argv: Sequence[str]) -> int:
         head = None if "--help" in argv or "-h" in argv else find_head(os.environ)
         if head is not None:
-            from sshq.wire.away import exec_command
+            from sshq.wire.headssh import exec_command
 
             exec_command(head, [verb, *argv])
         return command(argv)

@@ -11,8 +11,8 @@ from sshq.cli.fromaway import bring_one
 from sshq.cli.own import own_command, run_command
 from sshq.cli.printing import print_messages
 from sshq.errors import UserError
-from sshq.wire.away import Head
 from sshq.wire.client import connect, find_head
+from sshq.wire.headssh import Head
 
 Job = dict[str, object]
 PROGRESS_BYTES_MIN = 4 << 20

@@ -7,8 +7,8 @@ from typing import Any
 from sshq.api import away
 from sshq.cli.printing import print_messages
 from sshq.errors import SshqError
-from sshq.wire.away import Head
 from sshq.wire.client import find_head
+from sshq.wire.headssh import Head
 
 
 def describe_notes(notes: Sequence[str], work_dir: str) -> list[str]:

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from sshq.wire.away import Head
+    from sshq.wire.headssh import Head
 
 only_socket: str | None = None  # of a process that one controller started: nobody else is asked
 SYSTEM_SOCKET = "/run/sshq/sock"
@@ -218,7 +218,7 @@ def find_head(environ: "Mapping[str, str]") -> "Head | None":
         return None
     if "SSHQ_HEAD" not in environ and not any(os.path.exists(path) for path in list_client_files(environ)):
         return None
-    from sshq.wire.away import read_head
+    from sshq.wire.headssh import read_head
 
     return read_head(environ)
 
