@@ -261,4 +261,4 @@ def _is_busy(name: str, cluster: Cluster) -> bool:
     """Whether anything of a job is still there: a launch, or output that is not home."""
     if cluster.node_launches.get(name) or (name in cluster.nodes and cluster.nodes[name].jobs):
         return True
-    return any(job.output_pending and job.nodes[:1] == (name,) for job in cluster.jobs.values())
+    return any(cluster.jobs[i].nodes[:1] == (name,) for i in cluster.index.outputs_pending)

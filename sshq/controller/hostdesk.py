@@ -145,7 +145,7 @@ class HostDesk:
 
     async def status(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         jobs, orphans, nodes, next_job_id = await self._mailbox.ask(
-            lambda c: (Counter(j.state.name for j in c.jobs.values()), dict(c.orphans), len(c.nodes), c.next_job_id)
+            lambda c: ({s.name: n for s, n in c.index.states.items() if n}, dict(c.orphans), len(c.nodes), c.next_job_id)
         )
         return {
             "pid": os.getpid(),
@@ -155,7 +155,7 @@ class HostDesk:
             "protocol": PROTOCOL,
             "inventory": self._inventory(),
             "hosts": dict(Counter(link.state for link in self._fleet.links.values())),
-            "jobs": dict(jobs),
+            "jobs": jobs,
             "orphans": [{"launch": launch, "host": host, "job_id": job} for launch, (host, job) in sorted(orphans.items())],
             "state_dir": self._state_dir,
             "socket": self._socket,

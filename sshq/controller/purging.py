@@ -113,7 +113,7 @@ def _jobs_on(cluster: Cluster, name: str) -> list[Job]:
     """Jobs of which something is still there: a launch, an allocation, or output that is not home."""
     ids = {cluster.launches[i].job_id for i in cluster.node_launches.get(name, ())}
     ids |= cluster.nodes[name].jobs if name in cluster.nodes else set()
-    ids |= {job.job_id for job in cluster.jobs.values() if job.output_pending and name in job.nodes}
+    ids |= {job_id for job_id in cluster.index.outputs_pending if name in cluster.jobs[job_id].nodes}
     return [cluster.jobs[i] for i in sorted(ids) if i in cluster.jobs]
 
 

@@ -95,7 +95,8 @@ class StepDesk:
 def _running(cluster: Cluster, wanted: JobFilter) -> list[tuple[Job, Launch, View]]:
     refs = wanted.refs
     found = []
-    for job in sorted(cluster.jobs.values(), key=lambda one: one.job_id):
+    with_launches = {launch.job_id for launch in cluster.launches.values()}
+    for job in (cluster.jobs[job_id] for job_id in sorted(with_launches) if job_id in cluster.jobs):
         if refs is not None and not any(_means(ref.job_id, ref.tasks, job) for ref in refs):
             continue
         pair = _find(cluster, job)
@@ -113,9 +114,13 @@ def _means(job_id: int, tasks: tuple[int, ...] | None, job: Job) -> bool:
 def _named(cluster: Cluster, job_id: int, task: int | None) -> tuple[Job | None, Launch | None]:
     tasks = None if task is None else (task,)
     job = cluster.jobs.get(job_id) if task is None else None
-    job = job or next((j for j in cluster.jobs.values() if task is not None and _means(job_id, tasks, j)), None)
+    job = job or next((j for j in _members(cluster, job_id) if task is not None and _means(job_id, tasks, j)), None)
     pair = _find(cluster, job)
     return job, (pair[1] if pair is not None else None)
+
+
+def _members(cluster: Cluster, array_job_id: int) -> list[Job]:
+    return [cluster.jobs[i] for i in sorted(cluster.array_members.get(array_job_id, ())) if i in cluster.jobs]
 
 
 def _find(cluster: Cluster, job: Job | None) -> tuple[Job, Launch] | None:

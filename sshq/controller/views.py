@@ -45,7 +45,7 @@ def pending_reason(cluster: Cluster, job: Job) -> str:
         return "None"
     if job.is_array_record and job.spec.array_limit and cluster.array_running(job.job_id) >= job.spec.array_limit:
         return "JobArrayTaskLimit"
-    blocked = cluster.pending.blocked.get(request)
+    blocked = cluster.pending.blocked(job.job_id)
     if blocked is None:
         return "Priority" if not cluster.pending.is_head(job.job_id) else "None"
     if blocked == "Resources" and not cluster.pending.is_head(job.job_id):

@@ -21,7 +21,7 @@ from sshq.core.licenses import parse_licenses
 from sshq.core.lifecycle import Trigger
 from sshq.core.model import SEQ_PER_GENERATION, Job, JobSpec, Launch, ScriptBlob, SubmitToken
 from sshq.core.nodes import Node
-from sshq.core.placement import Step, judge, request_of, take_gpus
+from sshq.core.placement import judge_size, request_of, take_gpus
 from sshq.core.replacing import replace
 from sshq.core.reservations import check_access
 from sshq.errors import RefusedError
@@ -62,6 +62,8 @@ def submit(cluster: Cluster, event: Submitted) -> int:
 def ask_newcomers(cluster: Cluster, spec: JobSpec) -> None:
     """A host that came between the submitter's proof and now has not been asked, and would not be: no job waited yet."""
     if not spec.provable or spec.anywhere or spec.seen_from:
+        return
+    if not cluster.directories.may_be_unasked(spec.work_dir, len(cluster.nodes)):
         return
     for node in cluster.nodes.values():
         if node.connected and cluster.directories.take_question(spec.work_dir, node.name):
@@ -164,10 +166,14 @@ def _check_features(cluster: Cluster, wanted: str | None) -> None:
         constraint = parse_constraint(wanted)
     except ValueError as error:
         _refuse("Batch job submission failed: Invalid feature specification", code="bad_request", detail=(str(error),))
-    known = frozenset().union(*(n.features for n in cluster.nodes.values())) if cluster.nodes else frozenset()
-    missing = sorted(constraint.names() - known)
-    if missing and all(n.known for n in cluster.nodes.values()):
-        detail = (f"no node has {', '.join(missing)}", f"features are: {', '.join(sorted(known)) or 'none'}")
+    missing = set(constraint.names())
+    for node in cluster.nodes.values():
+        missing -= node.features
+        if not missing:
+            return
+    if all(n.known for n in cluster.nodes.values()):
+        known = frozenset().union(*(n.features for n in cluster.nodes.values())) if cluster.nodes else frozenset()
+        detail = (f"no node has {', '.join(sorted(missing))}", f"features are: {', '.join(sorted(known)) or 'none'}")
         _refuse("Batch job submission failed: Invalid feature specification", code="bad_request", detail=detail)
 
 
@@ -185,16 +191,18 @@ def _check_size(cluster: Cluster, spec: JobSpec) -> None:
     """Refuse what no node could hold even when idle, once every node's size is known."""
     job = Job(job_id=0, spec=spec, spec_id=0, submit_at=0.0)
     request = request_of(job)
-    nodes = [n for n in cluster.nodes.values() if set(n.config.partitions) & set(spec.partitions)]
-    if not nodes or any(not n.known for n in nodes):
-        return
-    rejections = []
-    for node in nodes:
-        rejection = judge(request, node, cluster.directories)
-        if rejection is None or rejection.step > Step.TOO_SMALL:
+    nodes, rejections, wanted = [], [], frozenset(spec.partitions)
+    for node in cluster.nodes.values():
+        if wanted.isdisjoint(node.config.partitions):
+            continue
+        if not node.known:
             return
+        rejection = judge_size(request, node)
+        if rejection is None:
+            return
+        nodes.append(node)
         rejections.append(rejection)
-    if all(r.step <= Step.TOO_SMALL for r in rejections) and not _only_cpus(request.min_cpus, nodes):
+    if nodes and not _only_cpus(request.min_cpus, nodes):
         detail = ("No node could run this job even when idle:", *(f"  {r.node}  {r.detail}" for r in rejections[:8]))
         message = "Memory specification can not be satisfied" if _memory_is_why(request.memory_mib, nodes) else (
             "Batch job submission failed: Requested node configuration is not available"

@@ -16,9 +16,11 @@ from sshq.core import dependency as dep
 from sshq.core import events as ev
 from sshq.core.arrangements import PartitionRecord, Reservation
 from sshq.core.arrays import IndexSet, parse_indices
+from sshq.core.candidates import Candidates
 from sshq.core.dependents import Dependents, facts_for, judge_dependency
 from sshq.core.effects import AckLaunches, Changes, DropEnvironment, Effect, KillLaunch, StartLaunch
 from sshq.core.hostlist import fold_hostlist
+from sshq.core.jobindex import JobIndex
 from sshq.core.lifecycle import FINAL, State, Trigger, next_state
 from sshq.core.model import (
     SEQ_PER_GENERATION,
@@ -50,6 +52,7 @@ class Cluster:
         self.next_job_id = next_job_id
         self.next_order = next_order
         self.jobs: dict[int, Job] = {}
+        self.index = JobIndex()
         self.launches: dict[str, Launch] = {}  # open ones
         self.nodes: dict[str, Node] = {}
         self.partitions: dict[str, PartitionConfig] = {}
@@ -59,6 +62,7 @@ class Cluster:
         self.reservations: dict[str, Reservation] = {}
         self.pending = PendingQueue()
         self.directories = Directories()
+        self.candidates = Candidates()
         self.array_sets: dict[int, IndexSet] = {}  # record -> tasks that never became jobs; kept with it when it is over
         self.array_members: dict[int, set[int]] = {}  # array id -> jobs split off or converted
         self.array_active: Counter[int] = Counter()  # array id -> tasks that hold an allocation
@@ -144,6 +148,7 @@ class Cluster:
 
     def put_job(self, job: Job) -> Job:
         """Take `job` as the newest truth of its id."""
+        self.index.change(self.jobs.get(job.job_id), job)
         self.jobs[job.job_id] = job
         self._rows.append(job)
         return job
@@ -202,6 +207,7 @@ class Cluster:
             self.launches[launch.id] = launch
             self.node_launches.setdefault(launch.node, set()).add(launch.id)
         for job in jobs:
+            self.index.change(None, job)
             self.jobs[job.job_id] = job
             self.count_environment(job, 1)
             if job.is_array_record:

@@ -92,10 +92,8 @@ def judge_dependency(cluster: "Cluster", job: Job, now: float) -> tuple[dep.Verd
 def facts_for(cluster: "Cluster", term: dep.Term, job: Job) -> dep.JobFacts:
     """Return what a term may know of the job it names: an array is the sum of its tasks."""
     if term.kind == dep.SINGLETON:
-        left = any(
-            _submission(other) < _submission(job) and singleton_key(other) == singleton_key(job) and other.state not in FINAL
-            for other in cluster.jobs.values()
-        )
+        others = cluster.index.namesakes(singleton_key(job), cluster.jobs.values())
+        left = any(_submission(cluster.jobs[other]) < _submission(job) for other in others)
         return dep.JobFacts(known=True, final=not left, ok=True, started_at=0.0)
     members = [cluster.jobs[i] for i in cluster.array_members.get(term.job_id, ()) if i in cluster.jobs]
     if not members and term.job_id in cluster.jobs:

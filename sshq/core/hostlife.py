@@ -103,8 +103,8 @@ def _end_gangs(cluster: Cluster, node: Node, why: str) -> None:
 
 def ended_on(cluster: Cluster, name: str) -> list[str]:
     """Return the launches of ended jobs on a node, newest first: whoever was to sweep after them may be gone."""
-    ended = [j for j in cluster.jobs.values() if j.launch_id and name in j.nodes and j.state in FINAL]
-    ended.sort(key=lambda j: -(j.end_at or 0.0))
+    ended = [j for j in map(cluster.jobs.__getitem__, cluster.index.final) if j.launch_id and name in j.nodes]
+    ended.sort(key=lambda j: (-(j.end_at or 0.0), j.job_id))
     scripts = [str(job.launch_id) for job in ended if job.nodes[0] == name]
     # Which of a job's parts was here is not kept: one that was not is not found here either.
     return scripts + [part for job in ended if job.nodes[0] != name for part in job.part_launches]
@@ -235,9 +235,4 @@ def accept(cluster: Cluster, event: NodeAccepted) -> None:
 
 def unproved_directories(cluster: Cluster, node: str) -> list[str]:
     """Directories `node` has not answered for, of jobs that may yet be launched: held, waiting or retried ones too."""
-    paths = {
-        j.spec.work_dir for j in cluster.jobs.values()
-        if j.state not in FINAL and j.spec.provable and not j.spec.anywhere and not j.spec.seen_from
-        and cluster.directories.answer(j.spec.work_dir, node) is None
-    }  # fmt: skip
-    return sorted(paths)
+    return sorted(path for path in cluster.index.directories if cluster.directories.answer(path, node) is None)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from sshq.core.cluster import Cluster
 from sshq.core.effects import AskPythons
 from sshq.core.events import PythonFound
-from sshq.core.lifecycle import FINAL
 from sshq.core.model import Job, JobSpec
 from sshq.core.nodes import Node
 from sshq.core.placement import Step, judge, request_of
@@ -19,22 +18,21 @@ def note_python(cluster: Cluster, event: PythonFound) -> None:
     """Take in what a node answered."""
     node = cluster.nodes.get(event.node)
     if node is not None:
-        node.pythons[event.need] = replace(event.answer, at=event.now)
+        node.pythons = {**node.pythons, event.need: replace(event.answer, at=event.now)}  # set anew: the scheduler sees it by that
         cluster.schedule_wanted = True
 
 
 def forget_pythons(node: Node) -> None:
     """An answer is worth as much as the connection it came over."""
-    node.pythons.clear()
+    node.pythons = {}
     node.pythons_asked.clear()
 
 
 def ask_newcomer(cluster: Cluster, node: Node) -> None:
     """Ask a node that has just connected for all jobs that may yet be launched."""
     forget_pythons(node)
-    needs = {j.spec.python for j in cluster.jobs.values() if j.spec.python is not None and j.state not in FINAL}
-    if needs:
-        node.pythons_asked |= {need for need in needs if need is not None}
+    if cluster.index.pythons:
+        node.pythons_asked |= cluster.index.pythons.keys()
         cluster.emit(AskPythons(node=node.name, needs=tuple(sorted(node.pythons_asked))))
 
 

@@ -4,15 +4,23 @@ Unreachable is a flag of the node, never a verdict on its jobs: their slots stay
 """
 
 from dataclasses import dataclass, field
+from itertools import count
 
 from sshq.core.gpus import Gpu, GpuUse, usable_gpus
 from sshq.core.model import SEQ_PER_GENERATION, NodeConfig, NodeFacts, NodeRecord
 from sshq.core.pythons import PythonAnswer
 
+_STAMPS = count(1)
+# What the scheduler does not look at: a report of load every few seconds is no reason to judge a node anew.
+_OF_NO_MATTER = frozenset({"load", "memory_free_mib", "last_busy_at", "since_at", "note", "listed", "stamp"})
+
 
 @dataclass(slots=True)
 class Node:
-    """The one mutable record of the core: it is rebuilt at each start from the inventory, the store and the jobs."""
+    """The one mutable record of the core: it is rebuilt at each start from the inventory, the store and the jobs.
+
+    `stamp` is another one after each field that was set: who changes what a field holds (slots, jobs) sets one too.
+    """
 
     config: NodeConfig
     record: NodeRecord
@@ -36,6 +44,12 @@ class Node:
     pythons_asked: set[str] = field(default_factory=set)
     exclusive: bool = False
     jobs: set[int] = field(default_factory=set)
+    stamp: int = field(default_factory=lambda: next(_STAMPS), compare=False)  # never the same twice, over all nodes
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        if name not in _OF_NO_MATTER:
+            object.__setattr__(self, "stamp", next(_STAMPS))
 
     @property
     def name(self) -> str:

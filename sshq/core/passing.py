@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sshq.core.events import PurgeAsked, TimePassed
-from sshq.core.lifecycle import FINAL, State, Trigger
+from sshq.core.lifecycle import State, Trigger
 from sshq.core.model import Job, Purged
 from sshq.core.reservations import expire
 from sshq.core.restored import find_unheard
@@ -32,7 +32,7 @@ def pass_time(cluster: "Cluster", event: TimePassed) -> None:
 def purge(cluster: "Cluster", event: PurgeAsked) -> int:
     """Finished jobs leave the live queue, oldest first; a job somebody still depends on or whose output is away stays."""
     done = sorted(
-        (j for j in cluster.jobs.values() if j.state in FINAL and not j.output_pending and j.released),
+        (j for j in map(cluster.jobs.__getitem__, cluster.index.final) if not j.output_pending and j.released),
         key=lambda j: (j.end_at or 0.0, j.job_id),
     )
     wanted = set(event.job_ids)
@@ -49,6 +49,7 @@ def purge(cluster: "Cluster", event: PurgeAsked) -> int:
 
 
 def _forget(cluster: "Cluster", job: Job) -> None:
+    cluster.index.change(job, None)
     del cluster.jobs[job.job_id]
     if job.array_job_id is not None:
         members = cluster.array_members.get(job.array_job_id, set())

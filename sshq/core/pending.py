@@ -4,22 +4,30 @@ A pass looks at the head of each group only: 100 000 pending jobs of 50 shapes c
 start.  Held, dependent and not-yet-begun jobs are not in here; they come back by an event or a timer.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator
 
 from sshq.core.placement import Request
+from sshq.core.sortedkeys import Key, SortedKeys
 
-Key = tuple[int, int, int]  # sort key: highest priority first, then order of submission, then id
+
+class Group:
+    """Jobs that ask for the same."""
+
+    __slots__ = ("blocked", "keys", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.keys = SortedKeys()  # highest priority first, then order of submission, then id
+        self.blocked: str | None = None  # why the head did not start in the last pass
 
 
 class PendingQueue:
-    """Groups of (key, job id), each sorted; a job is in at most one group."""
+    """A job is in at most one group; no group is empty."""
 
     def __init__(self) -> None:
-        self.groups: dict[Request, list[Key]] = {}
-        self.blocked: dict[Request, str] = {}  # why the group's head did not start in the last pass
+        self.groups: dict[Request, Group] = {}
         self.planned: dict[str, Request] = {}  # node -> whom the last pass kept it for
-        self._where: dict[int, tuple[Request, Key]] = {}
+        self._where: dict[int, tuple[Group, Key]] = {}
 
     def __len__(self) -> int:
         return len(self._where)
@@ -30,27 +38,33 @@ class PendingQueue:
     def add(self, job_id: int, request: Request, sort_key: tuple[int, int]) -> None:
         self.remove(job_id)
         key = (*sort_key, job_id)
-        insort(self.groups.setdefault(request, []), key)
-        self._where[job_id] = (request, key)
+        group = self.groups.get(request)
+        if group is None:
+            group = self.groups[request] = Group(request)
+        group.keys.add(key)
+        self._where[job_id] = (group, key)
 
     def remove(self, job_id: int) -> None:
         found = self._where.pop(job_id, None)
         if found is None:
             return
-        request, key = found
-        group = self.groups[request]
-        del group[bisect_left(group, key)]
-        if not group:
-            del self.groups[request]
-            self.blocked.pop(request, None)
+        group, key = found
+        group.keys.remove(key)
+        if not group.keys:
+            del self.groups[group.request]
 
     def request(self, job_id: int) -> Request | None:
         found = self._where.get(job_id)
-        return found[0] if found else None
+        return found[0].request if found else None
+
+    def blocked(self, job_id: int) -> str | None:
+        """Why the head of the job's group did not start in the last pass; None if it did, or there was none."""
+        found = self._where.get(job_id)
+        return found[0].blocked if found else None
 
     def is_head(self, job_id: int) -> bool:
         found = self._where.get(job_id)
-        return found is not None and self.groups[found[0]][0] == found[1]
+        return found is not None and found[0].keys.first() == found[1]
 
     def is_planned(self, node: str) -> bool:
         """Whether a node is kept for a request that still waits."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from sshq.core.features import parse_constraint
 from sshq.core.gpus import Gpu, Wanted, count_of, is_of_type, parse_gpus, pick_gpus, share_of, times
@@ -163,9 +164,13 @@ def spread(request: Request, rooms: Sequence[tuple[Node, int]]) -> list[tuple[No
     return parts
 
 
+@lru_cache(maxsize=8192)
 def split_name(name: str) -> tuple[str | int, ...]:
     """Return a key that sorts node10 behind node9."""
     return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
+
+
+PATHS_KEPT = 4096
 
 
 class Directories:
@@ -174,6 +179,10 @@ class Directories:
     def __init__(self) -> None:
         self._proofs: dict[str, dict[str, tuple[bool, float]]] = {}
         self._asked: dict[str, set[str]] = {}  # node -> paths it was asked for on its present connection
+        self.changes = 0  # so that who keeps verdicts can see that they are old
+        self._changed_at: dict[str, int] = {}  # path -> number of its last change
+        self._connections = 0  # of all nodes, begun or ended
+        self._all_asked: dict[str, tuple[int, int]] = {}  # path -> connections and nodes when all of them were asked for it
 
     def take_question(self, path: str, node: str) -> bool:
         """Whether `node` is still to be asked for `path` on this connection; says so once."""
@@ -183,16 +192,38 @@ class Directories:
         asked.add(path)
         return True
 
+    def may_be_unasked(self, path: str, nodes: int) -> bool:
+        """Whether some of so many nodes may not have been asked for `path`; who asks will do it now."""
+        now = (self._connections, nodes)
+        if self._all_asked.get(path) == now:
+            return False
+        if len(self._all_asked) >= PATHS_KEPT:
+            self._all_asked.clear()
+        self._all_asked[path] = now
+        return True
+
     def record(self, path: str, node: str, *, shared: bool, now: float) -> None:
         self._proofs.setdefault(path, {})[node] = (shared, now)
+        self._note_change(path)
 
     def forget_node(self, node: str) -> None:
         self._asked.pop(node, None)
-        for answers in self._proofs.values():
-            answers.pop(node, None)
+        self._connections += 1
+        for path, answers in self._proofs.items():
+            if answers.pop(node, None) is not None:
+                self._note_change(path)
 
     def forget_path(self, path: str) -> None:
-        self._proofs.pop(path, None)
+        if self._proofs.pop(path, None) is not None:
+            self._note_change(path)
+
+    def _note_change(self, path: str) -> None:
+        self.changes += 1
+        self._changed_at[path] = self.changes
+
+    def changed_at(self, path: str | None) -> int:
+        """Return a number that grows with each change of what is known of a path."""
+        return 0 if path is None else self._changed_at.get(path, 0)
 
     def answer(self, path: str, node: str) -> bool | None:
         """True or False as proved, None where this connection has not answered yet.  A node has its own directories."""
@@ -212,6 +243,25 @@ class Directories:
 
 def judge(request: Request, node: Node, directories: Directories) -> Rejection | None:
     """Return None if `node` takes `request` now, else why not."""
+    python = node.pythons.get(request.python) if request.python is not None else None
+    found = judge_size(request, node)
+    if found is None and python is not None and python.path is None:
+        found = Rejection(node=node.name, step=Step.PYTHON, detail=python.detail)
+    found = found or judge_state(node)
+    if found is None and request.python is not None and python is None:
+        found = Rejection(node=node.name, step=Step.PYTHON, detail="not yet known which Python it has")
+    found = found or judge_directory(request, node, directories)
+    if found is not None:
+        return found
+    if request.wants_gpus and (obstacle := _gpus_in_the_way(request, node)):
+        step, detail = obstacle
+        return Rejection(node=node.name, step=step, detail=detail)
+    detail = _judge_room(request, node)
+    return Rejection(node=node.name, step=Step.BUSY, detail=detail) if detail else None
+
+
+def judge_size(request: Request, node: Node) -> Rejection | None:
+    """Whether it is one of those asked for, and large enough when empty."""
 
     def no(step: Step, detail: str) -> Rejection:
         return Rejection(node=node.name, step=step, detail=detail)
@@ -235,41 +285,52 @@ def judge(request: Request, node: Node, directories: Directories) -> Rejection |
             return no(Step.TOO_SMALL, lack)
         if node.facts is not None and request.tmp_disk_mib > node.facts.tmp_disk_mib:
             return no(Step.TOO_SMALL, f"{request.tmp_disk_mib} MiB of /tmp asked, {node.facts.tmp_disk_mib} present")
-    python = node.pythons.get(request.python) if request.python is not None else None
-    if python is not None and python.path is None:
-        return no(Step.PYTHON, python.detail)
+    return None
+
+
+def judge_state(node: Node) -> Rejection | None:
+    """Whether it takes anything at all."""
+    detail = ""
     if node.removed:
-        return no(Step.UNAVAILABLE, "removed from the inventory, ending its jobs")
-    if node.record.down_asserted:
-        return no(Step.UNAVAILABLE, f"down: {node.record.drain_reason or 'no reason given'}")
-    if node.record.drain_reason:
-        return no(Step.UNAVAILABLE, f"drained: {node.record.drain_reason}")
-    if node.trouble and node.connected:
-        return no(Step.UNAVAILABLE, f"drained: {node.trouble}")
-    if not node.connected:
-        return no(Step.UNAVAILABLE, f"unreachable: {node.note}")
-    if node.reclaiming:
-        return no(Step.UNAVAILABLE, node.reclaiming)
-    if request.python is not None and python is None:
-        return no(Step.PYTHON, "not yet known which Python it has")
-    if request.directory is not None:
-        answer = directories.answer(request.directory, node.name)
-        if answer is None:
-            return no(Step.DIRECTORY, f"not yet known whether it shares {request.directory}")
-        if not answer and (not request.directory.startswith("/") or directories.is_shared_by_any(request.directory)):
-            return no(Step.DIRECTORY, f"does not share {request.directory}, other hosts do (--anywhere lifts this)")
-    if request.wants_gpus and (obstacle := _gpus_in_the_way(request, node)):
-        return no(*obstacle)
+        detail = "removed from the inventory, ending its jobs"
+    elif node.record.down_asserted:
+        detail = f"down: {node.record.drain_reason or 'no reason given'}"
+    elif node.record.drain_reason:
+        detail = f"drained: {node.record.drain_reason}"
+    elif node.trouble and node.connected:
+        detail = f"drained: {node.trouble}"
+    elif not node.connected:
+        detail = f"unreachable: {node.note}"
+    elif node.reclaiming:
+        detail = node.reclaiming
+    return Rejection(node=node.name, step=Step.UNAVAILABLE, detail=detail) if detail else None
+
+
+def judge_directory(request: Request, node: Node, directories: Directories) -> Rejection | None:
+    """Whether it shares the directory, where that matters."""
+    if request.directory is None:
+        return None
+    answer = directories.answer(request.directory, node.name)
+    detail = ""
+    if answer is None:
+        detail = f"not yet known whether it shares {request.directory}"
+    elif not answer and (not request.directory.startswith("/") or directories.is_shared_by_any(request.directory)):
+        detail = f"does not share {request.directory}, other hosts do (--anywhere lifts this)"
+    return Rejection(node=node.name, step=Step.DIRECTORY, detail=detail) if detail else None
+
+
+def _judge_room(request: Request, node: Node) -> str:
+    """Say what is not free now; "" if all of it is.  `candidates` does the same with numbers alone."""
     if node.exclusive or (request.exclusive and node.jobs):
-        return no(Step.BUSY, "taken exclusively" if node.exclusive else "not empty, --exclusive asked")
+        return "taken exclusively" if node.exclusive else "not empty, --exclusive asked"
     if request.slots > node.free_slots:
-        return no(Step.BUSY, f"{request.slots} slots asked, {node.free_slots} of {node.slots} free")
+        return f"{request.slots} slots asked, {node.free_slots} of {node.slots} free"
     if request.min_cpus > node.cpus - node.cpus_taken:
-        return no(Step.BUSY, f"{request.min_cpus} CPUs asked, {node.cpus - node.cpus_taken} of {node.cpus} free")
+        return f"{request.min_cpus} CPUs asked, {node.cpus - node.cpus_taken} of {node.cpus} free"
     if request.memory_mib > node.memory_mib - node.memory_taken_mib:
         free = node.memory_mib - node.memory_taken_mib
-        return no(Step.BUSY, f"{request.memory_mib} MiB asked, {free} of {node.memory_mib} free")
-    return None
+        return f"{request.memory_mib} MiB asked, {free} of {node.memory_mib} free"
+    return ""
 
 
 def take_gpus(request: Request, node: Node, tasks: int, *, place: int = 0, given: Collection[str] = ()) -> tuple[Gpu, ...] | None:

@@ -12,12 +12,13 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass, field
 
+from sshq.core.candidates import FITS, Fit, Mark, Rank
 from sshq.core.cluster import Cluster
 from sshq.core.events import Start
 from sshq.core.licenses import free_licenses
 from sshq.core.model import Job
 from sshq.core.nodes import Node
-from sshq.core.placement import Request, Step, is_preferred, judge, spread, take_gpus
+from sshq.core.placement import Request, Step, judge, spread, take_gpus
 from sshq.core.reservations import reason_of, reject
 
 STARTS_MAX = 512  # a pass; the rest comes in the next, so that no single transaction grows without bound
@@ -40,29 +41,48 @@ class _Room:
     gpus: set[str] = field(default_factory=set)
 
 
+class _Turn:
+    """What a pass knows of one request, made when its first job is looked at."""
+
+    __slots__ = ("fit", "limit", "ranked", "request", "seen")
+
+    def __init__(self, request: Request, limit: str, fit: Fit) -> None:
+        self.request = request
+        self.limit = limit  # the partitions' own reason against it
+        self.fit = fit
+        self.ranked: list[Rank] | None = None  # a heap of the nodes it may go to; made when it is first placed
+        self.seen = 0  # how many of the pass's gifts are in there
+
+
 class _Pass:
     def __init__(self, cluster: Cluster, now: float) -> None:
         self.cluster = cluster
         self.now = now
         self.given: dict[str, _Room] = {}
+        self.gifts: list[str] = []  # names of nodes that something was given of, in order
+        self.full: set[str] = set()  # by what was given
         self.reserved: dict[str, Request] = {}  # node -> the only request it is open to
-        self.partitions: dict[Request, frozenset[str]] = {}  # of those it asks for, the open ones
         self.reserved_partitions: set[tuple[str, ...]] = set()
         self.full_partitions: set[str] = set()  # where somebody of higher priority waits for room already
         self.array_started: Counter[int] = Counter()  # array id -> tasks started in this pass
         self.licenses = free_licenses(cluster)
-        self.free = [n for n in cluster.nodes.values() if n.usable and n.free_slots > 0]
+        self.candidates = cluster.candidates
+        self.candidates.refresh(cluster)
+        self.marks = self.candidates.marks
 
-    def fits(self, request: Request, node: Node) -> bool:
+    @property
+    def nothing_free(self) -> bool:
+        return len(self.full) >= len(self.candidates.open)
+
+    def turn(self, request: Request) -> _Turn:
+        allowed = self.cluster.open_partitions(request)
+        return _Turn(request, self.cluster.limit_reason(request), self.candidates.fit(self.cluster, request, allowed))
+
+    def fits(self, request: Request, mark: Mark) -> bool:
+        """Whether a node that fits by itself still does after what this pass has given away and reserved."""
+        node = mark.node
         holder = self.reserved.get(node.name)
         if holder is not None and holder is not request and not self.leaves_room(request, holder, node):
-            return False
-        allowed = self.partitions.get(request)
-        if allowed is None:
-            allowed = self.partitions[request] = self.cluster.open_partitions(request)
-        if allowed.isdisjoint(node.config.partitions):
-            return False
-        if judge(request, node, self.cluster.directories) is not None:
             return False
         if (self.cluster.reservations or request.reservations) and reject(self.cluster, request, node, self.now):
             return False
@@ -72,9 +92,9 @@ class _Pass:
         return (
             not room.exclusive
             and not (request.exclusive and room.slots)
-            and request.slots <= node.free_slots - room.slots
-            and request.min_cpus <= node.cpus - node.cpus_taken - room.cpus
-            and request.memory_mib <= node.memory_mib - node.memory_taken_mib - room.memory_mib
+            and request.slots <= mark.free_slots - room.slots
+            and request.min_cpus <= mark.free_cpus - room.cpus
+            and request.memory_mib <= mark.free_mib - room.memory_mib
             and take_gpus(request, node, request.slots, given=room.gpus) is not None
         )
 
@@ -101,72 +121,115 @@ class _Pass:
         if job.array_job_id is not None:
             self.array_started[job.array_job_id] += 1
         for place, (node, tasks) in enumerate(parts):
-            room = self.given.setdefault(node.name, _Room())
+            room = self.given.get(node.name)
+            if room is None:
+                room = self.given[node.name] = _Room()
             cpus = tasks * request.cpus_per_task
             room.slots += tasks
             room.cpus += cpus
             room.memory_mib += request.memory_mib_for(cpus)
             room.gpus.update(gpu.id for gpu in take_gpus(request, node, tasks, place=place, given=room.gpus) or ())
             room.exclusive = room.exclusive or request.exclusive
-            if node.free_slots - room.slots <= 0:
-                self.free.remove(node)
+            self.gifts.append(node.name)
+            if self.marks[node.name].free_slots - room.slots <= 0:
+                self.full.add(node.name)
 
     def lacks_licenses(self, request: Request) -> bool:
         return any(count > self.licenses.get(name, 0) for name, count in request.licenses)
 
-    def place(self, request: Request) -> list[tuple[Node, int]]:
+    def place(self, turn: _Turn) -> list[tuple[Node, int]]:
         """Return where a request goes now, nodes with tasks, or nothing."""
+        request, fitting = turn.request, turn.fit.fitting
         if request.num_nodes == 1:
-            node = self.node_for(request)
+            node = self.node_for(turn)
             return [] if node is None else [(node, request.tasks)]
-        return spread(request, [(n, self.capacity(request, n)) for n in self.free if self.fits(request, n)])
+        if len(fitting) < request.num_nodes:
+            return []
+        nodes = self.cluster.nodes.values()  # in this order, which decides between equals
+        open_nodes = self.candidates.open - self.full
+        chosen = [n for n in nodes if n.name in fitting and n.name in open_nodes and self.fits(request, self.marks[n.name])]
+        return spread(request, [(n, self.capacity(request, n)) for n in chosen])
 
     def capacity(self, request: Request, node: Node) -> int:
         """Return how many tasks of a request a node has room for."""
-        room = self.given.get(node.name) or _Room()
-        free_cpus = node.cpus - node.cpus_taken - room.cpus
-        most = min(node.free_slots - room.slots, free_cpus // request.cpus_per_task)
+        room, mark = self.given.get(node.name) or _Room(), self.marks[node.name]
+        most = min(mark.free_slots - room.slots, (mark.free_cpus - room.cpus) // request.cpus_per_task)
         if request.memory_per_cpu_mib:
-            free_mib = node.memory_mib - node.memory_taken_mib - room.memory_mib
+            free_mib = mark.free_mib - room.memory_mib
             most = min(most, free_mib // (request.memory_per_cpu_mib * request.cpus_per_task))
         while most > 0 and request.gpus_per_task and take_gpus(request, node, most, given=room.gpus) is None:
             most -= 1
         return most
 
-    def node_for(self, request: Request) -> Node | None:
-        fitting = [n for n in self.free if self.fits(request, n)]
-        return min(
-            fitting,
-            # Hosts with GPUs last for who wants none.
-            key=lambda n: (
-                not is_preferred(request, n),
-                n.weight,
-                not request.wants_gpus and bool(n.gpus),
-                n.free_slots - (self.given[n.name].slots if n.name in self.given else 0),
-                n.name,
-            ),
-            default=None,
-        )
+    def node_for(self, turn: _Turn) -> Node | None:
+        """Return the node that is to be taken first of those a request fits on.
 
-    def block(self, request: Request) -> None:
+        What fits no longer in a pass never does again in it, so a node that is found wanting leaves the heap; one that
+        something was given of comes in once more with its new rank, and the old entry is skipped.
+        """
+        request, fitting = turn.request, turn.fit.fitting
+        if not fitting:
+            return None
+        if turn.ranked is None:
+            turn.ranked = [self.rank(request, name) for name in fitting if name in self.candidates.open and name not in self.full]
+            heapq.heapify(turn.ranked)
+        else:
+            for name in set(self.gifts[turn.seen :]):
+                if name in fitting and name not in self.full:
+                    heapq.heappush(turn.ranked, self.rank(request, name))
+        turn.seen = len(self.gifts)
+        while turn.ranked:
+            rank = turn.ranked[0]
+            name = rank[4]
+            if name not in self.full and rank == self.rank(request, name) and self.fits(request, self.marks[name]):
+                return self.marks[name].node
+            heapq.heappop(turn.ranked)
+        return None
+
+    def rank(self, request: Request, name: str) -> Rank:
+        rank = self.candidates.rank(request, self.marks[name])
+        room = self.given.get(name)
+        return rank if room is None else (*rank[:3], rank[3] - room.slots, name)
+
+    def block(self, turn: _Turn) -> None:
         """Note why the group's head waits; the first in its partitions reserves the emptiest node that could hold it."""
-        reason, candidates = self.note(request)
+        request = turn.request
+        reason, shown = self.reason_of(turn)
         if reason == "Resources" and request.partitions not in self.reserved_partitions:
-            open_nodes = [n for n in candidates if n.name not in self.reserved]
-            open_nodes.sort(key=lambda n: (n.free_slots, n.name), reverse=True)
-            for node in open_nodes[: request.num_nodes]:
-                self.reserved[node.name] = request
+            names = self.could_hold(turn)
+            open_names = [(self.marks[name].free_slots, name) for name in names if name not in self.reserved]
+            for _, name in heapq.nlargest(request.num_nodes, open_names):
+                self.reserved[name] = request
                 self.reserved_partitions.add(request.partitions)
+        self.cluster.pending.groups[request].blocked = shown
 
-    def note(self, request: Request) -> tuple[str, list[Node]]:
-        """Note why a head waits: for room, or, as Slurm has it, behind one that waits for room in the same partition."""
-        reason, candidates = why_blocked(self.cluster, request, self.now)
+    def note(self, turn: _Turn) -> None:
+        """Note why a head waits, without keeping anything for it."""
+        _, self.cluster.pending.groups[turn.request].blocked = self.reason_of(turn)
+
+    def reason_of(self, turn: _Turn) -> tuple[str, str]:
+        """Return why a head waits, and what is shown: for room, or, as Slurm has it, behind one that does in its partition."""
+        request, counts = turn.request, turn.fit.counts
+        if self.cluster.reservations or request.reservations:
+            reason, _ = why_blocked(self.cluster, request, self.now)
+        elif not turn.limit and counts[Step.BUSY] + counts[FITS] + counts[Step.OUTSIDE] >= request.num_nodes and (
+            counts[Step.OUTSIDE] or counts[Step.BUSY] + counts[FITS] >= request.num_nodes
+        ):
+            reason = "Resources"
+        else:
+            reason, _ = why_blocked(self.cluster, request, self.now)
         shown = reason
         if reason == "Resources":
             shown = "Resources" if self.full_partitions.isdisjoint(request.partitions) else "Priority"
             self.full_partitions.update(request.partitions)
-        self.cluster.pending.blocked[request] = shown
-        return reason, candidates
+        return reason, shown
+
+    def could_hold(self, turn: _Turn) -> list[str]:
+        """Return the nodes that are only busy: none where it is not the queue that has them."""
+        if self.cluster.reservations or turn.request.reservations:
+            return [node.name for node in why_blocked(self.cluster, turn.request, self.now)[1]]
+        names = turn.fit.names(Step.BUSY, FITS)
+        return names if len(names) >= turn.request.num_nodes else []
 
     def array_may_start(self, job: Job) -> bool:
         """Whether %N allows one more task; a task with a job of its own (held before, or retried) counts as any other."""
@@ -179,7 +242,7 @@ class _Pass:
 def place_now(cluster: Cluster, request: Request, now: float) -> list[tuple[Node, int]]:
     """Return where a request would go if it stood alone before a pass, nodes with tasks; nothing if it does not fit now."""
     run = _Pass(cluster, now)
-    return [] if run.lacks_licenses(request) else run.place(request)
+    return [] if run.lacks_licenses(request) else run.place(run.turn(request))
 
 
 def why_blocked(cluster: Cluster, request: Request, now: float) -> tuple[str, list[Node]]:
@@ -218,49 +281,55 @@ def why_blocked(cluster: Cluster, request: Request, now: float) -> tuple[str, li
 
 
 def schedule(cluster: Cluster, now: float) -> Plan:
-    """Return what may start now.  Cost: groups × free nodes, plus one look for each start."""
+    """Return what may start now.  Cost: groups × nodes changed since the last pass, plus one look for each start."""
     run = _Pass(cluster, now)
     starts: list[Start] = []
     pending = cluster.pending
-    heads = [(group[0], i, 0) for i, group in enumerate(pending.groups.values())]
-    requests = list(pending.groups)
+    groups = list(pending.groups.values())
+    turns: dict[int, _Turn] = {}
+    heads = [(group.keys.first(), i) for i, group in enumerate(groups)]
     heapq.heapify(heads)
     while heads and len(starts) < STARTS_MAX:
-        key, i, at = heapq.heappop(heads)
-        request = requests[i]
-        group = pending.groups[request]
-        job = cluster.jobs[key[2]]
-        reason = cluster.limit_reason(request)
-        if reason:
-            pending.blocked[request] = reason
+        key, i = heapq.heappop(heads)
+        group = groups[i]
+        turn = turns.get(i)
+        if turn is None:
+            turn = turns[i] = run.turn(group.request)
+        if turn.limit:
+            group.blocked = turn.limit
             continue
-        if not run.free:
-            run.note(request)
+        if run.nothing_free:
+            run.note(turn)
             continue
-        tasks_left = cluster.array_left(job) if job.is_array_record else 1
-        blocked = False
-        while tasks_left and len(starts) < STARTS_MAX:
-            if not run.array_may_start(job):
-                break
-            if request.licenses and run.lacks_licenses(request):
-                reason = "Licenses"
-                break
-            parts = run.place(request)
-            if not parts:
-                blocked = True
-                break
-            run.take(job, request, parts)
-            gang = tuple((node.name, tasks) for node, tasks in parts) if len(parts) > 1 else ()
-            starts.append(Start(job_id=job.job_id, node=parts[0][0].name, gang=gang))
-            tasks_left -= 1
+        reason, blocked = _start_one(run, turn, cluster.jobs[key[2]], starts)
         if blocked:
-            run.block(request)
+            run.block(turn)
             continue
         if reason:  # nodes are left to others: when the licenses come back is not known
-            pending.blocked[request] = reason
+            group.blocked = reason
             continue
-        pending.blocked.pop(request, None)
-        if at + 1 < len(group):
-            heapq.heappush(heads, (group[at + 1], i, at + 1))
+        group.blocked = None
+        following = group.keys.after(key)
+        if following is not None:
+            heapq.heappush(heads, (following, i))
     pending.planned = run.reserved
     return Plan(starts=tuple(starts), more=len(starts) >= STARTS_MAX)
+
+
+def _start_one(run: _Pass, turn: _Turn, job: Job, starts: list[Start]) -> tuple[str, bool]:
+    """Start a job, or as many tasks of an array as may; returns another reason to stop, and whether room was lacking."""
+    request = turn.request
+    tasks_left = run.cluster.array_left(job) if job.is_array_record else 1
+    while tasks_left and len(starts) < STARTS_MAX:
+        if not run.array_may_start(job):
+            break
+        if request.licenses and run.lacks_licenses(request):
+            return "Licenses", False
+        parts = run.place(turn)
+        if not parts:
+            return "", True
+        run.take(job, request, parts)
+        gang = tuple((node.name, tasks) for node, tasks in parts) if len(parts) > 1 else ()
+        starts.append(Start(job_id=job.job_id, node=parts[0][0].name, gang=gang))
+        tasks_left -= 1
+    return "", False

@@ -12,6 +12,8 @@ Time stands still but for `wait`.  Every row and effect is kept; `rows` folds th
 from dataclasses import replace
 from typing import Self
 
+from plain_schedule import schedule_plainly
+
 from sshq.core import events as ev
 from sshq.core.cluster import Cluster
 from sshq.core.effects import AckLaunches, Changes, Effect, FenceLaunch, KillLaunch, StartLaunch
@@ -201,7 +203,7 @@ class Scenario:
         """Its own reason, else what its group met in the last pass."""
         found = self.job(job)
         request = self.cluster.pending.request(found.job_id)
-        return self.cluster.pending.blocked.get(request, "None") if found.reason == "None" and request else found.reason
+        return self.cluster.pending.blocked(found.job_id) or "None" if found.reason == "None" and request else found.reason
 
     def launch_id(self, job: str) -> str:
         found = self.job(job).launch_id
@@ -228,7 +230,11 @@ class Scenario:
 
     def plan(self) -> dict[str, str]:
         """One scheduling pass, carried out: which job was sent where."""
+        expected = schedule_plainly(self.cluster, self.now)
         planned = schedule(self.cluster, self.now)
+        assert (planned.starts, planned.more) == (expected.starts, expected.more)
+        assert {request: group.blocked for request, group in self.cluster.pending.groups.items()} == expected.blocked
+        assert self.cluster.pending.planned == expected.planned
         self.passes += 1
         self.feed(ev.Planned(now=self.now, starts=planned.starts, random=self.passes.to_bytes(16, "big")))
         assert self.last.result == len(planned.starts), "part of a fresh plan was not carried out"

@@ -58,7 +58,7 @@ def test_more_nodes_than_there_are_wait_with_slurms_reason():
     s = Scenario().nodes("n[1-2]")
     s.submit("a", num_nodes=3, num_tasks=3)
     s.plan()
-    assert s.cluster.pending.blocked[request_of(s.job("a"))] == "PartitionConfig"
+    assert s.cluster.pending.blocked(s.id("a")) == "PartitionConfig"
 
 
 def test_a_gang_is_not_passed_over_for_ever():

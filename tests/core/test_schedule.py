@@ -122,7 +122,7 @@ def test_the_reason_goes_when_the_cause_does() -> None:
     assert s.reason("b") == "Resources"
     s.started("a").ended("a")
     assert s.plan() == {"b": "n1"}
-    assert not s.cluster.pending.blocked
+    assert not [group for group in s.cluster.pending.groups.values() if group.blocked]
 
 
 def test_exclusive_means_alone() -> None:
