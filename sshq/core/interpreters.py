@@ -18,7 +18,8 @@ def note_python(cluster: Cluster, event: PythonFound) -> None:
     """Take in what a node answered."""
     node = cluster.nodes.get(event.node)
     if node is not None:
-        node.pythons = {**node.pythons, event.need: replace(event.answer, at=event.now)}  # set anew: the scheduler sees it by that
+        # Another dict: the scheduler sees by the field that was set that there is something new.
+        node.pythons = {**node.pythons, event.need: replace(event.answer, at=event.now)}
         cluster.schedule_wanted = True
 
 
