@@ -38,6 +38,7 @@ Jobs, as with Slurm
 Jobs, beyond Slurm
   logs          a job's output, live       wait        stay until jobs are over
   why           what a job waits for       fetch       from another machine: bring output here
+  cp            copy files out of a job's directory on its host
 
 sshq COMMAND --help says more; sshq help options lists what becomes of each option of Slurm;
 sshq version says which sshq this is.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc", "sstat", "sprio")
 OWN_VERBS = (
-    "up", "down", "status", "shims", "logs", "wait", "fetch", "why", "doctor", "inventory", "hosts", "purge", "restore",
+    "up", "down", "status", "shims", "logs", "wait", "fetch", "cp", "why", "doctor", "inventory", "hosts", "purge", "restore",
     "rebuild", "config", "completion", "version", "help", "relay",
 )  # fmt: skip
 BUG = 70

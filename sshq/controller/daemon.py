@@ -19,6 +19,7 @@ from pathlib import Path
 from sshq.controller.auditfile import AuditFile
 from sshq.controller.crash import VARIABLE, crash_hook
 from sshq.controller.eventdesk import EventDesk
+from sshq.controller.filedesk import FileDesk
 from sshq.controller.fleet import Fleet
 from sshq.controller.headcommands import HeadCommands
 from sshq.controller.history import HistoryDesk
@@ -241,6 +242,7 @@ class Controller:
             history=HistoryDesk(self.store, steps),
             steps=steps,
             interact=InteractDesk(mailbox=mailbox, fleet=self.fleet, parts=self.parts),
+            files=FileDesk(mailbox=mailbox, fleet=self.fleet),
             logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
             others_may_list=self.config.others_may_list,
             shut_down=lambda: self.stop("sshq down"),

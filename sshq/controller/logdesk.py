@@ -58,7 +58,7 @@ class LogDesk:
         job = await self._await_start(ref[0], task, follow=follow)
         launch_id, begin = job.launch_id, 0  # `begin`: where in all that was sent the present attempt's output begins
         while True:
-            job = await self._mailbox.ask(lambda c: _find_job(c, ref[0], task))
+            job = await self._mailbox.ask(lambda c: find_job(c, ref[0], task))
             over = job.state in FINAL
             if job.launch_id != launch_id:
                 launch_id, begin = job.launch_id, (offset if job.private_dir and launch_id else begin)
@@ -84,7 +84,7 @@ class LogDesk:
 
     async def _await_start(self, job_id: int, task: int | None, *, follow: bool) -> Job:
         while True:
-            job = await self._mailbox.ask(lambda c: _find_job(c, job_id, task))
+            job = await self._mailbox.ask(lambda c: find_job(c, job_id, task))
             if job.state is not State.PENDING or not follow:
                 return job
             changed = asyncio.Event()
@@ -95,7 +95,7 @@ class LogDesk:
 
             self._mailbox.listeners.append(listener)
             try:
-                job = await self._mailbox.ask(lambda c: _find_job(c, job_id, task))
+                job = await self._mailbox.ask(lambda c: find_job(c, job_id, task))
                 if job.state is State.PENDING:
                     await changed.wait()
             finally:
@@ -193,7 +193,7 @@ class LogDesk:
         return {"offset": offset}
 
 
-def _find_job(cluster: Cluster, job_id: int, task: int | None) -> Job:
+def find_job(cluster: Cluster, job_id: int, task: int | None) -> Job:
     if task is not None:
         for member in cluster.array_members.get(job_id, ()):
             found = cluster.jobs.get(member)

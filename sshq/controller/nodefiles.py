@@ -77,10 +77,19 @@ class NodeFiles:
             found += self._parse(partial(so.parse_sums, body, len(batch)))
         return found
 
-    def ask(self, name: bytes, offset: int) -> str:
-        """Ask for a file's bytes from `offset` on; returns what `read` has to be given, in the order of asking."""
+    async def sum_of(self, name: bytes, size: int) -> str | None:
+        """Return the checksum of the first `size` bytes of a file that may be growing."""
         nonce = secrets.token_hex(8)
-        self._write(so.encode_read(nonce=nonce, root=self._root, private=self._private, name=name, offset=offset))
+        self._write(so.encode_sum(nonce=nonce, root=self._root, private=self._private, name=name, size=size))
+        body, _ = await self._answer(nonce, ANSWER_S + size / SUM_BYTES_A_S)
+        return self._parse(partial(so.parse_sums, body, 1))[0]
+
+    def ask(self, name: bytes, offset: int, size: int | None = None) -> str:
+        """Ask for a file's bytes from `offset` on, of its first `size`; returns what `read` is given, in the order of asking."""
+        nonce = secrets.token_hex(8)
+        self._write(
+            so.encode_read(nonce=nonce, root=self._root, private=self._private, name=name, offset=offset, size=size)
+        )  # fmt: skip
         return nonce
 
     async def read(self, nonce: str, expected: int) -> AsyncIterator[bytes]:

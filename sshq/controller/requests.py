@@ -345,5 +345,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     "finish": {"ref": _ref, "code": _whole(0, 255)},
     "attach": {**_PART, "term": _text(64, pattern="[!-~]*", what="a terminal's name"), "rows": _size, "columns": _size},
     "attach_input": {"token": _token, "data": _data, "rows": _size, "columns": _size},
+    "job_files": {"ref": _ref, "path": _path},
+    "job_file": {"ref": _ref, "name": _path, "size": _whole(0, INT_MAX), "offset": _whole(0, INT_MAX)},
     "controller_log": {"lines": _whole(0, LINES_MAX), "follow": _flag},
 }  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sshq.controller.eventdesk import EventDesk
+from sshq.controller.filedesk import FileDesk
 from sshq.controller.history import HistoryDesk
 from sshq.controller.hostdesk import HostDesk
 from sshq.controller.interactdesk import InteractDesk
@@ -38,8 +39,8 @@ class Service:
     """Routes a request to its desk."""
 
     def __init__(
-        self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, removal: RemovalDesk, history: HistoryDesk, logs: LogDesk,
-        events: EventDesk, steps: StepDesk, interact: InteractDesk,
+        self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, removal: RemovalDesk, history: HistoryDesk,
+        logs: LogDesk, files: FileDesk, events: EventDesk, steps: StepDesk, interact: InteractDesk,
         others_may_list: bool, shut_down: Callable[[], None], waiting_for: Callable[[], SshqError | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._others_may_list = others_may_list
@@ -81,6 +82,8 @@ class Service:
             "stats": hosts.stats,
             "logs": logs.logs,
             "controller_log": logs.controller_log,
+            "job_files": files.job_files,
+            "job_file": files.job_file,
             "follow_job": interact.follow_job,
             "part_start": interact.part_start,
             "part_output": interact.part_output,

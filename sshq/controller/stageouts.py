@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from sshq.controller.nodefiles import FileChangedError, FileGoneError, MalformedAnswerError, NodeFiles
+from sshq.core.digests import Digest, make_digest
 from sshq.core.model import Job
 from sshq.core.stagenames import show_name, split_name
 from sshq.landing import Landing, ObstacleError, Part
@@ -71,7 +72,7 @@ class _Coming:
     size: so.Size
     expected: str
     part: Part
-    digest: so.Digest
+    digest: Digest
     nonce: str = ""
 
 
@@ -157,7 +158,7 @@ class _Bringer:
                 elif present[name] == size.size and await self._is_same(name, expected):
                     self._staging.home.add(name)
                 else:
-                    digest = so.make_digest(expected)
+                    digest = make_digest(expected)
                     part = await self._try(name, self._landing.begin, name, digest.update, size.size)
                     if part is not None:
                         coming.append(_Coming(name, size, expected, part, digest))
@@ -215,7 +216,7 @@ class _Bringer:
         return None
 
     async def _is_same(self, name: bytes, expected: str) -> bool:
-        digest = so.make_digest(expected)
+        digest = make_digest(expected)
         with contextlib.suppress(OSError, ObstacleError):
             await asyncio.to_thread(self._landing.feed, name, digest.update)
             return digest.hexdigest() == expected

@@ -6,13 +6,11 @@ what does not fit makes the whole answer void (`StageError`), and what a name ma
 """
 
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from sshq.runner.calls import quote
 from sshq.runner.commands import strip_comments
@@ -28,8 +26,6 @@ _SIZE = re.compile(rb" *([0-9]{1,18}) ([0-7]{1,6})")
 _SHA = re.compile(rb"\\?([0-9a-f]{64})(?: .*)?")
 _CKSUM = re.compile(rb"cksum ([0-9]{1,10})[ \t]+([0-9]{1,18})(?: .*)?")
 _END = re.compile(rb"end ([0-9a-f]{8,64}) ([a-z0-9]{1,10})")
-_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
 
 class StageError(Exception):
     """The answer is not whole, or not one of ours; `args[0]` says what about it."""
@@ -54,35 +50,6 @@ class Size:
     mode: int  # permissions
 
 
-class Digest(Protocol):
-    """A checksum that grows with the bytes it is given."""
-
-    def update(self, data: bytes, /) -> None: ...
-
-    def hexdigest(self) -> str: ...
-
-
-class Cksum:
-    """The CRC of POSIX cksum(1), for nodes without sha256sum; `hexdigest` is its decimal number."""
-
-    def __init__(self) -> None:
-        self._crc, self._size = 0xFFFFFFFF, 0  # of zlib's, mirrored, with its own first and last complement undone
-
-    def update(self, data: bytes, /) -> None:
-        self._crc = zlib.crc32(bytes(data).translate(_REVERSED), self._crc)
-        self._size += len(data)
-
-    def hexdigest(self) -> str:
-        length = self._size.to_bytes(8, "little").rstrip(b"\0")
-        crc = zlib.crc32(length.translate(_REVERSED), self._crc) ^ 0xFFFFFFFF
-        return str(int(f"{crc:032b}"[::-1], 2) ^ 0xFFFFFFFF)
-
-
-def make_digest(expected: str) -> Digest:
-    """Return the checksum that `expected`, of an answer to `encode_sums`, is one of."""
-    return sha256() if len(expected) == 64 else Cksum()
-
-
 @cache
 def stage_program() -> bytes:
     """Return what is sent first; read once in the life of the process."""
@@ -104,9 +71,17 @@ def encode_sums(*, nonce: str, root: str, private: bool, names: Sequence[bytes])
     return _call("stage_sums", nonce, root, private, *map(_local, names))
 
 
-def encode_read(*, nonce: str, root: str, private: bool, name: bytes, offset: int) -> bytes:
-    """Ask for a file's bytes from `offset` on.  -> `find_data`, the bytes, `end_of_data`"""
-    return _call("stage_read", nonce, root, private, str(offset), _local(name))
+def encode_sum(*, nonce: str, root: str, private: bool, name: bytes, size: int) -> bytes:
+    """Ask for the checksum of the first `size` bytes of one file.  -> `parse_sums`"""
+    return _call("stage_sum", nonce, root, private, str(size), _local(name))
+
+
+def encode_read(*, nonce: str, root: str, private: bool, name: bytes, offset: int, size: int | None = None) -> bytes:
+    """Ask for a file's bytes from `offset` on, of the first `size` where that is said.
+
+    -> `begin_of`, the line "data", the bytes, `end_of_data`; or `begin_of`, `gone_line`
+    """
+    return _call("stage_read", nonce, root, private, str(offset), "-" if size is None else str(size), _local(name))
 
 
 def _local(name: bytes) -> bytes:
@@ -227,7 +202,7 @@ def parse_sizes(body: bytes, names: int) -> list[Size | None]:
 
 
 def parse_sums(body: bytes, names: int) -> list[str | None]:
-    """Return one checksum a name, None where it is not there; for `make_digest`.  Raises StageError for anything else."""
+    """Return one checksum a name, None where it is not there; for `core.digests`.  Raises StageError for anything else."""
     lines = body.split(b"\n")[:-1]
     if len(lines) != names:
         raise StageError(f"checksums of {len(lines)} of {names} files")

@@ -139,15 +139,37 @@ stage_sums() {
     printf 'end %s %s\n' "$NONCE" "$COUNT"
 }
 
-# stage_read NONCE KIND ROOT OFFSET NAME END: the bytes from OFFSET on, raw, and then a line's end before the last line.
-stage_read() {
+# stage_sum NONCE KIND ROOT SIZE NAME END: as `stage_sums`, of the first SIZE bytes of one file that may be growing.
+stage_sum() {
     [ $# -eq 6 ] && [ "$6" = "END-$1" ] || return 0
     begin_stage "$1" "$2" "$3" || return 0
     if [ -L "$5" ] || [ ! -f "$5" ] || [ ! -r "$5" ]; then
+        printf 'gone\n'
+    elif command -v sha256sum >/dev/null; then
+        head -c "$4" <"$5" | sha256sum
+    else
+        printf 'cksum '
+        head -c "$4" <"$5" | cksum
+    fi
+    printf 'end %s 1\n' "$1"
+}
+
+# stage_read NONCE KIND ROOT OFFSET SIZE NAME END: the bytes from OFFSET on, raw, as far as the first SIZE bytes of the file go
+# (- for all), and then a line's end before the last line.
+stage_read() {
+    [ $# -eq 7 ] && [ "$7" = "END-$1" ] || return 0
+    begin_stage "$1" "$2" "$3" || return 0
+    if [ -L "$6" ] || [ ! -f "$6" ] || [ ! -r "$6" ]; then
         printf 'end %s gone\n' "$1"
     else
         printf 'data\n'
-        if [ "$4" = 0 ]; then cat "$5"; else tail -c "+$(($4 + 1))" "$5"; fi </dev/null
+        if [ "$5" != - ]; then
+            tail -c "+$(($4 + 1))" "$6" | head -c "$(($5 - $4))"
+        elif [ "$4" = 0 ]; then
+            cat "$6"
+        else
+            tail -c "+$(($4 + 1))" "$6"
+        fi </dev/null
         printf '\nend %s 1\n' "$1"
     fi
 }

@@ -58,6 +58,8 @@ METHODS: dict[str, str] = {
     "purge": "nothing",
     "down": "nothing",
     "controller_log": "data",
+    "job_files": "items",
+    "job_file": "data",
     "stats": "nothing",
     "follow_job": "items",
     "part_start": "nothing",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from shell_node import SHELLS, need_shell
 
+from sshq.core.digests import make_digest
 from sshq.runner import stageout as so
 
 NONCE = "0123456789abcdef"
@@ -94,7 +95,7 @@ def test_sizes_sums_and_bytes(ask, tmp_path, tools):
     if tools == "few":  # neither stat nor sha256sum
         path = str(tmp_path / "bin")
         os.mkdir(path)
-        for tool in ("cat", "wc", "tail", "cksum"):
+        for tool in ("cat", "wc", "tail", "cksum", "head"):
             os.symlink(need_path(tool), f"{path}/{tool}")
     root = tmp_path / "d"
     root.mkdir()
@@ -112,7 +113,7 @@ def test_sizes_sums_and_bytes(ask, tmp_path, tools):
     sums = so.parse_sums(body, 3)
     assert sums[1] is None
     for expected, content in ((sums[0], data), (sums[2], b"")):
-        digest = so.make_digest(expected)
+        digest = make_digest(expected)
         digest.update(content[:7])
         digest.update(content[7:])
         assert digest.hexdigest() == expected
@@ -121,6 +122,13 @@ def test_sizes_sums_and_bytes(ask, tmp_path, tools):
         body, reader = ask(so.encode_read(nonce=NONCE, root=str(root), private=True, name=b"-big", offset=offset), path=path)
         assert reader.count == 1
         assert body == b"data\n" + data[offset:] + b"\n"
+    body, _ = ask(so.encode_read(nonce=NONCE, root=str(root), private=True, name=b"-big", offset=10, size=30), path=path)
+    assert body == b"data\n" + data[10:30] + b"\n"
+    body, _ = ask(so.encode_sum(nonce=NONCE, root=str(root), private=True, name=b"-big", size=30), path=path)
+    (expected,) = so.parse_sums(body, 1)
+    digest = make_digest(expected)
+    digest.update(data[:30])
+    assert digest.hexdigest() == expected
     with pytest.raises(so.GoneError):
         ask(so.encode_read(nonce=NONCE, root=str(root), private=True, name=b"missing", offset=0), path=path)
 
