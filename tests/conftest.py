@@ -29,7 +29,10 @@ PHASES = pytest.StashKey[dict[str, pytest.CollectReport]]()
 
 
 # Explaining a failure takes minutes of further runs, more than a test may take.
-hypothesis.settings.register_profile("sshq", phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain])
+hypothesis.settings.register_profile(
+    "sshq", phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain],
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # which measures the machine, not the strategy
+)  # fmt: skip
 hypothesis.settings.load_profile("sshq")
 HOSTED = {"netns_bed", "bed", "hosts", "loopback", "instance", "instances", "engine"}  # whoever asks for these starts servers and controllers
 

@@ -4,22 +4,23 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
+from sshq.api.batch import JOBS_MAX, RefusedBatchError, submit_batch
 from sshq.api.jobs import Finisher, Job
 from sshq.api.proof import describe_directory, submit_proved
 from sshq.api.watch import Watcher
-from sshq.api.words import read_script
+from sshq.api.words import read_many, read_script
 from sshq.core.ids import JobRef, parse_job_ids
 from sshq.errors import OptionError, RefusedError, SshqError, UnreachableError, UserError
+from sshq.slurm.many import Prepared, split_parts
 from sshq.slurm.submit import Submission
 from sshq.wire.client import Client as Wire
 from sshq.wire.client import LostReplyError, connect, find_head
 
 log = logging.getLogger("sshq")
 Object = dict[str, Any]
-MANY = 1000  # submissions of one request
-MANY_BYTES = 2 << 20
 PATIENCE_S = 10.0  # for a controller that went away with a submission; then the same is asked once more
 
 
@@ -94,67 +95,59 @@ class Client:
     def submit_many(
         self, scripts: "Iterable[str | os.PathLike[str] | Sequence[str]]", **options: Any
     ) -> list[Job]:
-        """Submit many jobs at once, stored together: some thousand a second; `scripts` and `options` as for `submit`.
+        """Submit many jobs, all or none: some thousand a second; `scripts` and `options` as for `submit`.
+
+        They are taken ten thousand at a time, each ten thousand in one transaction.
 
         Raises:
-            RefusedError: one of them was refused, and names it; `jobs` has the futures of those before it that were taken.
+            RefusedError: some were refused, and the first is named; none was taken of these ten thousand, `jobs` has the futures
+                of those before.
 
         """
-        read = [read_script(script, (), options) for script in scripts]
-        array = next((number for number, one in enumerate(read) if one.description["array"] is not None), None)
-        if array is not None:
-            raise OptionError(f"submission {array} is a job array", hint="Client.submit_array takes it")
-        self._watcher.prepare()
+        read = _refuse_arrays(read_many(scripts, options))
         jobs: list[Job] = []
-        for start, part in _split_alike(read):
-            answers = self._send_many(part)
-            made = [Job(self, int(str(answer["job_id"]))) for answer in answers if "job_id" in answer]
-            self._watcher.add(made)
-            jobs += made
-            for number, answer in enumerate(answers):
-                if "job_id" not in answer:
-                    raise _refuse_one_of_many(start + number, part[number], answer, jobs)
+        with self._watcher.expecting() as claim:
+            for one in read:  # the first of each batch
+                try:
+                    first, count = submit_batch(self.connect, split_parts(chain([one], islice(read, JOBS_MAX - 1))))
+                except RefusedBatchError as error:
+                    raise _refuse_many(error, len(jobs), jobs) from None
+                made = [Job(self, job_id) for job_id in range(first, first + count)]
+                claim(made)
+                jobs += made
         return jobs
 
     def submit_read(self, submission: Submission, *, finish: Finisher | None = None) -> Job:
         """Submit what `words.read_script` understood."""
-        self._watcher.prepare()
-        job = Job(self, self._send(submission), finish=finish)
-        self._watcher.add([job])
+        with self._watcher.expecting() as claim:
+            job = Job(self, self._send(submission), finish=finish)
+            claim([job])
         return job
 
     def submit_tasks(self, submission: Submission, *, finish: Finisher | None = None) -> list[Job]:
         """Submit an array that `words.read_script` understood."""
         from sshq.core.arrays import parse_array
 
-        self._watcher.prepare()
-        job_id = self._send(submission)
         indices = sorted(parse_array(str(submission.description["array"])).index_set())
-        jobs = [Job(self, job_id, index, finish=finish) for index in indices]
-        self._watcher.add(jobs)
+        with self._watcher.expecting() as claim:
+            job_id = self._send(submission)
+            jobs = [Job(self, job_id, index, finish=finish) for index in indices]
+            claim(jobs)
         return jobs
-
-    def _send_many(self, part: list[Submission]) -> list[Object]:
-        params: Object = {
-            "descriptions": [one.description for one in part], "environ": part[0].environ, "token": os.urandom(16).hex(),
-            "directory": _describe_directory(part[0]),
-        }  # fmt: skip
-        jobs = self._send_patiently("submit_many", params)["jobs"]
-        return [answer for answer in jobs if isinstance(answer, dict)] if isinstance(jobs, list) else []
 
     def _send(self, submission: Submission) -> int:
         params: Object = {
             "description": submission.description, "environ": submission.environ, "token": os.urandom(16).hex(),
             "directory": _describe_directory(submission),
         }  # fmt: skip
-        return int(str(self._send_patiently("submit", params)["job_id"]))
+        return int(str(self._send_patiently(params)["job_id"]))
 
-    def _send_patiently(self, method: str, params: Object) -> Object:
+    def _send_patiently(self, params: Object) -> Object:
         ends_at: float | None = None
         while True:
             try:
                 with self.connect() as wire:
-                    return submit_proved(wire, params, method=method)
+                    return submit_proved(wire, params)
             except LostReplyError:
                 ends_at = ends_at or time.monotonic() + PATIENCE_S  # it may have been taken: the token makes it one job
                 if time.monotonic() > ends_at:
@@ -253,31 +246,20 @@ def _describe_directory(submission: Submission) -> Object | None:
     return describe_directory(str(said["work_dir"]), (said.get("std_out"), said.get("std_err")))
 
 
-def _split_alike(read: list[Submission]) -> Iterator[tuple[int, list[Submission]]]:
-    """Yield runs that one request may carry: of one environment and directory, and not too large; with where each begins."""
-    start, size = 0, 0
+def _refuse_arrays(read: Iterator[Prepared]) -> Iterator[Prepared]:
     for number, one in enumerate(read):
-        first = read[start]
-        alike = one.environ == first.environ and one.description["work_dir"] == first.description["work_dir"]
-        length = len(str(one.description["script"])) + 2048
-        if number > start and (not alike or number - start >= MANY or size + length > MANY_BYTES):
-            yield start, read[start:number]
-            start, size = number, 0
-        size += length
-    if read:
-        yield start, read[start:]
+        if one.base.description["array"] is not None:
+            raise OptionError(f"submission {number} is a job array", hint="Client.submit_array takes it")
+        yield one
 
 
-def _refuse_one_of_many(number: int, submission: Submission, answer: Object, jobs: list[Job]) -> RefusedError:
-    detail = answer.get("detail")
-    where = f"submission {number} ({submission.description['name']}); {len(jobs)} were taken"
-    error = RefusedError(
-        str(answer.get("error")), code=str(answer.get("code") or "refused"),
-        hint=str(answer["hint"]) if answer.get("hint") else None,
-        detail=(where, *(str(line) for line in (detail if isinstance(detail, list) else ()))),
-    )  # fmt: skip
-    error.jobs = jobs  # type: ignore[attr-defined]
-    return error
+def _refuse_many(error: RefusedBatchError, before: int, jobs: list[Job]) -> RefusedError:
+    number, first = next(iter(error.refusals.items()))
+    others = f" and {error.count - 1} more" if error.count > 1 else ""
+    where = f"submission {before + number}{others}; {before} were taken"
+    refusal = RefusedError(first.message, code=first.code, hint=first.hint, detail=(where, *first.detail))
+    refusal.jobs = jobs  # type: ignore[attr-defined]
+    return refusal
 
 
 def _read_ref(job: "int | str | Job") -> JobRef:

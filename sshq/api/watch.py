@@ -7,7 +7,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sshq.errors import SshqError, UnreachableError
@@ -33,6 +34,10 @@ class Watcher:
         self._wire: Wire | None = None
         self._fault: SshqError | None = None
         self._ender: threading.Thread | None = None
+        self._order = threading.RLock()  # news are taken in one at a time, in their order
+        self._times_listened = 0
+        self._expecting = 0  # submissions under way
+        self._early: dict[tuple[Key, ...], dict[str, Any]] = {}  # the last word on jobs nobody has claimed yet
         self._ended: queue.SimpleQueue[tuple[Job, dict[str, Any]]] = queue.SimpleQueue()
 
     def prepare(self, patience_s: float = 10.0) -> None:
@@ -51,6 +56,42 @@ class Watcher:
         self._listening.wait(patience_s)
         if self._fault is not None:
             raise self._fault
+
+    @contextmanager
+    def expecting(self) -> "Iterator[Callable[[list[Job]], None]]":
+        """Begin to listen for jobs that are submitted meanwhile; give what takes them under watch.
+
+        Their news may be here before their numbers are, so what is told of unknown jobs is kept until then.
+
+        Raises:
+            SshqError: the controller cannot be asked.
+
+        """
+        self.prepare()
+        with self._lock:
+            self._expecting += 1
+            listened = self._times_listened
+        try:
+            yield lambda jobs: self._claim(jobs, listened)
+        finally:
+            with self._lock:
+                self._expecting -= 1
+                if not self._expecting:
+                    self._early.clear()
+
+    def _claim(self, jobs: "list[Job]", listened: int) -> None:
+        with self._order:
+            with self._lock:
+                self._jobs |= {(job.job_id, job.array_task_id): job for job in jobs}
+                early = list(self._early.values())
+                missed = self._times_listened != listened  # told to nobody, while we were not connected
+                stopped = self._thread is None
+            for item in early:
+                self._take(item)
+        if stopped:
+            self.prepare()
+        if missed or stopped:
+            self.add(jobs)
 
     def add(self, jobs: "list[Job]") -> None:
         """Take jobs under watch; what happened before is asked for."""
@@ -89,7 +130,7 @@ class Watcher:
             else:
                 told = False
             with self._lock:
-                if not self._jobs:
+                if not self._jobs and not self._expecting:
                     self._thread = None
                     return
             time.sleep(PAUSE_S)
@@ -108,11 +149,12 @@ class Watcher:
     def _listen(self) -> None:
         with self._connect() as wire:
             self._wire = wire
-            for item in wire.stream("events", {}, timeout_s=None):
+            for item in wire.stream("events", {"brief": True}, timeout_s=None):
                 if item.get("event") == "listening":
-                    self._listening.set()
                     with self._lock:
+                        self._times_listened += 1
                         open_ids = sorted({job_id for job_id, _ in self._jobs})
+                    self._listening.set()
                     if open_ids:
                         with self._connect() as other:
                             self._catch_up(other, open_ids)
@@ -124,16 +166,19 @@ class Watcher:
 
     def _take(self, item: dict[str, Any]) -> None:
         view = item["job"]
-        for job in self._meant(view):
-            job.take(view)
-            if item.get("over"):
-                self._end(job, view)
+        with self._order:
+            for job in self._meant(view, item):
+                job.take(view)
+                if item.get("over"):
+                    self._end(job, view)
 
-    def _meant(self, view: dict[str, Any]) -> "list[Job]":
+    def _meant(self, view: dict[str, Any], item: dict[str, Any]) -> "list[Job]":
         task = view.get("array_task_id")
         keys: list[Key] = [(view["job_id"], None), (view.get("array_job_id") or view["job_id"], task)]
         with self._lock:
             found = [self._jobs[key] for key in dict.fromkeys(keys) if key in self._jobs]
+            if self._expecting and not found:
+                self._early[tuple(keys)] = item
             if view.get("array_tasks") is not None and view["state"] != "PENDING":  # tasks that ended without ever starting
                 from sshq.core.arrays import parse_array
 

@@ -6,11 +6,12 @@ So every option that sbatch has, the interface has, with the same parser and the
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sshq.api.proof import find_cwd, leave_own, read_own_file
 from sshq.errors import OptionError
+from sshq.slurm.many import Many, Prepared
 from sshq.slurm.options import NO_VALUE, options_of
 from sshq.slurm.submit import Submission, build_submission
 
@@ -81,6 +82,32 @@ def read_script(
     else:
         words += [script, *args]
     return build(words, text, environ)
+
+
+def read_many(
+    scripts: "Iterable[str | os.PathLike[str] | Sequence[str]]", options: Mapping[str, Any]
+) -> Iterator[Prepared]:
+    """Yield what each of many scripts asks for; as `read_script`, for the same options."""
+    many = prepare_many(format_options(options))
+    for script in scripts:
+        if isinstance(script, os.PathLike):
+            one = many.read_path(os.fspath(script))
+        elif not isinstance(script, str):
+            one = many.read_command(shlex.join(script))
+        elif "\n" in script or script.startswith("#!"):
+            one = many.read_text(os.fsencode(script if script.endswith("\n") else script + "\n"))
+        else:
+            one = many.read_path(script)
+        yield one
+
+
+def prepare_many(words: Sequence[str]) -> Many:
+    """Return what reads many scripts with these options."""
+    umask = os.umask(0o77)
+    os.umask(umask)
+    return Many(
+        words, os.environ, read_file=_read_file, now=time.time(), umask=umask, cwd=find_cwd(), submit_host=os.uname().nodename
+    )
 
 
 def build(words: Sequence[str], stdin: bytes = b"", environ: Mapping[str, str] | None = None) -> Submission:

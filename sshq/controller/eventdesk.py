@@ -11,9 +11,9 @@ from typing import Any
 
 from sshq.controller.filters import JobFilter, read_filter
 from sshq.controller.mailbox import Mailbox
-from sshq.controller.views import View, live_job_view
+from sshq.controller.views import View, live_job_view, pending_reason
 from sshq.core.cluster import Cluster
-from sshq.core.lifecycle import FINAL
+from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import Job
 from sshq.wire.server import Peer, StreamOut
 
@@ -31,11 +31,12 @@ class EventDesk:
 
         The first item is `{"event": "listening"}`: of all that is stored after it nothing is missed.  A job that left the
         queue before it could be told is `{"event": "gone", "job_id": N}`: its history has the rest.  It ends when the client
-        hangs up, or after `count` changes.
+        hangs up, or after `count` changes.  With `brief` a job that waits is told by its number, state and reason alone.
         """
         wanted = read_filter(params)
         count = params.get("count")
         left = count if isinstance(count, int) else None
+        brief = params.get("brief") is True
         changed: dict[int, None] = {}
         wake = asyncio.Event()
 
@@ -55,7 +56,7 @@ class EventDesk:
                     del changed[job_id]
                 if not changed:
                     wake.clear()
-                await stream.items(await self._mailbox.ask(partial(_tell_all, job_ids=part)))
+                await stream.items(await self._mailbox.ask(partial(_tell_all, job_ids=part, brief=brief)))
                 left = None if left is None else left - len(part)
             return {}
         finally:
@@ -71,13 +72,19 @@ def _is_meant(job: Job, wanted: JobFilter) -> bool:
     )
 
 
-def _tell_all(cluster: Cluster, job_ids: list[int]) -> list[View]:
-    return [_tell(cluster, job_id) for job_id in job_ids]
+def _tell_all(cluster: Cluster, job_ids: list[int], *, brief: bool) -> list[View]:
+    return [_tell(cluster, job_id, brief=brief) for job_id in job_ids]
 
 
-def _tell(cluster: Cluster, job_id: int) -> View:
+def _tell(cluster: Cluster, job_id: int, *, brief: bool) -> View:
     job = cluster.jobs.get(job_id)
     if job is None:
         return {"event": "gone", "job_id": job_id}
+    if brief and job.state is State.PENDING:
+        view = {
+            "job_id": job_id, "array_job_id": job.array_job_id, "array_task_id": job.array_task_id,
+            "array_tasks": job.array_tasks, "state": job.state.name, "reason": pending_reason(cluster, job),
+        }  # fmt: skip
+        return {"event": "job", "over": False, "job": view}
     over = job.state in FINAL and not job.output_pending  # as for `wait`
     return {"event": "job", "over": over, "job": live_job_view(cluster, job)}

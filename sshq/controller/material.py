@@ -71,6 +71,10 @@ class Materials:
         self._environs.put(digest, data)
         return digest
 
+    def pin(self, digest: str) -> None:
+        """Keep an environment that is pinned already, for somebody else."""
+        self._pins[digest] += 1
+
     def unpin(self, digest: str) -> None:
         self._pins[digest] -= 1
         if self._pins[digest] <= 0:

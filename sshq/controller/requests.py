@@ -289,7 +289,9 @@ _DIRECTORY: Final = _object({
 PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     "ping": {}, "info": {}, "hosts": {}, "status": {}, "stats": {}, "reload": {}, "down": {},
     "submit_many": {
-        "descriptions": _list(_object(_DESCRIPTION), MANY_MAX), "environ": _environ, "token": _text(58), "directory": _DIRECTORY,
+        "descriptions": _list(_object(_DESCRIPTION), MANY_MAX), "common": _object(_DESCRIPTION), "environ": _environ,
+        "token": _text(64, pattern="[0-9a-f]{8,64}", what="a token of 8 to 64 hexadecimal digits"), "directory": _DIRECTORY,
+        "at": _whole(0, COUNT_MAX), "more": _flag,
     },
     "submit": {
         "description": _object(_DESCRIPTION), "environ": _environ, "token": _text(64), "test_only": _flag,
@@ -297,7 +299,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     },
     "jobs": {"filter": _filter, "finished": _flag},
     "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX)},
-    "events": {"filter": _filter, "count": _whole(0, INT_MAX)},
+    "events": {"filter": _filter, "count": _whole(0, INT_MAX), "brief": _flag},
     "steps": {"filter": _filter},
     "cancel_steps": {"steps": _list(_step, REFS_MAX), "signal": _whole(1, SIGNAL_MAX)},
     "history": {

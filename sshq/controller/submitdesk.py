@@ -1,6 +1,5 @@
 """`submit`: from a request to a stored job and its number."""
 
-import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -8,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from sshq.controller.mailbox import Mailbox
+from sshq.controller.manydesk import ManyDesk
 from sshq.controller.material import Materials
+from sshq.controller.once import Once
 from sshq.controller.pythons import PythonDesk
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import (
@@ -33,7 +34,6 @@ from sshq.wire.server import Peer, StreamOut
 log = logging.getLogger("sshq.submit")
 SPACE_LOOK_S = 1.0
 TOKEN = re.compile(r"[0-9a-f]{8,64}")
-TOKEN_OF_MANY_MAX = 58  # the number of the submission follows it
 
 
 class SubmitDesk:
@@ -41,7 +41,7 @@ class SubmitDesk:
 
     def __init__(
         self, *, mailbox: Mailbox, store: StoreThread, materials: Materials, prover: DirectoryProver, pythons: PythonDesk,
-        config: Config,        clock: Callable[[], float], crash: Callable[[str], None],
+        config: Config, clock: Callable[[], float], crash: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._mailbox = mailbox
         self._store = store
@@ -53,7 +53,12 @@ class SubmitDesk:
         self._crash = crash
         self._space_looked_at = float("-inf")
         self._space_short = False
-        self._tokens: dict[tuple[int, str], asyncio.Future[int]] = {}
+        self._once: Once[tuple[int, str], Mapping[str, object]] = Once()
+        many = ManyDesk(
+            mailbox=mailbox, store=store, materials=materials, config=config, clock=clock, crash=crash, prove=self._prove,
+            check_space=self._check_space,
+        )  # fmt: skip
+        self.submit_many = many.submit_many
 
     async def submit(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Return the job's number once it is stored, or that a nonce is needed first."""
@@ -71,64 +76,8 @@ class SubmitDesk:
         if params.get("test_only") is True:
             return await self._mailbox.ask(lambda c: _test(c, spec, self._clock()))
         if token is not None:
-            return await self._submit_once(peer.uid, token, incoming, spec, notes)
+            return await self._once.run((peer.uid, token), lambda: self._submit_once(peer.uid, token, incoming, spec, notes))
         return await self._submit(None, incoming, spec, notes)
-
-    async def submit_many(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
-        """Take in submissions of one directory and environment, stored together; each is taken or refused by itself.
-
-        The result is `{"jobs": [{"job_id": N} or {"error": text, "code": word, "detail": [...]}, ...]}`, in their order.  A
-        request that is repeated with its token makes no job twice.
-        """
-        token = params.get("token")
-        if not isinstance(token, str) or not TOKEN.fullmatch(token) or len(token) > TOKEN_OF_MANY_MAX:
-            raise RefusedError("Batch job submission failed: the submit token is malformed", code="bad_request")
-        given = params.get("descriptions")
-        if not isinstance(given, list) or not given:
-            raise RefusedError("Batch job submission failed: there is nothing to submit", code="bad_request")
-        if await self._space_is_short():
-            raise _no_space()
-        incoming = [self._read_of_many(one, peer) for one in given]
-        proved = await self._prove(params, replace(_first_spec(incoming), partitions=()))
-        if proved is None:
-            return {"need_nonce": True}
-        tokens = [f"{token}{number:06x}" for number in range(len(given))]
-        known = await self._store.run(lambda s: [s.token(one, peer.uid) for one in tokens])
-        environ = await self._materials.keep_environ(encode_environ(params.get("environ") or {}))
-        try:
-            rows = zip(incoming, tokens, known, strict=True)
-            answers = await asyncio.gather(*(self._submit_of_many(one, proved, environ, t, j) for one, t, j in rows))
-        finally:
-            self._materials.unpin(environ)
-        log.info("%d jobs submitted at once uid=%d", len(answers), peer.uid)
-        return {"jobs": answers}
-
-    def _read_of_many(self, description: object, peer: Peer) -> Incoming | RefusedError:
-        try:
-            return read_description({"description": description}, peer, self._config)
-        except RefusedError as error:
-            return error
-
-    async def _submit_of_many(
-        self, incoming: Incoming | RefusedError, proved: JobSpec, environ: str, token: str, job_id: int | None
-    ) -> Mapping[str, object]:
-        if job_id is not None:
-            return {"job_id": job_id}
-        if isinstance(incoming, RefusedError):
-            return _describe_refusal(incoming)
-        digest = digest_of(incoming.script)
-        self._materials.remember_script(digest, incoming.script)
-        spec = replace(
-            incoming.spec, environ=environ, script=digest, work_dir=proved.work_dir, provable=proved.provable,
-            seen_from=proved.seen_from,
-        )  # fmt: skip
-        event = Submitted(
-            now=self._clock(), spec=spec, script=incoming.script, token=token, held=incoming.held, array=incoming.array
-        )
-        try:
-            return {"job_id": await self._mailbox.submit(event)}
-        except RefusedError as error:
-            return _describe_refusal(error)
 
     async def _prove(self, params: Mapping[str, Any], spec: JobSpec) -> JobSpec | None:
         """Return the spec with what is known of its directory; None: the client has to make a nonce first."""
@@ -150,30 +99,11 @@ class SubmitDesk:
     async def _submit_once(
         self, uid: int, token: str, incoming: Incoming, spec: JobSpec, notes: list[str]
     ) -> Mapping[str, object]:
-        """The same token is the same job, also while the first try is still on its way."""
-        key = (uid, token)
-        running = self._tokens.get(key)
-        if running is not None:
-            return {"job_id": await asyncio.shield(running), "notes": []}
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._tokens[key] = future
-        try:
-            known = await self._store.run(lambda s: s.token(token, uid))
-            result: Mapping[str, object] = (
-                {"job_id": known, "notes": []} if known is not None else await self._submit(token, incoming, spec, notes)
-            )
-            future.set_result(int(str(result["job_id"])))
-        except BaseException as error:
-            future.set_exception(error)
-            future.exception()
-            raise
-        finally:
-            del self._tokens[key]
-        return result
+        known = await self._store.run(lambda s: s.token(token, uid))
+        return {"job_id": known, "notes": []} if known is not None else await self._submit(token, incoming, spec, notes)
 
     async def _submit(self, token: str | None, incoming: Incoming, spec: JobSpec, notes: list[str]) -> Mapping[str, object]:
-        if await self._space_is_short():
-            raise _no_space()
+        await self._check_space()
         environ = await self._materials.keep_environ(encode_environ(incoming.environ))
         self._crash("submit.environ_kept")
         try:
@@ -181,13 +111,17 @@ class SubmitDesk:
         finally:
             self._materials.unpin(environ)
 
-    async def _space_is_short(self) -> bool:
+    async def _check_space(self) -> None:
         """Look at most once a second: a loop of submissions need not ask the disk each time."""
         now = self._clock()
         if not 0 <= now - self._space_looked_at < SPACE_LOOK_S:
             self._space_looked_at = now
             self._space_short = await self._store.run(lambda s: s.space_short())
-        return self._space_short
+        if self._space_short:
+            raise RefusedError(
+                "Batch job submission failed: no space is left for the state of the controller", code="not_now",
+                hint="free space on the head node; running jobs go on and are settled",
+            )  # fmt: skip
 
     async def _store_job(self, token: str | None, incoming: Incoming, spec: JobSpec, notes: list[str]) -> Mapping[str, object]:
         self._materials.remember_script(digest_of(incoming.script), incoming.script)
@@ -202,24 +136,6 @@ class SubmitDesk:
             notes.append(note)
         log.info("job=%s submitted uid=%d name=%r", job_id, spec.uid, spec.name)
         return {"job_id": job_id, "array_job_id": job_id if incoming.array is not None else None, "notes": notes}
-
-
-def _first_spec(incoming: list[Incoming | RefusedError]) -> JobSpec:
-    for one in incoming:
-        if isinstance(one, Incoming):
-            return one.spec
-    raise next(one for one in incoming if isinstance(one, RefusedError))
-
-
-def _describe_refusal(error: RefusedError) -> Mapping[str, object]:
-    return {"error": error.message, "code": error.code, "detail": list(error.detail), "hint": error.hint}
-
-
-def _no_space() -> RefusedError:
-    return RefusedError(
-        "Batch job submission failed: no space is left for the state of the controller", code="not_now",
-        hint="free space on the head node; running jobs go on and are settled",
-    )  # fmt: skip
 
 
 def _test(cluster: Cluster, spec: JobSpec, now: float) -> Mapping[str, object]:

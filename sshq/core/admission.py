@@ -8,7 +8,7 @@ gets a job id of its own, the last one keeps the array's.
 from typing import NoReturn
 
 from sshq.core import dependency as dep
-from sshq.core.arrays import format_indices, parse_indices
+from sshq.core.arrays import IndexSet, format_indices, parse_indices
 from sshq.core.cluster import Cluster
 from sshq.core.effects import ProveDirectories
 from sshq.core.events import Planned, Start, Submitted
@@ -31,15 +31,30 @@ def submit(cluster: Cluster, event: Submitted) -> int:
     """Create the job and return its id."""
     spec = resolve(cluster, event.spec, held=event.held)
     tasks = parse_indices(event.array) if event.array is not None else None
-    if len(cluster.jobs) >= cluster.jobs_max:
+    check_room(cluster, 1)
+    job_id = make_job(cluster, spec, tasks, held=event.held, now=event.now)
+    cluster.store_row(ScriptBlob(digest=spec.script, data=event.script))
+    if event.token:
+        cluster.store_row(SubmitToken(token=event.token, uid=spec.uid, job_id=job_id, at=event.now))
+    ask_hosts(cluster, spec)
+    return job_id
+
+
+def check_room(cluster: Cluster, count: int) -> None:
+    """Refuse what the queue has no room for."""
+    if len(cluster.jobs) + count > cluster.jobs_max:
         _refuse("Batch job submission failed: Slurm temporarily unable to accept job, sleeping and retrying", code="not_now")
+
+
+def make_job(cluster: Cluster, spec: JobSpec, tasks: IndexSet | None, *, held: bool, now: float) -> int:
+    """Put a job of an admitted spec into the queue; returns its id."""
     job_id = cluster.new_job_id()
     job = Job(
         job_id=job_id,
         spec=spec,
         spec_id=job_id,
-        held="user" if event.held else None,
-        submit_at=event.now,
+        held="user" if held else None,
+        submit_at=now,
         order=cluster.new_order(),
         array_job_id=job_id if tasks is not None else None,
         array_tasks=format_indices(tasks) if tasks is not None else None,
@@ -47,16 +62,17 @@ def submit(cluster: Cluster, event: Submitted) -> int:
     if tasks is not None:
         cluster.array_sets[job_id] = tasks
         cluster.array_members[job_id] = {job_id}
-    cluster.store_row(ScriptBlob(digest=spec.script, data=event.script))
-    if event.token:
-        cluster.store_row(SubmitToken(token=event.token, uid=spec.uid, job_id=job_id, at=event.now))
     cluster.put_job(job)
     cluster.count_environment(job, 1)
     cluster.dependents.watch(job)
-    cluster.requeue_index(job_id, event.now)
+    cluster.requeue_index(job_id, now)
+    return job_id
+
+
+def ask_hosts(cluster: Cluster, spec: JobSpec) -> None:
+    """Ask those that have not been asked what has to be known of them before such a job can be placed."""
     ask_newcomers(cluster, spec)
     ask_everywhere(cluster, spec)
-    return job_id
 
 
 def ask_newcomers(cluster: Cluster, spec: JobSpec) -> None:

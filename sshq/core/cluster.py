@@ -97,10 +97,12 @@ class Cluster:
             reconcile,
             reservations,
             settle,
+            together,
         )
 
         self._appliers = {
             ev.Submitted: admission.submit,
+            ev.SubmittedTogether: together.submit_together,
             ev.Planned: admission.launch_planned,
             ev.NodeConnected: hostlife.connect,
             ev.NodeListed: reconcile.take_listing,

@@ -19,6 +19,26 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One of several submissions: what many share, judged once for all of them, and what is this one's alone."""
+
+    shared: JobSpec
+    own: Mapping[str, object]  # fields in place of the shared ones: only such as matter neither to admission nor placement
+    script: bytes
+    held: bool = False
+    array: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmittedTogether:
+    """Submissions that are taken together, with numbers in a row, or not at all."""
+
+    now: float
+    members: tuple[Member, ...]
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """One decision of a scheduling pass: this job (or the next task of this array record) on this node."""
 
@@ -316,7 +336,8 @@ class PurgeAsked:
 
 
 Event = (
-    Submitted | Planned | NodeConnected | NodeListed | NodeLost | LoadReported | GpusReported | LaunchStarted | LaunchEnded
+    SubmittedTogether
+    | Submitted | Planned | NodeConnected | NodeListed | NodeLost | LoadReported | GpusReported | LaunchStarted | LaunchEnded
     | LaunchRefused | FenceAnswered | LaunchesSwept | OutputReturned | DirectoryProved | PythonFound | JobsControlled
     | NodeUpdated | NodeAccepted | PartitionUpdated | ReservationChanged | InventoryLoaded | TimePassed | PurgeAsked | LeasesEnded
 )  # fmt: skip

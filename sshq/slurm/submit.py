@@ -69,7 +69,7 @@ def build_submission(
     argv: "Sequence[str]", environ: "Mapping[str, str]", *,
     read_file: "Callable[[str], bytes]", read_stdin: "Callable[[], bytes]",
     now: float, umask: int, cwd: str, submit_host: str = "", command: str = "sbatch",
-    read_limit: "Callable[[str], int] | None" = None,
+    read_limit: "Callable[[str], int] | None" = None, label: str = "",
 ) -> Submission:  # fmt: skip
     """Return what a call of sbatch asks for.
 
@@ -84,6 +84,7 @@ def build_submission(
         submit_host: the machine's name.
         read_limit: gives a soft limit of the command's by its name (NOFILE), -1 for none; for --propagate.
         command: sbatch, or srun, whose words are a command line and not a script.
+        label: the script's name in messages; default: the last part of its path.
 
     Raises:
         OptionError: with Slurm's text and status.
@@ -102,7 +103,7 @@ def build_submission(
     clock = Clock(now, _local_offset)
     values = {id(one): read_value(one, clock, command) for one in early.given}
     script, path, args = _read_script(early, environ, read_file, read_stdin, cwd)
-    label = path.rpartition("/")[2] or "stdin"
+    label = label or path.rpartition("/")[2] or "stdin"
     has_directives = command == "sbatch" and not early.has("wrap")
     directed = [] if not has_directives else _scan_directives(command, options, script, label, early.has("ignore_pbs"))
     merged = Parsed(command, [*(one for group in directed for one in group), *early.given], arguments)
@@ -173,12 +174,13 @@ def _read_script(
         folders = [_join(cwd, parsed.value("work_dir") or "")]  # sbatch(1): --chdir stands in for the directory here
         if "/" not in parsed.arguments[0]:
             folders += [folder for folder in environ.get("PATH", DEFAULT_PATH).split(":") if folder]
-        script, path = _find_script(parsed.arguments[0], [*folders, cwd], read_file, parsed.command)
+        script, path = find_script(parsed.arguments[0], [*folders, cwd], read_file, parsed.command)
     check_script(script, parsed.command)
     return script.decode("utf-8", "surrogateescape"), path, list(parsed.arguments[1:])
 
 
-def _find_script(name: str, folders: list[str], read_file: "Callable[[str], bytes]", command: str) -> tuple[bytes, str]:
+def find_script(name: str, folders: list[str], read_file: "Callable[[str], bytes]", command: str) -> tuple[bytes, str]:
+    """Return a script's bytes and where it was found.  Raises OptionError."""
     for path in dict.fromkeys(_join(folder, name) for folder in folders):
         try:
             return read_file(path), path

@@ -6,7 +6,7 @@ without ever buffering more than that.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -69,6 +69,7 @@ class Channel:
         self._requests: asyncio.Queue[Request | RequestError | None] = asyncio.Queue(maxsize=1)
         self._closed = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
+        self.at_end: list[Callable[[], None]] = []  # called when the connection is over
         writer.transport.set_write_buffer_limits(high=_UNSENT_BYTES_MAX // 4)
 
     async def __aenter__(self) -> Self:
@@ -86,6 +87,9 @@ class Channel:
 
     def abort(self) -> None:
         """Close without waiting for a client that may never read."""
+        for call in self.at_end:
+            call()
+        self.at_end.clear()
         if self._writer.transport.get_write_buffer_size():
             self._writer.close()  # lets the rest out; the timer below ends what nobody reads
             asyncio.get_running_loop().call_later(self._stall_s, self._writer.transport.abort)
@@ -204,6 +208,11 @@ class StreamOut:
         self._channel = channel
         self._id = request.id
         self._sends = METHODS[request.method]
+
+    @property
+    def channel(self) -> Channel:
+        """The connection it goes out on."""
+        return self._channel
 
     async def items(self, items: Iterable[Mapping[str, object]]) -> None:
         """Send objects, in as many frames as they need."""

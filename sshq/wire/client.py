@@ -121,6 +121,20 @@ class Client:
                 return part.result
         raise LostReplyError(self.path, "sent no reply")  # not reached: _ask ends in a reply or raises
 
+    def call_ahead(
+        self, method: str, params: "Mapping[str, object]", *, timeout_s: float | None = CALL_TIMEOUT_S
+    ) -> "Callable[[], dict[str, object]]":
+        """Ask, and return what waits for the result; nothing else may be asked before that was called."""
+        self._send(method, params, timeout_s)
+
+        def wait() -> dict[str, object]:
+            for part in self._read_answer():
+                if isinstance(part, _Reply):
+                    return part.result
+            raise LostReplyError(self.path, "sent no reply")  # not reached
+
+        return wait
+
     def stream(
         self, method: str, params: "Mapping[str, object] | None" = None, *, timeout_s: float | None = CALL_TIMEOUT_S
     ) -> Stream:
@@ -136,6 +150,10 @@ class Client:
     def _ask(
         self, method: str, params: "Mapping[str, object] | None", timeout_s: float | None
     ) -> "Iterator[dict[str, object] | bytes | _Reply]":
+        self._send(method, params, timeout_s)
+        yield from self._read_answer()
+
+    def _send(self, method: str, params: "Mapping[str, object] | None", timeout_s: float | None) -> None:
         if self._asking:  # the last answer was not read to its end: a new connection also ends it over there
             self._socket.close()
             self._socket = _connect(self.path) if self._dial is None else self._dial()
@@ -151,6 +169,8 @@ class Client:
         except OSError:
             # A controller that refuses a request without reading it has already said why.
             pass
+
+    def _read_answer(self) -> "Iterator[dict[str, object] | bytes | _Reply]":
         while True:
             kind, body = self._receive()
             if kind == DATA_FRAME:

@@ -1,0 +1,148 @@
+"""Many submissions taken together or not at all: sent in parts, of which the next is made while the last is read over there.
+
+Nothing of a batch is stored before its last part, and then all of it at once.  It has one token, so that sending it again
+after a lost connection makes no job twice.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from sshq.api.proof import Proof, describe_directory, hide_nonce, show_nonce
+from sshq.errors import RefusedError, UnreachableError
+from sshq.slurm.many import Prepared, describe_part
+from sshq.wire.client import Client as Wire
+from sshq.wire.client import LostReplyError
+
+JOBS_MAX = 10_000  # of one batch
+PATIENCE_S = 10.0  # for a controller that went away with a part of it
+Object = dict[str, Any]
+
+
+class RefusedBatchError(RefusedError):
+    """None of a batch was taken.
+
+    Attributes:
+        refusals: by place in the batch, from 0: who is to blame, the first hundred of them.
+        count: how many there are.
+
+    """
+
+    def __init__(self, refusals: dict[int, RefusedError], count: int) -> None:
+        number, first = next(iter(refusals.items()))
+        super().__init__(first.message, code=first.code, detail=(f"submission {number}", *first.detail), hint=first.hint)
+        self.refusals, self.count = refusals, count
+
+
+def submit_batch(connect: Callable[[], Wire], parts: Iterable[list[Prepared]]) -> tuple[int, int]:
+    """Submit the jobs of all parts; return the first one's id, whose successors the others are, and how many they are.
+
+    Raises:
+        RefusedBatchError: some were refused, so none was taken.
+        OptionError: of `parts`, while it is read; none was taken.
+
+    """
+    sender = _Sender(parts)
+    ends_at: float | None = None
+    while True:
+        try:
+            with connect() as wire:
+                return sender.send_all(wire), sender.count
+        except LostReplyError:
+            ends_at = ends_at or time.monotonic() + PATIENCE_S  # it may have been taken: the token makes it one batch
+            if time.monotonic() > ends_at:
+                raise
+        except UnreachableError:
+            if ends_at is None or time.monotonic() > ends_at:
+                raise
+        time.sleep(0.2)
+
+
+class _Sender:
+    def __init__(self, parts: Iterable[list[Prepared]]) -> None:
+        self._parts = iter(parts)
+        self._read: list[list[Prepared]] = []  # what has been sent once
+        self._token = os.urandom(16).hex()
+        self._directories: dict[str, Proof | None] = {}
+
+    @property
+    def count(self) -> int:
+        return sum(len(part) for part in (*self._read, *self._parts))
+
+    def send_all(self, wire: Wire) -> int:
+        """Return the number of the first job."""
+        at = 0
+        answer: Callable[[], Object] | None = None
+        for part, last in _mark_last(self._all_parts()):
+            params = self._describe(part, at, last=last)
+            if answer is not None:
+                first = _read_answer(answer())
+                if first is not None:  # this batch was taken before we lost the connection
+                    return first
+            answer = self._ask(wire, params)
+            at += len(part)
+        first = _read_answer(answer()) if answer is not None else None
+        if first is None:
+            raise RefusedError("there is nothing to submit", code="bad_request")
+        return first
+
+    def _all_parts(self) -> Iterator[list[Prepared]]:
+        yield from self._read.copy()
+        for part in self._parts:
+            self._read.append(part)
+            yield part
+
+    def _describe(self, part: list[Prepared], at: int, *, last: bool) -> Object:
+        base = part[0].base
+        work_dir = str(base.description["work_dir"])
+        if work_dir not in self._directories:
+            self._directories[work_dir] = describe_directory(work_dir)
+        return {
+            **describe_part(part), "environ": base.environ, "token": self._token, "at": at, "more": not last,
+            "directory": self._directories[work_dir],
+        }  # fmt: skip
+
+    def _ask(self, wire: Wire, params: Object) -> Callable[[], Object]:
+        """Send a part and return what waits for its answer; where the directory has to be proved, give the proof."""
+        wait = wire.call_ahead("submit_many", params)
+
+        def answer() -> Object:
+            reply = wait()
+            if not reply.get("need_nonce"):
+                return reply
+            directory = params["directory"]
+            proof = show_nonce(directory) if isinstance(directory, dict) else None
+            try:
+                return wire.call("submit_many", {**params, "directory": proof})
+            finally:
+                if proof is not None:
+                    hide_nonce(proof)
+
+        return answer
+
+
+def _mark_last(parts: Iterator[list[Prepared]]) -> Iterator[tuple[list[Prepared], bool]]:
+    held: list[Prepared] | None = None
+    for part in parts:
+        if held is not None:
+            yield held, False
+        held = part
+    if held is not None:
+        yield held, True
+
+
+def _read_answer(reply: Mapping[str, Any]) -> int | None:
+    """Return the number of the first job, None while there is more to send."""
+    refused = reply.get("refused")
+    if isinstance(refused, list) and refused:
+        refusals = {
+            int(one["number"]): RefusedError(
+                str(one["error"]), code=str(one["code"]), detail=tuple(map(str, one.get("detail") or ())),
+                hint=str(one["hint"]) if one.get("hint") else None,
+            )
+            for one in refused
+        }  # fmt: skip
+        raise RefusedBatchError(refusals, int(reply.get("refused_count") or len(refusals)))
+    first = reply.get("first_job_id")
+    return first if isinstance(first, int) else None

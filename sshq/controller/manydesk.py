@@ -1,0 +1,219 @@
+"""`submit_many`: many submissions that are taken together or not at all, in as many requests as they need.
+
+What has come so far of a batch belongs to its connection and is gone with it; nothing is stored before its last request, and
+then all of it in one transaction.  A batch that is sent again with its token, on whatever connection, makes no job twice.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sshq.controller.mailbox import Mailbox
+from sshq.controller.material import Materials
+from sshq.controller.once import Once
+from sshq.controller.storethread import StoreThread
+from sshq.controller.submission import Incoming, clean_name, digest_of, encode_environ, read_description
+from sshq.core.events import Member, SubmittedTogether
+from sshq.core.model import JobSpec
+from sshq.core.replacing import replace
+from sshq.core.together import RefusedTogetherError
+from sshq.errors import RefusedError
+from sshq.inventory.config import Config
+from sshq.wire.channel import Channel
+from sshq.wire.server import Peer, StreamOut
+
+log = logging.getLogger("sshq.submit")
+JOBS_MAX: Final = 10_000  # of one batch: the mailbox takes them in one go, and nobody else meanwhile
+BYTES_MAX: Final = 64 << 20  # of its scripts and arguments
+ALL_BYTES_MAX: Final = 256 << 20  # of all batches that have not come to their end
+REFUSALS_TOLD: Final = 100
+
+# Fields that matter neither to admission nor to placement: jobs that differ in these alone are judged once.
+OWN: Final[Mapping[str, Callable[[Any], object]]] = {
+    "name": lambda value: clean_name(value or "sbatch"),
+    "args": lambda value: tuple(value or ()),
+    "command": lambda value: value or "(null)",
+    "submit_line": lambda value: value or "",
+    "std_out": lambda value: value,
+    "std_err": lambda value: value,
+}
+Prove = Callable[[Mapping[str, Any], JobSpec], Awaitable[JobSpec | None]]
+
+
+@dataclass(slots=True)
+class _Upload:
+    """What has come of a batch."""
+
+    token: str
+    members: list[Member] = field(default_factory=list)
+    refusals: dict[int, RefusedError] = field(default_factory=dict)
+    environs: list[str] = field(default_factory=list)  # pinned
+    count: int = 0  # refused ones too
+    size: int = 0
+
+
+class ManyDesk:
+    """Collects batches, and posts each as one event."""
+
+    def __init__(
+        self, *, mailbox: Mailbox, store: StoreThread, materials: Materials, config: Config, clock: Callable[[], float],
+        crash: Callable[[str], None], prove: Prove, check_space: Callable[[], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self._mailbox = mailbox
+        self._store = store
+        self._materials = materials
+        self._config = config
+        self._clock = clock
+        self._crash = crash
+        self._prove = prove
+        self._check_space = check_space
+        self._uploads: dict[Channel, _Upload] = {}
+        self._once: Once[tuple[int, str], int] = Once()
+
+    async def submit_many(self, peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
+        """Take in a part of a batch, and with its last part the batch.
+
+        A part has one directory and one environment; `common` is what its descriptions share.  The answer is `{"kept": N}` while
+        there is `more` to come; at the end `{"first_job_id": N}`, whose successors the others are; or `{"refused": [{"number",
+        "error", "code", "detail", "hint"}, …], "refused_count": N}`, and none was taken.
+        """
+        token = str(params.get("token") or "")
+        channel = stream.channel
+        upload = self._uploads.get(channel)
+        at = int(params.get("at") or 0)
+        if upload is None or upload.token != token:
+            if at:
+                raise RefusedError("Batch job submission failed: the beginning of the batch is not here", code="not_now")
+            known = await self._store.run(lambda s: s.token(token, peer.uid))
+            if known is not None:
+                return {"first_job_id": known}
+            await self._check_space()
+            upload = self._begin(channel, token)
+        if at == upload.count and not await self._take_part(peer, params, upload):
+            return {"need_nonce": True}
+        if params.get("more") is True:
+            return {"kept": upload.count}
+        try:
+            return await self._finish(peer, upload)
+        finally:
+            self._drop(channel)
+
+    def _begin(self, channel: Channel, token: str) -> _Upload:
+        self._drop(channel)
+        if sum(one.size for one in self._uploads.values()) > ALL_BYTES_MAX:
+            raise RefusedError("Batch job submission failed: too much is being submitted at once", code="not_now",
+                               hint="try again in a moment")  # fmt: skip
+        upload = self._uploads[channel] = _Upload(token)
+        channel.at_end.append(lambda: self._drop(channel))
+        return upload
+
+    def _drop(self, channel: Channel) -> None:
+        upload = self._uploads.pop(channel, None)
+        for digest in upload.environs if upload is not None else ():
+            self._materials.unpin(digest)
+
+    async def _take_part(self, peer: Peer, params: Mapping[str, Any], upload: _Upload) -> bool:
+        """Read the descriptions of a part; False: its directory has to be proved first."""
+        given, common = params.get("descriptions"), params.get("common") or {}
+        if not isinstance(given, list) or not given:
+            raise RefusedError("Batch job submission failed: there is nothing to submit", code="bad_request")
+        reader = _Reader(peer, self._config, common)
+        read = [reader.read(one) for one in given]
+        upload_size = upload.size + sum(len(one.script) + 2048 for one in read if isinstance(one, Member))
+        if upload.count + len(given) > JOBS_MAX or upload_size > BYTES_MAX:
+            raise RefusedError(
+                "Batch job submission failed: too much for one batch", code="too_large",
+                detail=(f"a batch has at most {JOBS_MAX} jobs and {BYTES_MAX >> 20} MiB of scripts",),
+                hint="submit it in parts; equal jobs are an array: sbatch --array",
+            )  # fmt: skip
+        first = next((one.shared for one in read if isinstance(one, Member)), None)
+        proved = await self._prove(params, replace(first, partitions=())) if first is not None else None
+        if first is not None and proved is None:
+            return False
+        environ = await self._materials.keep_environ(encode_environ(params.get("environ") or {}))
+        upload.environs.append(environ)
+        finished: dict[int, JobSpec] = {}
+        for one in read:
+            if isinstance(one, RefusedError):
+                upload.refusals[upload.count] = one
+            else:
+                assert proved is not None  # noqa: S101  else we had returned
+                shared = finished.get(id(one.shared))
+                if shared is None:
+                    shared = finished[id(one.shared)] = replace(
+                        one.shared, environ=environ, work_dir=proved.work_dir, provable=proved.provable,
+                        seen_from=proved.seen_from,
+                    )  # fmt: skip
+                self._materials.remember_script(str(one.own["script"]), one.script)
+                upload.members.append(replace(one, shared=shared))
+            upload.count += 1
+        upload.size = upload_size
+        return True
+
+    async def _finish(self, peer: Peer, upload: _Upload) -> Mapping[str, object]:
+        if upload.refusals:
+            return _tell_refusals(upload.refusals)
+        try:
+            first = await self._once.run((peer.uid, upload.token), lambda: self._post(peer, upload))
+        except RefusedTogetherError as error:
+            return _tell_refusals(error.refusals)
+        return {"first_job_id": first}
+
+    async def _post(self, peer: Peer, upload: _Upload) -> int:
+        for digest in upload.environs:  # once more: the client may go now
+            self._materials.pin(digest)
+        try:
+            known = await self._store.run(lambda s: s.token(upload.token, peer.uid))
+            if known is not None:
+                return known
+            self._crash("submit.before_commit")
+            event = SubmittedTogether(now=self._clock(), members=tuple(upload.members), token=upload.token)
+            first = int(str(await self._mailbox.submit(event)))
+            self._crash("submit.after_commit")
+            log.info("jobs %d to %d submitted together uid=%d", first, first + len(upload.members) - 1, peer.uid)
+            return first
+        finally:
+            for digest in upload.environs:
+                self._materials.unpin(digest)
+
+
+class _Reader:
+    """Makes members of descriptions; what they have in common is read once."""
+
+    def __init__(self, peer: Peer, config: Config, common: Mapping[str, Any]) -> None:
+        self._peer = peer
+        self._config = config
+        self._common = common
+        self._shared: Incoming | None = None
+
+    def read(self, given: Mapping[str, Any]) -> Member | RefusedError:
+        try:
+            if given.keys() - OWN.keys() - {"script"}:
+                incoming = self._read({**self._common, **given})
+                return _make_member(incoming, incoming.script, {})
+            if self._shared is None:
+                self._shared = self._read(self._common)
+            script = str(given["script"]).encode("utf-8", "surrogateescape") if "script" in given else self._shared.script
+            if len(script) > self._config.script_bytes_max:
+                self._read({**self._common, **given})  # refuses it
+            own = {key: OWN[key](value) for key, value in given.items() if key != "script"}
+            return _make_member(self._shared, script, own)
+        except RefusedError as error:
+            return error
+
+    def _read(self, description: Mapping[str, Any]) -> Incoming:
+        return read_description({"description": dict(description)}, self._peer, self._config)
+
+
+def _make_member(incoming: Incoming, script: bytes, own: dict[str, object]) -> Member:
+    own["script"] = digest_of(script)
+    return Member(shared=incoming.spec, own=own, script=script, held=incoming.held, array=incoming.array)
+
+
+def _tell_refusals(refusals: Mapping[int, RefusedError]) -> Mapping[str, object]:
+    told = [
+        {"number": number, "error": one.message, "code": one.code, "detail": list(one.detail), "hint": one.hint}
+        for number, one in list(refusals.items())[:REFUSALS_TOLD]
+    ]
+    return {"refused": told, "refused_count": len(refusals)}

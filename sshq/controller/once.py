@@ -1,0 +1,37 @@
+"""Work that is begun once for a key, whoever asks for it again meanwhile, and that goes on though who asked has left.
+
+A submission that was cut off is in the mailbox already: its repetition, with the same token, must find it there, and not
+only once it is stored.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+class Once(Generic[K, T]):
+    """What is under way, by key."""
+
+    def __init__(self) -> None:
+        self._running: dict[K, asyncio.Task[T]] = {}
+
+    async def run(self, key: K, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what the work of this key comes to; it is begun unless it runs already."""
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.ensure_future(_await(work()))
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._forget(key, done))
+        return await asyncio.shield(task)
+
+    def _forget(self, key: K, done: "asyncio.Task[T]") -> None:
+        del self._running[key]
+        if not done.cancelled():
+            done.exception()  # told to whoever still waits; else to nobody
+
+
+async def _await(work: Awaitable[T]) -> T:
+    return await work
