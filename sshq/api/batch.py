@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from sshq.api.proof import Proof, describe_directory, hide_nonce, show_nonce
+from sshq.api.proof import Proof, describe_directory, prove
 from sshq.errors import RefusedError, UnreachableError
 from sshq.slurm.many import Prepared, describe_part
 from sshq.wire.client import Client as Wire
@@ -97,7 +97,8 @@ class _Sender:
         base = part[0].base
         work_dir = str(base.description["work_dir"])
         if work_dir not in self._directories:
-            self._directories[work_dir] = describe_directory(work_dir)
+            outputs = (base.description.get("std_out"), base.description.get("std_err"))
+            self._directories[work_dir] = describe_directory(work_dir, outputs)
         return {
             **describe_part(part), "environ": base.environ, "token": self._token, "at": at, "more": not last,
             "directory": self._directories[work_dir],
@@ -109,15 +110,7 @@ class _Sender:
 
         def answer() -> Object:
             reply = wait()
-            if not reply.get("need_nonce"):
-                return reply
-            directory = params["directory"]
-            proof = show_nonce(directory) if isinstance(directory, dict) else None
-            try:
-                return wire.call("submit_many", {**params, "directory": proof})
-            finally:
-                if proof is not None:
-                    hide_nonce(proof)
+            return prove(wire, params, method="submit_many") if reply.get("need_nonce") else reply
 
         return answer
 

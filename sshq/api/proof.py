@@ -143,8 +143,14 @@ def submit_proved(
         method: submit, or submit_many.
     """
     reply = client.call(method, params)
-    if not reply.get("need_nonce"):
-        return reply
+    return prove(client, params, show=show, hide=hide, method=method) if reply.get("need_nonce") else reply
+
+
+def prove(
+    client: Client, params: "Mapping[str, object]", *,
+    show: "Callable[[Proof], Proof | None] | None" = None, hide: "Callable[[Proof], None] | None" = None, method: str = "submit",
+) -> Proof:  # fmt: skip
+    """Ask once more, with the proof that the controller needs; as `submit_proved`."""
     directory = params["directory"]
     head = find_head(os.environ)
     if head is not None:

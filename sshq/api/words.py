@@ -106,8 +106,9 @@ def prepare_many(words: Sequence[str]) -> Many:
     umask = os.umask(0o77)
     os.umask(umask)
     return Many(
-        words, os.environ, read_file=_read_file, now=time.time(), umask=umask, cwd=find_cwd(), submit_host=os.uname().nodename
-    )
+        words, os.environ, read_file=read_own_file, now=time.time(), umask=umask, cwd=find_cwd(),
+        submit_host=os.uname().nodename, choose_environ=leave_own,
+    )  # fmt: skip
 
 
 def build(words: Sequence[str], stdin: bytes = b"", environ: Mapping[str, str] | None = None) -> Submission:

@@ -36,17 +36,20 @@ class Prepared:
 class Many:
     """Reads scripts; the words are options only, and mean for each script what they mean to sbatch.
 
-    Args are those of `build_submission`.  Errors of the options are raised with the first script.
+    Args are those of `build_submission`; and `choose_environ`: what of an environment goes along, given the value of --export.
+    Errors of the options are raised with the first script.
     """
 
     def __init__(
         self, words: "Sequence[str]", environ: "Mapping[str, str]", *, read_file: "Callable[[str], bytes]", now: float,
         umask: int, cwd: str, submit_host: str = "", read_limit: "Callable[[str], int] | None" = None,
+        choose_environ: "Callable[[dict[str, str], object], dict[str, str]]" = lambda environ, _export: environ,
     ) -> None:  # fmt: skip
         self._words = list(words)
         self._environ = dict(environ)  # os.environ decodes at each look
         self._read_file = read_file
         self._cwd = cwd
+        self._choose_environ = choose_environ
         self._facts = {"now": now, "umask": umask, "cwd": cwd, "submit_host": submit_host, "read_limit": read_limit}
         self._bases: dict[tuple[object, ...], Submission] = {}
         self._environs: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
@@ -95,7 +98,8 @@ class Many:
 
     def _keep(self, key: tuple[object, ...], base: "Submission") -> "Submission":
         """Keep it for the next; environments that are equal become one object."""
-        base.environ = self._environs.setdefault(tuple(sorted(base.environ.items())), base.environ)
+        environ = self._choose_environ(base.environ, base.description.get("export"))
+        base.environ = self._environs.setdefault(tuple(sorted(environ.items())), environ)
         self._bases[key] = base
         return base
 
