@@ -76,13 +76,12 @@ def build_submission(
     Args:
         argv: without the program's name.
         environ: of the command.
-        read_file: gives a file's bytes or raises OSError; asked for the script and for --export-file.
-        read_stdin: gives the script when no file is named.
+        read_file, read_stdin: give a file's bytes, or raise OSError; and the script when no file is named.
         now: seconds since the epoch, for --begin=now+1hour.
         umask: of the command, for the job's files.
         cwd: of the command: where relative names begin, and where the job runs.
         submit_host: the machine's name.
-        read_limit: gives a soft limit of the command's by its name (NOFILE), -1 for none; for --propagate.
+        read_limit: gives a soft limit by its name (NOFILE), -1 for none; for --propagate.
         command: sbatch, or srun, whose words are a command line and not a script.
         label: the script's name in messages; default: the last part of its path.
 
@@ -103,9 +102,9 @@ def build_submission(
     clock = Clock(now, _local_offset)
     values = {id(one): read_value(one, clock, command) for one in early.given}
     script, path, args = _read_script(early, environ, read_file, read_stdin, cwd)
-    label = label or path.rpartition("/")[2] or "stdin"
-    has_directives = command == "sbatch" and not early.has("wrap")
-    directed = [] if not has_directives else _scan_directives(command, options, script, label, early.has("ignore_pbs"))
+    label, directed = label or path.rpartition("/")[2] or "stdin", []
+    if command == "sbatch" and not early.has("wrap"):
+        directed = _scan_directives(command, options, script, label, early.has("ignore_pbs"))
     merged = Parsed(command, [*(one for group in directed for one in group), *early.given], arguments)
     submission.warnings = judge_handling(merged)
     values |= {id(one): read_value(one, clock, command) for group in directed for one in group}
