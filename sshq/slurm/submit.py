@@ -76,7 +76,8 @@ def build_submission(
     Args:
         argv: without the program's name.
         environ: of the command.
-        read_file, read_stdin: give a file's bytes, or raise OSError; and the script when no file is named.
+        read_file: gives a file's bytes, or raises OSError.
+        read_stdin: gives the script when no file is named.
         now: seconds since the epoch, for --begin=now+1hour.
         umask: of the command, for the job's files.
         cwd: of the command: where relative names begin, and where the job runs.
@@ -98,8 +99,7 @@ def build_submission(
     if submission.wants:
         return submission
     early = Parsed(command, [*variables, *flags], arguments)
-    # Bad values of the command line are told before the script is read, as Slurm does.
-    clock = Clock(now, _local_offset)
+    clock = Clock(now, _local_offset)  # bad values of the command line are told before the script is read, as Slurm does
     values = {id(one): read_value(one, clock, command) for one in early.given}
     script, path, args = _read_script(early, environ, read_file, read_stdin, cwd)
     label, directed = label or path.rpartition("/")[2] or "stdin", []
