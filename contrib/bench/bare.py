@@ -237,7 +237,7 @@ def main() -> None:
     else:
         from hosts import LoopbackHosts
 
-        with LoopbackHosts(4, port=2423) as hosts:
+        with LoopbackHosts(4) as hosts:
             figures = rate(hosts.names, arguments.jobs, config=str(hosts.ssh_config), slots=arguments.slots, ahead=arguments.ahead)
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")

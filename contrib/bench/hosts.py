@@ -2,21 +2,31 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on: two benchmarks at a time do not meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.77.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class LoopbackHosts:
     """`with LoopbackHosts(4) as hosts:` gives running servers; everything lives in one temporary directory."""
 
-    def __init__(self, count: int, port: int = 2422) -> None:
+    def __init__(self, count: int, port: int = 0) -> None:
         self.dir = Path(tempfile.mkdtemp(prefix="sshq-bench-"))
-        self.port = port
+        self.port = port or free_port()
         self.names = [f"b{i}" for i in range(count)]
         self.addresses = [f"127.77.0.{i + 1}" for i in range(count)]
         self.ssh_config = self.dir / "ssh_config"
+        self.ssh_config_plain = self.dir / "ssh_config_plain"
+        self.pids: list[int] = []  # of the servers
         self._servers: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "LoopbackHosts":
@@ -38,15 +48,18 @@ class LoopbackHosts:
             )
             server = subprocess.Popen([sshd, "-D", "-f", conf, "-E", self.dir / f"{name}.log"], stdin=subprocess.DEVNULL)
             self._servers.append(server)
+            self.pids.append(server.pid)
             known += f"[{address}]:{self.port} {public}\n"
             config += f"Host {name}\n  HostName {address}\n"
         (self.dir / "home" / ".ssh" / "known_hosts").write_text(known)
         # curve25519: what asyncssh picks too, and the honest baseline (OpenSSH's default spends 55 ms more a connection)
-        self.ssh_config.write_text(
+        plain = (
             config + f"Host *\n  Port {self.port}\n  IdentityFile {self.dir}/id\n  IdentitiesOnly yes\n  BatchMode yes\n"
             f"  UserKnownHostsFile {self.dir}/home/.ssh/known_hosts\n  GlobalKnownHostsFile /dev/null\n"
-            f"  KexAlgorithms curve25519-sha256\n  LogLevel ERROR\n"
+            f"  LogLevel ERROR\n"
         )
+        self.ssh_config_plain.write_text(plain)
+        self.ssh_config.write_text(plain + "  KexAlgorithms curve25519-sha256\n")
         for name in self.names:
             self._await(name)
         return self
