@@ -23,6 +23,7 @@ import turns
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # whoever started us in the background had them ignored
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each command that a test starts compiles all of sshq anew
 REQUIRED_TIERS = set(filter(None, os.environ.get("SSHQ_REQUIRE_TIERS", "").replace(",", " ").split()))
 KEEP = os.environ.get("SSHQ_KEEP_LOGS", "")
 PHASES = pytest.StashKey[dict[str, pytest.CollectReport]]()

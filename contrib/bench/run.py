@@ -6,7 +6,7 @@ Builds four loopback sshd hosts with four slots each and runs, in rounds, no-op 
 the Python interface; one sbatch a job) and by each peer that is installed; then single jobs on an idle queue.  Prints medians
 (min-max), ratios of the same round, CPU a job.  A peer that is not installed is named as absent.  Needs openssh-server; peers:
 
-    apt-get install parallel slurm-wlm task-spooler; pip install hyperqueue distributed
+    apt-get install parallel slurm-wlm task-spooler; pip install '.[bench]'
 """
 
 import argparse
@@ -46,6 +46,7 @@ class Sshq:
         self.home.mkdir(mode=0o700)
         (self.home / "inventory.yaml").write_text(hosts.inventory(SLOTS))
         (self.home / "config.yaml").write_text("array_size_max: 100001\n")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each command compiles sshq anew, which no installed one does
         self.env = {**os.environ, "SSHQ_HOME": str(self.home), "HOME": str(hosts.dir / "home"), "PYTHONPATH": str(ROOT)}
 
     def run(self, *words: str) -> str:
