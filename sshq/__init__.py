@@ -19,7 +19,7 @@ _PLACES = {
     "RemoteError": "sshq.api.calls", "NoPythonError": "sshq.api.calls", "ResultError": "sshq.api.calls",
     "TimeLimitError": "sshq.api.jobs", "OutOfMemoryError": "sshq.api.jobs", "NodeLostError": "sshq.api.jobs",
     "Executor": "sshq.api.executor", "job": "sshq.api.executor",
-    "Pool": "sshq.api.pool", "WorkerLostError": "sshq.api.pool",
+    "Pool": "sshq.api.pool", "WorkerLostError": "sshq.api.poolresults",
 }  # fmt: skip
 __all__ = [
     "Client", "Ending", "Executor", "Job", "JobFailedError", "NoPythonError", "NodeLostError", "OutOfMemoryError", "Pool",

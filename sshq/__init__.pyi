@@ -13,6 +13,6 @@ from sshq.api.jobs import NodeLostError as NodeLostError
 from sshq.api.jobs import OutOfMemoryError as OutOfMemoryError
 from sshq.api.jobs import TimeLimitError as TimeLimitError
 from sshq.api.pool import Pool as Pool
-from sshq.api.pool import WorkerLostError as WorkerLostError
+from sshq.api.poolresults import WorkerLostError as WorkerLostError
 
 __version__: str

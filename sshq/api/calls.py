@@ -286,9 +286,15 @@ def _lies_in(module: ModuleType | None, folder: str) -> bool:
         return False
     if module.__name__.startswith(("sshq.", "cloudpickle")):
         return False
-    return os.path.realpath(file).startswith(folder) and not _is_installed(file)
+    return _real(file).startswith(folder) and not _is_installed(file)
 
 
+@cache
+def _real(path: str) -> str:
+    return os.path.realpath(path)
+
+
+@cache
 def _is_installed(path: str) -> bool:
     parts = path.split(os.sep)
     standard = (f"{sys.base_prefix}{os.sep}lib", f"{sys.prefix}{os.sep}lib")

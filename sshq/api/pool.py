@@ -9,125 +9,29 @@ import itertools
 import logging
 import os
 import pickle
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from sshq.api.calls import RemoteError, by_value_modules, make_need, pack
+from sshq.api.calls import PICKLE_PROTOCOL, by_value_modules, make_need, pack
 from sshq.api.client import Client
+from sshq.api.poolresults import AsyncResult, Chunk, ResultIterator, Take, WorkerLostError
 from sshq.api.proof import find_cwd
 from sshq.api.ship import names_of, pack_modules
 from sshq.api.words import build, format_options
-from sshq.api.worker import WINDOW, Worker
+from sshq.api.worker import PIECE_BYTES, Worker
 from sshq.core.pythons import write_need
 from sshq.errors import OptionError, SshqError
 
 log = logging.getLogger("sshq")
 SUBMIT_S = 15.0
 TRIES_MAX = 3  # of a chunk whose workers were lost
+AHEAD, AHEAD_MIN = 64, 128  # chunks that `imap` reads ahead of what was taken: for each worker, and at least
+PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-
-
-class WorkerLostError(SshqError):
-    """A call's workers were lost one after the other: it ends them, or the hosts do."""
-
-
-class Chunk:
-    """Some calls of one function that travel together."""
-
-    __slots__ = ("calls", "done", "function", "function_id", "number", "tries")
-
-    def __init__(
-        self, number: int, function_id: int, function: bytes, calls: bytes, done: "Callable[[Any, BaseException | None], None]"
-    ) -> None:
-        self.number, self.function_id, self.function, self.calls = number, function_id, function, calls
-        self.done = done
-        self.tries = 0
-
-    def finish(self, packed: bytes) -> None:
-        try:
-            results = pickle.loads(packed)  # noqa: S301  our own worker's
-        except Exception as error:
-            self.fail(RemoteError(type(error).__name__, f"a result cannot be read here: {error}"))
-            return
-        self.done(results, None)
-
-    def fail(self, error: BaseException) -> None:
-        self.done(None, error)
-
-
-class AsyncResult:
-    """What `apply_async`, `map_async` and `starmap_async` return; as multiprocessing's."""
-
-    def __init__(
-        self, parts: int, *, single: bool, callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
-    ) -> None:  # fmt: skip
-        self._parts: list[Any] = [None] * parts
-        self._left = parts
-        self._single = single
-        self._callback, self._error_callback = callback, error_callback
-        self._error: BaseException | None = None
-        self._event = threading.Event()
-        self._lock = threading.Lock()
-        if not parts:
-            self._finish()
-
-    def take(self, index: int, results: Any, error: BaseException | None) -> None:
-        """Take in one chunk's end."""
-        with self._lock:
-            if self._event.is_set():
-                return
-            self._parts[index] = results
-            self._error = self._error or error
-            self._left -= 1
-            if self._left and self._error is None:
-                return
-        self._finish()
-
-    def _finish(self) -> None:
-        self._event.set()
-        if self._error is None and self._callback is not None:
-            self._callback(self.get())
-        elif self._error is not None and self._error_callback is not None:
-            self._error_callback(self._error)
-
-    def ready(self) -> bool:
-        """Whether it is there."""
-        return self._event.is_set()
-
-    def successful(self) -> bool:
-        """Whether it is there and no call raised.
-
-        Raises:
-            ValueError: it is not there yet.
-
-        """
-        if not self.ready():
-            raise ValueError(f"{self!r} not ready")
-        return self._error is None
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until it is there, `timeout` seconds at most."""
-        self._event.wait(timeout)
-
-    def get(self, timeout: float | None = None) -> Any:
-        """Return the result, or raise what the call raised.
-
-        Raises:
-            TimeoutError: it is not there within `timeout` seconds.
-
-        """
-        if not self._event.wait(timeout):
-            raise TimeoutError
-        if self._error is not None:
-            raise self._error
-        results = list(itertools.chain.from_iterable(self._parts))
-        return results[0] if self._single else results
 
 
 class Pool:
@@ -137,6 +41,7 @@ class Pool:
         slots: how many processes; each is a job of one task, which starts when there is room for it.
         hosts: the hosts to use, in turn; default: wherever there is room.
         initializer, initargs: called once in each process.
+        maxtasksperchild: chunks after which a process is replaced by a new one in the same job; default: never.
         client, python, requires, ship: as for `Executor`.
         options: sbatch's, for each process: `time="1:00:00", cpus=2, memory="4G", gpus=1`.
 
@@ -147,8 +52,9 @@ class Pool:
 
     def __init__(
         self, slots: int | None = None, *, hosts: Sequence[str] | None = None, initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (), client: Client | None = None, python: str | None = None,
-        requires: Sequence[str] = (), ship: "Sequence[ModuleType | str | os.PathLike[str]]" = (), **options: Any,
+        initargs: Iterable[Any] = (), maxtasksperchild: int | None = None, client: Client | None = None,
+        python: str | None = None, requires: Sequence[str] = (),
+        ship: "Sequence[ModuleType | str | os.PathLike[str]]" = (), **options: Any,
     ) -> None:  # fmt: skip
         self.client = client or Client()
         self.need = make_need(python, requires, by_value=True)
@@ -158,6 +64,9 @@ class Pool:
         self._slots = slots if slots is not None else len(hosts) if hosts else os.cpu_count() or 1
         if self._slots < 1:
             raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild < 1):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        self.maxtasksperchild = maxtasksperchild
         self._hosts = list(hosts or ())
         self._options = {"job_name": "pool", "output": "/dev/null"} | options
         for name in ("array", "wrap", "nodelist", "nodes", "ntasks"):
@@ -236,22 +145,30 @@ class Pool:
         calls: list[Call] = [(tuple(item), {}) for item in iterable]
         return self._gather(func, calls, chunksize, callback=callback, error_callback=error_callback)
 
-    def imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> Iterator[Any]:
-        """Yield the results in order, each as soon as it and all before it are there."""
-        arrived: dict[int, tuple[Any, BaseException | None]] = {}
-        news, count = self._scatter(func, iterable, chunksize)
-        for index in range(count):
-            while index not in arrived:
-                number, results, error = news.get()
-                arrived[number] = results, error
-            yield from _open_results(*arrived.pop(index))
+    def imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> ResultIterator:
+        """Yield the results in order, each as soon as it and all before it are there.
 
-    def imap_unordered(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> Iterator[Any]:
-        """Yield the results as they come."""
-        news, count = self._scatter(func, iterable, chunksize)
-        for _ in range(count):
-            _, results, error = news.get()
-            yield from _open_results(results, error)
+        The iterable is read as results are taken: some hundred chunks ahead of them, not more.
+        """
+        return self._iterate(func, iterable, chunksize, ordered=True)
+
+    def imap_unordered(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> ResultIterator:
+        """Yield the results as they come; the iterable is read as for `imap`."""
+        return self._iterate(func, iterable, chunksize, ordered=False)
+
+    def _iterate(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, *, ordered: bool) -> ResultIterator:
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize}")
+        items = iter(iterable)
+        function_id, packed = self._keep_function(func)
+
+        def put(number: int, take: Take) -> bool:
+            calls: list[Call] = [((item,), {}) for item in itertools.islice(items, chunksize)]
+            if calls:
+                self._put(function_id, packed, [calls], lambda _, results, error: take(number, results, error))
+            return bool(calls)
+
+        return ResultIterator(put, max(AHEAD_MIN, AHEAD * self._slots), ordered=ordered)
 
     def close(self) -> None:
         """Take no more calls; the workers end when all are done."""
@@ -294,61 +211,73 @@ class Pool:
         callback: Callable[[Any], object] | None = None, error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult:  # fmt: skip
         parts = _split(calls, chunksize or max(1, -(-len(calls) // (self._slots * 4))))
+        function_id, packed = self._keep_function(func)
         result = AsyncResult(len(parts), single=single, callback=callback, error_callback=error_callback)
-        self._put(func, parts, result.take)
+        self._put(function_id, packed, parts, result.take)
         return result
 
-    def _scatter(
-        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int
-    ) -> tuple["queue.SimpleQueue[tuple[int, Any, BaseException | None]]", int]:
-        if chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize}")
-        news: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
-        parts = _split([((item,), {}) for item in iterable], chunksize)
-        self._put(func, parts, lambda index, results, error: news.put((index, results, error)))
-        return news, len(parts)
-
-    def _put(
-        self, func: Callable[..., Any], parts: list[list[Call]], take: Callable[[int, Any, BaseException | None], None]
-    ) -> None:
+    def _keep_function(self, func: Callable[..., Any]) -> tuple[int, bytes]:
         with by_value_modules(self._shipped):
             function = pack(func, "the function")
-            packed = [pack(part, "the arguments") for part in parts]
+        with self._condition:
+            return self._functions.setdefault(function, len(self._functions)), function
+
+    def _put(self, function_id: int, function: bytes, parts: list[list[Call]], take: Take) -> None:
+        if all(_is_plain(part) for part in parts):
+            packed = [pickle.dumps(part, PICKLE_PROTOCOL) for part in parts]
+        else:
+            with by_value_modules(self._shipped):
+                packed = [pack(part, "the arguments") for part in parts]
         with self._condition:
             if self._broken is not None:
                 raise self._broken
             if self._closed:
                 raise ValueError("Pool not running")
-            function_id = self._functions.setdefault(function, len(self._functions))
             for index, calls in enumerate(packed):
                 self._todo.append(Chunk(next(self._numbers), function_id, function, calls, self._ending(index, take)))
             self._open += len(packed)
             self._condition.notify_all()
 
-    def _ending(
-        self, index: int, take: Callable[[int, Any, BaseException | None], None]
-    ) -> Callable[[Any, BaseException | None], None]:
+    def _ending(self, index: int, take: Take) -> Callable[[Any, BaseException | None], None]:
         def done(results: Any, error: BaseException | None) -> None:
             with self._condition:
                 self._open -= 1
-                self._condition.notify_all()
+                if not self._open:
+                    self._condition.notify_all()
             take(index, results, error)
 
         return done
 
     # ---- the workers' side -----------------------------------------------------------------------------------
 
-    def next_chunk(self, worker: Worker) -> Chunk | None:
-        """Return what a worker shall do next, once it may have more; None: nothing will come."""
+    def next_chunks(self, worker: Worker) -> list[Chunk]:
+        """Return what a worker shall do next, once it may have more; nothing: nothing will come.
+
+        As many as it does in a moment go together, but not more than its part of what is left: the last ones are for all.
+        """
         with self._condition:
             while True:
                 if self._ended or self._broken is not None or worker.job.done():
-                    return None
-                if self._todo and worker.load < WINDOW:
-                    return self._todo.popleft()
+                    return []
+                if self._todo:
+                    fair = -(-len(self._todo) // (2 * len(self._workers) or 1))
+                    room = min(worker.capacity(self._todo[0].function_id), fair) - worker.load
+                    # Half of its room at least, or a word would go out for each call that ends.
+                    if room > 0 and room >= worker.load:
+                        return self._take_some(room)
                 if self._closed and not self._open:
-                    return None
+                    return []
                 self._condition.wait(1.0)
+
+    def _take_some(self, count: int) -> list[Chunk]:
+        taken = [self._todo.popleft()]
+        size = len(taken[0].calls)
+        while self._todo and len(taken) < count and self._todo[0].function_id == taken[0].function_id:
+            size += len(self._todo[0].calls)
+            if size > PIECE_BYTES:
+                break
+            taken.append(self._todo.popleft())
+        return taken
 
     def wake(self) -> None:
         """A worker has room for more."""
@@ -421,7 +350,6 @@ def _split(calls: list[Call], size: int) -> list[list[Call]]:
     return [calls[start : start + size] for start in range(0, len(calls), size)]
 
 
-def _open_results(results: Any, error: BaseException | None) -> Iterator[Any]:
-    if error is not None:
-        raise error
-    yield from results
+def _is_plain(calls: list[Call]) -> bool:
+    """Whether a part of calls holds nothing but numbers and texts, which need no more than pickle."""
+    return all(not kwargs and all(type(one) in PLAIN for one in args) for args, kwargs in calls)

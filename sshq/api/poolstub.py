@@ -2,7 +2,7 @@
 
 Frames come by standard input and go by the standard output it was started with: 8 hex digits of length, a newline, the bytes.
 The first frame is JSON (paths, cloudpickle's text, initializer); each other one a pickle (number, function, argument tuples),
-answered by a pickle (number, ok, results or (error, type, message, traceback)).  What the functions print goes to standard
+answered by a pickle (number, ok, results or (error, type, message, traceback), seconds).  What the functions print goes to standard
 error.  Written for Python 3.8 and newer; `sshq.api.pool` is its other half.
 """
 
@@ -11,6 +11,7 @@ import json as _json
 import os as _os
 import pickle as _pickle
 import sys as _sys
+import time as _time
 import traceback as _traceback
 import zlib as _zlib
 
@@ -18,15 +19,19 @@ _IN = _os.fdopen(_os.dup(0), "rb")
 _OUT = _os.fdopen(_os.dup(1), "wb")
 
 
-def _read():
-    head = _IN.read(9)
+def _read(stream):
+    head = stream.read(9)
     if len(head) < 9:
-        _os._exit(0)  # whoever asked has gone: what daemon threads of the functions do is nobody's business any more
+        _leave()
     size = int(head, 16)
-    data = _IN.read(size)
+    data = stream.read(size)
     if len(data) < size:
-        _os._exit(0)
+        _leave()
     return data
+
+
+def _leave():
+    _os._exit(0)  # whoever asked has gone: what daemon threads of the functions do is nobody's business any more
 
 
 def _write(body):
@@ -99,49 +104,106 @@ def _dump(value):
         return cloudpickle.dumps(value, 4)
 
 
-def _answer_error(number, error):
-    text = _traceback.format_exc()
+class _UnpicklableResult(Exception):
+    pass
+
+
+def _dump_results(results):
+    try:
+        return _dump(results)
+    except Exception as error:
+        raise _UnpicklableResult("what the function returned cannot be pickled: %s" % error)
+
+
+def _answer_error(number, error, took):
+    text = "" if isinstance(error, _UnpicklableResult) else _traceback.format_exc()
     try:
         packed = _dump(error)
         _pickle.loads(packed)
     except Exception:
         packed = b""
-    _write(_pickle.dumps((number, False, (packed, type(error).__name__, str(error), text)), 4))
+    if isinstance(error, (SystemExit, _UnpicklableResult)):
+        packed = b""
+    _write(_pickle.dumps((number, False, (packed, type(error).__name__.lstrip("_"), str(error), text), took), 4))
 
 
-def _serve():
-    setup = _json.loads(_read())
+def _begin(setup):
     _sys.path[1:1] = [path for path in setup["path"] if path not in _sys.path and _os.path.isdir(path)]
     _unpack(setup["ship"])
     _bring_cloudpickle(*setup["cloudpickle"])
     _share_globals()
-    functions = {}
+
+
+def _initialize(setup):
     try:
         if setup["initializer"]:
             function, args = _pickle.loads(_base64.b64decode(setup["initializer"]))
             function(*args)
     except BaseException as error:
-        _answer_error(-1, error)
+        _answer_error(-1, error, 0.0)
         raise
-    _write(_pickle.dumps((-1, True, list(_sys.version_info[:2])), 4))
+    _write(_pickle.dumps((-1, True, list(_sys.version_info[:2]), 0.0), 4))
+
+
+def _work(stream):
+    """Answer frames until there are no more."""
+    functions = {}
     while True:
-        number = None
+        frame = _read(stream)
+        number, begun = None, _time.perf_counter()
         try:
-            number, name, packed, calls = _pickle.loads(_read())
+            number, name, packed, calls = _pickle.loads(frame)
             if packed:
                 functions[name] = _pickle.loads(packed)
             function = functions[name]
-            results = _dump([function(*args, **kwargs) for args, kwargs in _pickle.loads(calls)])
-            for stream in (_sys.stdout, _sys.stderr):
-                stream.flush()
-            _write(_pickle.dumps((number, True, results), 4))
-        except SystemExit:
-            raise
+            results = _dump_results([function(*args, **kwargs) for args, kwargs in _pickle.loads(calls)])
+            for out in (_sys.stdout, _sys.stderr):
+                out.flush()
+            _write(_pickle.dumps((number, True, results, _time.perf_counter() - begun), 4))
         except BaseException as error:
-            _answer_error(number, error)
+            _answer_error(number, error, _time.perf_counter() - begun)
+
+
+def _work_in_lives(setup, chunks):
+    """A child does so many chunks, then another takes over: it is given what the others knew of functions."""
+    known = {}
+    while True:
+        source, sink = _os.pipe()
+        child = _os.fork()
+        if not child:
+            _os.close(sink)
+            _initialize(setup)
+            _work(_os.fdopen(source, "rb"))
+        _os.close(source)
+        told = set()
+        with _os.fdopen(sink, "wb") as out:
+            for _ in range(chunks):
+                head = _IN.read(9)
+                frame = _IN.read(int(head, 16)) if len(head) == 9 else b""
+                if not frame:
+                    break
+                number, name, packed, calls = _pickle.loads(frame)
+                known[name] = packed or known[name]
+                frame = _pickle.dumps((number, name, b"" if name in told else known[name], calls), 4)
+                told.add(name)
+                try:
+                    out.write(b"%08x\n" % len(frame) + frame)
+                    out.flush()
+                except BrokenPipeError:
+                    break  # it has ended: its status tells
+        status = _os.waitpid(child, 0)[1]
+        if status:
+            _os._exit(status >> 8 or 128 + (status & 127))
+        if not frame:
+            _os._exit(0)
 
 
 if __name__ == "__main__":
     _os.dup2(_os.open(_os.devnull, _os.O_RDONLY), 0)
     _os.dup2(2, 1)
-    _serve()
+    _setup = _json.loads(_read(_IN))
+    _begin(_setup)
+    if _setup["lives"]:
+        _work_in_lives(_setup, _setup["lives"])
+    _initialize(_setup)
+    _work(_IN)

@@ -17,11 +17,13 @@ from sshq.errors import RefusedError, SshqError, UnreachableError
 
 if TYPE_CHECKING:
     from sshq.api.jobs import Job
-    from sshq.api.pool import Chunk, Pool
+    from sshq.api.pool import Pool
+    from sshq.api.poolresults import Chunk
     from sshq.wire.client import Client as Wire
 
 log = logging.getLogger("sshq")
-WINDOW = 3  # chunks a worker has at once: it need not wait for the line between two
+WINDOW_MAX = 500  # chunks a worker has beside the one it does
+WORTH_S = 0.3  # of quick ones so many that it need not wait for the line between two; of slow ones none, others may be idle
 PIECE_BYTES = 32_768  # what the controller takes at once
 AWAY_S = 0.3
 
@@ -39,12 +41,18 @@ class Worker:
         self._flying: dict[int, Chunk] = {}
         self._lost = False
         self._pieces = 0
+        self._paces: dict[int, float] = {}  # seconds a chunk of a function takes there, lately
         self._wire: Wire | None = None
         threading.Thread(target=self._feed, name=f"sshq-pool-{number}", daemon=True).start()
 
     @property
     def load(self) -> int:
         return len(self._flying)
+
+    def capacity(self, function_id: int) -> int:
+        """Return how many chunks of a function it may have: what it does in a moment, by what it did so far."""
+        took_s = self._paces.get(function_id)
+        return 1 if took_s is None else 1 + min(WINDOW_MAX, int(WORTH_S / max(took_s, 1e-6)))
 
     # ---- to the node -----------------------------------------------------------------------------------------
 
@@ -57,15 +65,13 @@ class Worker:
             self._start()
             threading.Thread(target=self._listen, name=f"sshq-pool-{self.number}-results", daemon=True).start()
             self._write(json.dumps(self._setup()).encode())
-            while (chunk := self._pool.next_chunk(self)) is not None:
+            while chunks := self._pool.next_chunks(self):
                 with self._lock:
                     if self._lost:
-                        self._pool.give_back([chunk])
+                        self._pool.give_back(chunks)
                         return
-                    self._flying[chunk.number] = chunk
-                known = chunk.function_id in self._sent
-                self._sent.add(chunk.function_id)
-                self._write(pickle.dumps((chunk.number, chunk.function_id, b"" if known else chunk.function, chunk.calls), 4))
+                    self._flying |= {chunk.number: chunk for chunk in chunks}
+                self._write(*(self._pack(chunk) for chunk in chunks))
             self._send(b"")  # it ends when it has read that
         except SshqError as error:
             self._lose(error.message)
@@ -73,7 +79,7 @@ class Worker:
     def _setup(self) -> dict[str, object]:
         return {
             "path": own_paths(), "cloudpickle": cloudpickle_source(), "initializer": self._pool.initializer,
-            "ship": self._pool.shipment,
+            "ship": self._pool.shipment, "lives": self._pool.maxtasksperchild or 0,
         }
 
     def _start(self) -> None:
@@ -83,10 +89,15 @@ class Worker:
             "umask": 0o077, "environ": {},
         })  # fmt: skip
 
-    def _write(self, body: bytes) -> None:
-        frame = b"%08x\n" % len(body) + body
-        for start in range(0, len(frame), PIECE_BYTES):
-            self._send(frame[start : start + PIECE_BYTES])
+    def _pack(self, chunk: "Chunk") -> bytes:
+        known = chunk.function_id in self._sent
+        self._sent.add(chunk.function_id)
+        return pickle.dumps((chunk.number, chunk.function_id, b"" if known else chunk.function, chunk.calls), 4)
+
+    def _write(self, *bodies: bytes) -> None:
+        data = b"".join(b"%08x\n" % len(body) + body for body in bodies)
+        for start in range(0, len(data), PIECE_BYTES):
+            self._send(data[start : start + PIECE_BYTES])
 
     def _send(self, piece: bytes) -> None:
         number, self._pieces = self._pieces, self._pieces + 1
@@ -126,6 +137,7 @@ class Worker:
                         offset += len(data)
                         buffer += data
                         self._take_frames(buffer)
+                        self._pool.wake()
                     self._end(stream.result.get("code"))
                     return
             except UnreachableError:
@@ -135,25 +147,33 @@ class Worker:
                 return
 
     def _take_frames(self, buffer: bytearray) -> None:
-        while len(buffer) >= 9:
-            size = int(bytes(buffer[:8]), 16)
-            if len(buffer) < 9 + size:
-                return
-            body = bytes(buffer[9 : 9 + size])
-            del buffer[: 9 + size]
-            number, ok, answer = pickle.loads(body)  # noqa: S301  our own worker's, by way of our own socket
-            if number == -1:  # the process has begun, or its initializer failed
-                if not ok:
-                    self._pool.break_off(rebuild_error(*answer))
-                continue
-            with self._lock:
-                chunk = self._flying.pop(number, None)
-            if chunk is not None:
-                if ok:
-                    chunk.finish(answer)
-                else:
-                    chunk.fail(rebuild_error(*answer))
-                self._pool.wake()
+        at = 0
+        try:
+            while len(buffer) >= at + 9:
+                size = int(bytes(buffer[at : at + 8]), 16)
+                if len(buffer) < at + 9 + size:
+                    return
+                at += 9 + size
+                self._take_frame(bytes(buffer[at - size : at]))
+        finally:
+            del buffer[:at]
+
+    def _take_frame(self, body: bytes) -> None:
+        number, ok, answer, took_s = pickle.loads(body)  # noqa: S301  our own worker's, by way of our own socket
+        if number == -1:  # the process has begun, or its initializer failed
+            if not ok:
+                self._pool.break_off(rebuild_error(*answer))
+            return
+        with self._lock:
+            chunk = self._flying.pop(number, None)
+        if chunk is None:
+            return
+        before = self._paces.get(chunk.function_id, took_s)
+        self._paces[chunk.function_id] = max(0.7 * before + 0.3 * took_s, took_s / 4)  # a slow one counts at once
+        if ok:
+            chunk.finish(answer)
+        else:
+            chunk.fail(rebuild_error(*answer))
 
     def _end(self, code: object) -> None:
         if code == 0:

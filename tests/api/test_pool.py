@@ -148,3 +148,155 @@ def test_what_cannot_be_is_said(program):
     assert found[4] == "cannot begin"
     assert found[5].startswith("the arguments cannot be pickled")
     assert found[6] == "Pool not running"
+
+
+def test_iterators_read_their_input_as_results_are_taken_and_go_on_after_an_error(program):
+    found = program("""
+        import itertools, json, os, sshq, sys, threading, time
+
+        read = []
+        def endless():
+            for n in itertools.count():
+                read.append(n)
+                yield n
+
+        def broken():
+            yield from (1, 2)
+            raise KeyError("the input broke")
+
+        def square(x):
+            if x == 2:
+                raise ValueError("two")
+            return x * x
+
+        def leave(code):
+            sys.exit(code)
+
+        said = {}
+        def ask(name, call):
+            try:
+                said[name] = call()
+            except Exception as error:
+                said[name] = f"{type(error).__name__}: " + (str(error) or " ").splitlines()[0]
+
+        with sshq.Pool(2) as pool:
+            iterator = pool.imap(square, endless())
+            said["first"] = [next(iterator), next(iterator)]
+            ask("raised", iterator.next)
+            said["after"] = [next(iterator) for _ in range(300)][-1] == 302 ** 2
+            said["ahead"] = len(read) - 303
+            said["input"] = []
+            iterator = pool.imap_unordered(abs, broken())
+            ask("one", lambda: sorted([next(iterator), next(iterator)]))
+            ask("broke", iterator.next)
+            ask("exit", lambda: pool.apply(leave, (3,)))
+            ask("unpicklable", lambda: pool.apply(threading.Lock))
+            ask("late", lambda: pool.imap(time.sleep, [1]).next(0.05))
+            def bad_callback(_):
+                raise RuntimeError("a callback's own")
+            pool.map_async(abs, [1], callback=bad_callback).get(20)
+            errors = []
+            failed = pool.map_async(square, [1, 2, 3], 1, error_callback=errors.append)
+            failed.wait(20)
+            said["failed"] = [failed.ready(), failed.successful(), [str(e) for e in errors]]
+            said["works"] = pool.map(abs, [-1, -2])
+            ask("chunksize", lambda: pool.imap(abs, [1], chunksize=0))
+            said["losses"] = pool.losses
+        print(json.dumps(said))
+    """)
+    assert found["first"] == [0, 1]
+    assert found["raised"] == "ValueError: two"
+    assert found["after"] is True
+    assert 0 < found["ahead"] <= 128
+    assert (found["one"], found["broke"]) == ([1, 2], "KeyError: 'the input broke'")
+    assert found["exit"] == "RemoteError: SystemExit: 3 (the function called sys.exit)"
+    assert found["unpicklable"].startswith("ResultError: what the function returned cannot be pickled: cannot pickle '_thread.lock'")
+    assert found["late"].startswith("TimeoutError")
+    assert found["failed"] == [True, False, ["two"]]
+    assert (found["works"], found["losses"]) == ([1, 2], [])
+    assert found["chunksize"] == "ValueError: Chunksize must be 1+, not 0"
+
+
+def test_processes_that_live_for_some_calls_only(program):
+    found = program("""
+        import json, os, sshq
+
+        BEGUN = []
+
+        def begin():
+            BEGUN.append(os.getpid())
+
+        def where(x):
+            return os.getpid(), BEGUN[-1] == os.getpid(), len(BEGUN)
+
+        def die_once(x):
+            if x == 5 and not os.path.exists("life-ended"):
+                open("life-ended", "w").close()
+                os._exit(4)
+            return x
+
+        with sshq.Pool(1, maxtasksperchild=3, initializer=begin) as pool:
+            found = pool.map(where, range(8), 1)
+            values = pool.map(die_once, range(9), 1)
+            print(json.dumps({"pids": len({pid for pid, _, _ in found}), "begun": all(ok and n == 1 for _, ok, n in found),
+                              "jobs": len({j["job_id"] for j in pool.client.jobs(names=["pool"])}), "values": values, "lost": len(pool.losses)}))
+    """)
+    assert found == {"pids": 3, "begun": True, "jobs": 1, "values": list(range(9)), "lost": 1}
+
+
+def test_nothing_of_a_pool_is_left_on_the_nodes(program, shared_lab, loopback):
+    """Left by an exception in the middle of long calls, and with workers that start children of their own."""
+
+    found = program("""
+        import json, os, sshq, subprocess, time
+
+        def busy(x):
+            child = subprocess.Popen(["sleep", "987.25"])
+            open(f"busy-{x}", "w").write(f"{os.getpid()} {child.pid}")
+            time.sleep(600)
+
+        pids = []
+        try:
+            with sshq.Pool(2) as pool:
+                pool.map_async(busy, range(2), 1)
+                ends_at = time.monotonic() + 30
+                while not all(os.path.exists(f"busy-{x}") and os.path.getsize(f"busy-{x}") for x in range(2)) and time.monotonic() < ends_at:
+                    time.sleep(0.05)
+                pids = [int(word) for x in range(2) for word in open(f"busy-{x}").read().split()]
+                raise ZeroDivisionError
+        except ZeroDivisionError:
+            print(json.dumps(pids))
+    """)
+    assert len(found) == 4
+
+    def gone() -> bool:
+        import os
+
+        return not any(os.path.exists(f"/proc/{pid}") for pid in found) and not shared_lab.out("squeue", "-h", "-n", "pool")
+
+    shared_lab.wait_for(gone, 30, f"processes {found} of the pool are gone")
+
+
+def test_all_workers_lost_is_said_and_ends_the_calls(program):
+    found = program("""
+        import json, os, sshq
+
+        def die(_):
+            os._exit(9)
+
+        with sshq.Pool(1) as pool:
+            pool._replacements = 0  # the last one
+            later = pool.map_async(die, range(3), 1)
+            try:
+                later.get(60)
+            except sshq.WorkerLostError as error:
+                said = str(error)
+            try:
+                pool.map(abs, [1])
+            except sshq.WorkerLostError as error:
+                again = str(error)
+        print(json.dumps([said, again]))
+    """)
+    assert "no worker is left" in found[0]
+    assert "its process ended with status 9" in found[0]
+    assert found[1] == found[0]
