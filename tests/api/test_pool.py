@@ -246,7 +246,6 @@ def test_processes_that_live_for_some_calls_only(program):
 
 def test_nothing_of_a_pool_is_left_on_the_nodes(program, shared_lab, loopback):
     """Left by an exception in the middle of long calls, and with workers that start children of their own."""
-
     found = program("""
         import json, os, sshq, subprocess, time
 
