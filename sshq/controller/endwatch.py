@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
-from sshq.controller.views import View, live_job_view
+from sshq.controller.views import View
 from sshq.core.cluster import Cluster
 from sshq.core.lifecycle import FINAL
 from sshq.core.model import Job
@@ -54,14 +54,14 @@ class EndWatch:
                 self._note(job)
 
     def take_ended(self, cluster: Cluster) -> list[View]:
-        """Return the views of some that have ended and were not told yet."""
+        """Return of some that have ended and were not told yet what those who wait look at."""
         views = []
         for job_id in list(self._ended)[:CHUNK]:
             del self._ended[job_id]
             job = cluster.jobs.get(job_id)
             if job is not None and job.state in FINAL and not job.output_pending:
                 self._told.add(job_id)
-                views.append(live_job_view(cluster, job))
+                views.append(_ended_view(job))
         return views
 
     @property
@@ -71,3 +71,20 @@ class EndWatch:
     @property
     def has_more(self) -> bool:
         return bool(self._ended)
+
+
+def _ended_view(job: Job) -> View:
+    """Return the part of a job's view that says how it ended; all of it costs six times as much to make and to send."""
+    return {
+        "job_id": job.job_id,
+        "array_job_id": job.array_job_id,
+        "array_task_id": job.array_task_id,
+        "state": job.state.name,
+        "reason": job.reason,
+        "exit_code": job.exit_code,
+        "exit_signal": job.exit_signal,
+        "start_at": job.start_at,
+        "end_at": job.end_at,
+        "nodes": list(job.nodes),
+        "restarts": job.restarts,
+    }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sshq.controller.describing import describe_launch
 from sshq.controller.gpuwatch import GpuLook
-from sshq.controller.views import expand_output, job_view
+from sshq.controller.views import expand_output, spec_view
 from sshq.core import lease
 from sshq.core.gangs import limit_of
 from sshq.core.model import RANK_STEP, Job, Launch
@@ -57,7 +57,19 @@ def describe_gpus(launch: Launch, job: Job, host: Host, look: GpuLook | None) ->
 def describe_start(launch: Launch, job: Job) -> dict[str, object]:
     """Return what the variables of a job say of it and of the node of its script."""
     spec = job.spec
-    return job_view(job, "None") | {
+    return spec_view(spec) | {
+        "job_id": job.job_id,
+        "array_job_id": job.array_job_id,
+        "array_task_id": job.array_task_id,
+        "restarts": job.restarts,
+        "cpus": job.cpus,
+        "gpus_total": spec.gpus_total,
+        "gpus_per_node": spec.gpus_per_node,
+        "gpus_by_gres": spec.gpus_by_gres,
+        "gpus_per_task": spec.gpus_per_task,
+        "ntasks_per_gpu": spec.ntasks_per_gpu,
+        "cpus_per_gpu": spec.cpus_per_gpu,
+        "memory_per_gpu_mib": spec.memory_per_gpu_mib,
         "cluster": CLUSTER_NAME,
         "slot": launch.slot,
         "node": launch.node,

@@ -138,7 +138,7 @@ def job_view(job: Job, reason: str) -> View:
         "cancelled_by": job.cancel_uid if cancelling or job.state is State.CANCELLED else None,
         "slot": job.slots[0] if job.slots else None,
     }
-    return view | _spec_view(spec) | job_gpus(job)
+    return view | spec_view(spec) | job_gpus(job)
 
 
 def user_part(total_s: float | None, system_s: float | None) -> float | None:
@@ -155,7 +155,7 @@ def _note_of(job: Job) -> str | None:
     return f"{survived}; {job.note}" if job.note else survived
 
 
-def _spec_view(spec: JobSpec) -> View:
+def spec_view(spec: JobSpec) -> View:
     """What was asked, under the names of the view."""
     return {
         "array_limit": spec.array_limit,

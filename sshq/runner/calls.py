@@ -111,6 +111,10 @@ def _call(name: str, *args: str | bytes | int, end: str) -> bytes:
     return _join(name, map(_word, args), end)
 
 
+def _quote_text(value: str) -> str:
+    return "'" + value.replace("'", "'\\''") + "'"
+
+
 def _word(value: str | bytes | int) -> bytes:
     return quote(str(value) if isinstance(value, int) else value)
 
@@ -260,10 +264,13 @@ def _request(call: LaunchCall) -> bytes:
             "job_lease": max(1, call.lease_s), "job_lease_from": _natural(call.lease_from_s, "uptime"),
             "job_lease_grace": _natural(call.lease_grace_s, "grace"),
         }  # fmt: skip
+    text = "".join([f"{name}={_quote_text(str(value))}\n" for name, value in values.items()])
     head = f"# 1 {call.seq} {call.job_id} {call.attempt} {call.epoch}\n".encode()
     if call.about:
         head += ABOUT + call.about.encode() + b"\n"  # a comment: no shell ever looks at it
-    body = b"".join(name.encode() + b"=" + quote(str(value)) + b"\n" for name, value in values.items())
+    body = text.encode("utf-8", "surrogateescape")
+    if b"\0" in body:
+        raise ValueError("a NUL byte cannot be passed to a program")
     words = b" ".join([*map(quote, call.interpreter), b'"$job_script"', *map(quote, call.args)])
     return head + body + b'with_command() { "$@" ' + words + b"; }\njob_whole=1\n"
 
