@@ -26,11 +26,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 import asyncssh  # noqa: E402
 
+from sshq.controller.hosts import ACK_DELAY_S  # noqa: E402
 from sshq.core.model import SEQ_PER_GENERATION  # noqa: E402
 from sshq.runner import protocol as rp  # noqa: E402
 from sshq.slurm.environ import job_environment  # noqa: E402
 
-ACK_S = 0.05  # acknowledgements are gathered for so long, as the controller does
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -122,7 +122,7 @@ class BareHost:
             self.failed += reply.record.code != 0
             self._open.pop(reply.id, None)
             if not self._acks:
-                asyncio.get_running_loop().call_later(ACK_S, self._send_acks)
+                asyncio.get_running_loop().call_later(ACK_DELAY_S, self._send_acks)
             self._acks.append(reply.id)
             self._ended.set()
         elif isinstance(reply, (rp.Hello, rp.Unusable)):
@@ -194,7 +194,7 @@ async def _measure(names: list[str], jobs: int, config: str | None, slots: int, 
         node, own, start = node_cpu_s(roots), _own_cpu_s(), time.perf_counter()
         await asyncio.gather(*(host.run(share) for host, share in zip(hosts, shares, strict=True)))
         seconds, own = time.perf_counter() - start, _own_cpu_s() - own
-        await asyncio.sleep(2 * ACK_S)  # the last acknowledgements
+        await asyncio.sleep(2 * ACK_DELAY_S)  # the last acknowledgements
         node = node_cpu_s(roots) - node
         if sum(host.failed for host in hosts):
             raise SystemExit("a job failed: its environment may be too large, or /dev/null is not there")

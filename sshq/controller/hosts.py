@@ -37,7 +37,7 @@ log = logging.getLogger("sshq.host")
 
 READERS_MAX = 8  # connections beside the first one
 IDS_MAX = 500  # of one call
-ACK_DELAY_S = 0.05  # acknowledgements are gathered: each call costs the node an rm
+ACK_DELAY_S = 0.25  # acknowledgements are gathered: each call costs the node a rename and an rm, two processes
 STOP, CONT, KILL = 19, 18, 9
 NEWS = (rp.Started, rp.Ended, rp.Refused, rp.Known, rp.FenceResult, rp.KillResult)
 

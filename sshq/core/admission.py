@@ -18,7 +18,7 @@ from sshq.core.gpus import GpuShare, count_of, hold, parse_gpus
 from sshq.core.gpuspec import nodes_for_total, settle_shares, settle_tasks
 from sshq.core.interpreters import ask_everywhere
 from sshq.core.licenses import parse_licenses
-from sshq.core.lifecycle import Trigger
+from sshq.core.lifecycle import Trigger, next_state
 from sshq.core.model import SEQ_PER_GENERATION, Job, JobSpec, Launch, ScriptBlob, SubmitToken
 from sshq.core.nodes import Node
 from sshq.core.placement import judge_size, request_of, take_gpus
@@ -297,7 +297,8 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
     parts = start.gang or ((node.name, job.spec.placed_tasks),)
     slots = [tuple(cluster.nodes[name].lowest_free_slots(tasks)) for name, tasks in parts]
     job = replace(
-        cluster.move(job, Trigger.ALLOCATED),
+        job,
+        state=next_state(job.state, Trigger.ALLOCATED),
         reason="None",
         attempt=job.attempt + 1,
         launch_id=launch.id,

@@ -101,6 +101,10 @@ class JobSpec:
         """Tasks that room is taken for: all of them, unless --overcommit lets those of a node share the room of one."""
         return self.num_nodes if self.overcommit else self.num_tasks
 
+    def __hash__(self) -> int:
+        """As equality has it, of the few fields in which specs differ: each row of a job looks its spec up."""
+        return hash((self.name, self.script, self.environ, self.submit_line, self.args, self.dependency, self.begin_at))
+
     @property
     def directory(self) -> str:
         """The key under which hosts are asked about the work_dir: its path, or NODE:path where it is the one of a node."""

@@ -11,7 +11,7 @@ from sshq.core.effects import BringOutput, SetLimit
 from sshq.core.events import EndRecord, FenceAnswered, LaunchEnded, LaunchRefused, LaunchStarted, OutputReturned
 from sshq.core.gangs import end_parts, limit_of, note_part_end, note_part_start, open_parts
 from sshq.core.leftovers import drain_unkillable, note_condemned_end
-from sshq.core.lifecycle import FINAL, State, Trigger
+from sshq.core.lifecycle import FINAL, State, Trigger, next_state
 from sshq.core.model import Accounting, Job, Launch, LaunchState, Outcome
 from sshq.core.nodes import Node
 from sshq.core.replacing import replace
@@ -54,7 +54,8 @@ def note_start(cluster: Cluster, event: LaunchStarted) -> None:
         return
     job = cluster.jobs.get(launch.job_id)
     if job is not None and job.launch_id == launch.id and job.state is State.CONFIGURING:
-        cluster.put_job(replace(cluster.move(job, Trigger.LAUNCHED), start_at=event.now, refusals=0, last_refused_by=None))
+        state = next_state(job.state, Trigger.LAUNCHED)
+        cluster.put_job(replace(job, state=state, start_at=event.now, refusals=0, last_refused_by=None))
         cluster.dependents.wake(cluster, job, event.now)
 
 
@@ -155,15 +156,15 @@ def settle(
         note_part_end(cluster, closed, now, why=why, by_node=by_node)
         return
     if job is not None and newest:
-        job = replace(job, exit_code=code, exit_signal=signal, end_at=ended, start_at=started or job.start_at)
-        if record is not None:
-            derived_code, derived_signal = worst_exit(steps)
-            job = replace(
-                job, cpu_time_s=record.cpu_time_s, system_s=record.system_s, survivors=record.survivors,
-                derived_code=derived_code, derived_signal=derived_signal,
-            )  # fmt: skip
-        verdict = (trigger.name, outcome.name, refused_by or launch.node, why, by_node)
-        job = replace(job, verdict=verdict)
+        derived_code, derived_signal = worst_exit(steps) if record is not None else (job.derived_code, job.derived_signal)
+        job = replace(
+            job, exit_code=code, exit_signal=signal, end_at=ended, start_at=started or job.start_at,
+            cpu_time_s=record.cpu_time_s if record is not None else job.cpu_time_s,
+            system_s=record.system_s if record is not None else job.system_s,
+            survivors=record.survivors if record is not None else job.survivors,
+            derived_code=derived_code, derived_signal=derived_signal,
+            verdict=(trigger.name, outcome.name, refused_by or launch.node, why, by_node),
+        )  # fmt: skip
         if open_parts(cluster, job):
             end_parts(cluster, cluster.put_job(job))
         else:

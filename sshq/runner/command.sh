@@ -27,8 +27,10 @@ u_fail() {
 u_look() { # PID: sets u_start
     u_stat=
     { read -r u_stat && case $u_stat in *') '*) ;; *) read -r u_more && u_stat="$u_stat $u_more" ;; esac; } 2>/dev/null <"/proc/$1/stat" || return 1
+    # As `look` of runner.sh does it, and why.
+    while case $u_stat in *') '*) ;; *) false ;; esac do u_stat=${u_stat#*') '}; done
     # shellcheck disable=SC2086
-    set -- ${u_stat##*') '}
+    set -- $u_stat
     u_start=${20:-}
 }
 

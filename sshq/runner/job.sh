@@ -53,7 +53,7 @@ make_tmp() { # sets TMP; /tmp where none can be had
         if [ -O "${TMP%/*}" ] && [ ! -L "${TMP%/*}" ] && [ -O "$TMP" ] && [ ! -L "$TMP" ]; then return; fi
     fi
     TMP=/tmp
-} 2>/dev/null
+}
 
 open_file() { # PATH: may it be written?  Empties it unless it is to be appended to, or no ordinary file.
     if [ -e "$1" ] && [ ! -f "$1" ]; then

@@ -24,8 +24,10 @@ s_is_number() { case $1 in '' | *[!0-9]* | ???????????*) return 1 ;; esac; }
 s_look() { # PID: sets s_start s_group; fails for the dead, zombies included
     s_stat=
     { read -r s_stat && case $s_stat in *') '*) ;; *) read -r s_more && s_stat="$s_stat $s_more" ;; esac; } 2>/dev/null <"/proc/$1/stat" || return 1
+    # As `look` of runner.sh does it, and why.
+    while case $s_stat in *') '*) ;; *) false ;; esac do s_stat=${s_stat#*') '}; done
     # shellcheck disable=SC2086
-    set -- ${s_stat##*') '}
+    set -- $s_stat
     s_group=${3:-} s_start=${20:-}
     case ${1:-Z} in Z | X | x) return 1 ;; esac
 }

@@ -140,6 +140,6 @@ sample_process() { # PID: adds to S_TICKS and S_SUM
     done <"/proc/$1/status"
     look "$1" || return 0
     # shellcheck disable=SC2086 # fields of /proc/PID/stat after the name
-    set -- ${STAT##*') '}
+    set -- $FIELDS
     S_TICKS=$((S_TICKS + ${12:-0} + ${13:-0} + ${14:-0} + ${15:-0}))
 }

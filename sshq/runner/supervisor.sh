@@ -4,7 +4,8 @@
 
 # ---------------------------------------------------------------- the supervisor
 
-# supervise ID END-ID: what the runner writes to the spawner.
+# supervise ID END-ID: what the runner writes to the spawner.  From here on what is said on standard error nobody reads, until
+# the job's process has its own: a redirection for each thing that may fail would be ten system calls each.
 supervise() {
     [ $# -eq 2 ] && [ "$2" = "END-$1" ] || return 0
     supervise_job "$1" </dev/null >/dev/null 2>&1 &
@@ -201,9 +202,9 @@ job_lives() {
 
 find_tmp() { # sets TMP, the temporary directory of this job's slot; false where it has none
     TMP=''
-    [ -n "$job_slot" ] && read -r TMP <"$SPOOL/spool_id" && is_id "$TMP" || return 1
-    TMP=/tmp/sshq-$TMP/$job_slot
-} 2>/dev/null
+    [ -n "$job_slot" ] && is_id "$SPOOL_ID" || return 1
+    TMP=/tmp/sshq-$SPOOL_ID/$job_slot
+}
 
 clear_tmp() { # what is in TMP goes, and it with it; by builtins where there is nothing
     # shellcheck disable=SC3067
@@ -215,7 +216,7 @@ clear_tmp() { # what is in TMP goes, and it with it; by builtins where there is 
         rm -rf "$TMP" || { chmod -R u+rwX "$TMP" && rm -rf "$TMP"; }
         return
     done
-} 2>/dev/null
+}
 
 end_steps() { # the script is over: so are its steps
     find_steps "$ID"
@@ -452,7 +453,7 @@ write_record() {
         break
     done
     put_record || keep_record
-} 2>/dev/null
+}
 
 count_oom() { # sets OOM
     OOM=0
@@ -460,7 +461,7 @@ count_oom() { # sets OOM
     while read -r KEY VALUE; do
         [ "$KEY" != oom_kill ] || OOM=$VALUE
     done <"$OOM_FILE"
-} 2>/dev/null
+}
 
 put_record() { { printf '%s\n%s\n' "$RECORD" "$RECORD"; } 1<>"$F.exit"; }
 

@@ -27,7 +27,22 @@ R = TypeVar("R")
 Json = object  # what json reads and writes: None, bool, int, float, str, list
 Convert = Callable[[Any], Json]
 
-format_json: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _make_format() -> Callable[[object], str]:
+    """Return what makes JSON of plain values; the module's own `encode` builds its C half anew for each of them."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # another Python than CPython
+        return json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+    pieces = make(None, _refuse_value, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
+    return lambda value: "".join(pieces(value, 0))
+
+
+def _refuse_value(value: object) -> object:
+    raise ValueError(f"no JSON for {type(value).__name__}")
+
+
+format_json: Final = _make_format()
 _parse_json: Final = json.JSONDecoder().decode
 _REQUIRED: Final = object()
 _SEAL: Final = re.compile(r',"crc":"([0-9a-f]{8})"\}')
