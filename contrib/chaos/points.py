@@ -113,6 +113,12 @@ class PointDriver:
         elif point.startswith(("cancel.", "hosts.before_kill", "hosts.after_kill")):
             self.submitter.submit_once(SLEEPER, "-J", SLEEPER_NAME)
             self.instance.run("scancel", "-n", SLEEPER_NAME)  # those of earlier lives too, or they would fill the host
+        elif point.startswith("staging."):
+            self.turn += 1
+            path = Path(self.instance.work, "brought", f"{self.turn}")
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(os.urandom(100_000))
+            self.submitter.later(f"[ $(wc -c <brought/{self.turn}) -eq 100000 ]", "--stage-in", str(path))
         elif point == "hosts.mid_send":
             self.submitter.later(f"{PADDING}echo large")
         elif not point.startswith(IDLE):

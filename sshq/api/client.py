@@ -10,6 +10,7 @@ from typing import Any
 from sshq.api.batch import JOBS_MAX, RefusedBatchError, submit_batch
 from sshq.api.jobs import Finisher, Job
 from sshq.api.proof import describe_directory, submit_proved
+from sshq.api.staging import has_files, stage_files
 from sshq.api.watch import Watcher
 from sshq.api.words import read_many, read_script
 from sshq.core.ids import JobRef, parse_job_ids
@@ -72,6 +73,7 @@ class Client:
             args: arguments of the script.
             options: sbatch's by their long names: `time="1:00:00", cpus_per_task=4, partition=["a", "b"], exclusive=True`;
                 and name, cpus, tasks, memory, cwd as plain words for --job-name, --cpus-per-task, --ntasks, --mem, --chdir.
+                `sync="."` and `stage_in=["data/x.npy"]` take files along, as they are now.
 
         Raises:
             OptionError: an option or the script, in sbatch's words.
@@ -104,7 +106,7 @@ class Client:
                 of those before.
 
         """
-        read = _refuse_arrays(read_many(scripts, options))
+        read = self._with_files(_refuse_arrays(read_many(scripts, options)))
         jobs: list[Job] = []
         with self._watcher.expecting() as claim:
             for one in read:  # the first of each batch
@@ -135,7 +137,22 @@ class Client:
             claim(jobs)
         return jobs
 
+    def _with_files(self, read: Iterator[Prepared]) -> Iterator[Prepared]:
+        """Have files that go along where the controller finds them; submissions that ask for the same have one snapshot."""
+        made: dict[object, Object] = {}
+        for one in read:
+            base = one.base
+            if has_files(base) and "tree" not in base.description:
+                key = (base.sync, tuple(base.stage_in), base.description["work_dir"])
+                if key not in made:
+                    stage_files(base, self.connect, self._environ)
+                    made[key] = {"tree": base.description["tree"], "frozen": base.description["frozen"]}
+                base.description |= made[key]
+            yield one
+
     def _send(self, submission: Submission) -> int:
+        if has_files(submission):
+            stage_files(submission, self.connect, self._environ)
         params: Object = {
             "description": submission.description, "environ": submission.environ, "token": os.urandom(16).hex(),
             "directory": _describe_directory(submission),

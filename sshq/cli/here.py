@@ -15,6 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from sshq.slurm.submit import Submission
+    from sshq.wire.client import Client
+
 
 class Here:
     """Typed on this machine."""
@@ -75,6 +78,12 @@ class Here:
 
     def hide_nonce(self, shown: proof.Proof) -> None:
         proof.hide_nonce(shown)
+
+    def stage_files(self, submission: "Submission", open_client: "Callable[[], Client]") -> "Sequence[str]":
+        """Take the files along that a submission names; returns what is to be said of it."""
+        from sshq.cli.stagingbar import stage_with_bar
+
+        return stage_with_bar(submission, open_client, self.environ)
 
     def begin_wait(self, job_ids: list[int]) -> None:
         """Say that from here on it is only waited until these jobs are over."""

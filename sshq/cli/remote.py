@@ -16,13 +16,15 @@ import time
 
 from sshq.api.proof import Proof
 from sshq.cli import here
-from sshq.errors import RefusedError
+from sshq.errors import OptionError, RefusedError
 from sshq.wire import client
 
 TYPE_CHECKING = False  # each module imported here costs every command inside a job some milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
+
+    from sshq.slurm.submit import Submission
 
 # What the commands read, and how they show text and time.  Nothing that steers an interpreter or a linker.
 HEEDED = ("SLURM_", "SBATCH_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SCONTROL_", "SALLOC_", "SRUN_", "SPRIO_", "SSTAT_")
@@ -141,6 +143,14 @@ class RemotePlace(here.Here):
 
     def describe_notes(self, notes: "Sequence[str]", _description: dict[str, object]) -> "Sequence[str]":
         return [note.replace("comes back here", f"comes back to {self._home} on {self._request['head']}") for note in notes]
+
+    def stage_files(self, submission: "Submission", _open_client: "Callable[[], client.Client]") -> "Sequence[str]":
+        """What lies on the node does not go along from here."""
+        option = "--sync" if submission.sync is not None else "--stage-in"
+        raise OptionError(
+            f"{option} does not work inside a job", source=option, detail=("its files lie on the node, not where the queue is",),
+            hint="submit it where the files are, with --dependency if it has to wait",
+        )  # fmt: skip
 
     def begin_wait(self, job_ids: list[int]) -> None:
         """End: the controller waits at less expense, and then has the end told by a new process."""

@@ -5,7 +5,7 @@ import sys
 
 from sshq.cli import here
 from sshq.cli.printing import print_messages, print_warnings
-from sshq.cli.submitting import read_job_id, read_submission, submit_job
+from sshq.cli.submitting import read_job_id, read_submission, submit_job, take_files
 from sshq.errors import RefusedError
 from sshq.slurm.messages import CLUSTER, SUBMITTED
 
@@ -25,6 +25,10 @@ def run(argv: "Sequence[str]") -> int:
     if submission.verbose:
         print_messages(f"sbatch: {line}" for line in _list_options(submission.options))
     print_warnings("sbatch", submission.warnings)
+    if submission.sync is not None or submission.stage_in:
+        for line in take_files(submission, "sbatch"):
+            if not submission.quiet:
+                print_messages([f"sbatch: {line}"])
     try:
         reply = submit_job(submission, "sbatch")
     except RefusedError as error:

@@ -44,6 +44,14 @@ def read_submission(argv: "Sequence[str]", command: str) -> Submission:
     return submission
 
 
+def take_files(submission: Submission, program: str) -> "Sequence[str]":
+    """Have the files that go along where the controller finds them; returns what is to be said of it."""
+    if submission.test_only:  # the job would run anywhere, and nothing is to be written
+        submission.description["anywhere"] = True
+        return []
+    return here.place.stage_files(submission, lambda: open_controller(program))
+
+
 def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":
     """Return the controller's reply; a reply that is lost is asked for again with the same token.
 

@@ -8,6 +8,8 @@ job's life leaves behind when the controller dies there:
 | P0 | nothing of a submission is stored | submit.environ_kept, submit.before_commit, mailbox.before_commit, store.before_commit |
 | P1 | the job is stored, its number is not said | store.after_commit, mailbox.after_commit, submit.after_commit |
 | P2 | a launch is decided, or stored too, and not sent | decide.before_commit, decide.after_commit, hosts.before_send |
+| files | the node said what it lacks, has some, has all of it | staging.opened, staging.mid_send, staging.sent |
+| files | it has the tree; the launch is not sent | staging.grown |
 | P3 | a part of the launch is on its way | hosts.mid_send |
 | P4-P6 | all is sent; the node claims, takes the arbiter, starts | hosts.after_send |
 | P7 | the node said that it runs, and nobody noted it | hosts.started |
@@ -55,6 +57,10 @@ POINTS = (
     "hosts.before_fence",
     "hosts.after_fence",
     "hosts.before_send",
+    "staging.opened",
+    "staging.mid_send",
+    "staging.sent",
+    "staging.grown",
     "hosts.mid_send",
     "hosts.after_send",
     "hosts.started",

@@ -40,6 +40,7 @@ from sshq.controller.proving import DirectoryKeeper
 from sshq.controller.purging import RemovalDesk
 from sshq.controller.pythons import PythonDesk
 from sshq.controller.service import Service
+from sshq.controller.staging import Stager
 from sshq.controller.stepcalls import StepCalls
 from sshq.controller.stepdesk import StepDesk
 from sshq.controller.storethread import StoreThread
@@ -121,6 +122,8 @@ class Controller:
         )
         self.fleet = Fleet(path=self.arguments.inventory, inventory=inventory, around=around, clock=self.clock, crash=self.crash)
         around.find_gpus = self.fleet.find_gpus
+        self.stager = Stager(mailbox=mailbox, objects=self.materials.objects, clock=self.clock, crash=self.crash)
+        around.stage = self.stager.bring
         self.parts = Parts(mailbox, self.fleet.links)
         around.part_news = self.parts.take
         self.upcalls = Upcalls(mailbox=mailbox, links=self.fleet.links, crash=self.crash)
@@ -233,7 +236,7 @@ class Controller:
         steps = StepDesk(mailbox=mailbox, fleet=self.fleet, clock=self.clock)
         return Service(
             submit=submit,
-            jobs=JobDesk(mailbox=mailbox, store=self.store, clock=self.clock),
+            jobs=JobDesk(mailbox=mailbox, store=self.store, clock=self.clock, staging=self.stager.notes),
             events=EventDesk(mailbox=mailbox),
             hosts=hosts,
             removal=RemovalDesk(

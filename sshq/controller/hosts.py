@@ -357,6 +357,10 @@ class HostLink:
     async def _send_launch(self, session: Session, effect: StartLaunch) -> None:
         try:
             material = await self._around.material(effect)
+            refused = await self._around.stage(self, session, effect)  # may take long; nothing of it is counted
+            if refused is not None:
+                self._post(refused)
+                return
             lease_from_s = await tell_lease(self._around, session, effect.job)
             look, obstacle = await check_start(effect.job, self.name, self._around.find_gpus, self._post)
             if session is not self.session or session.hello is None:

@@ -27,10 +27,20 @@ SIGTERM = 15
 class JobDesk:
     """Answers from the cluster through the mailbox, so that nobody sees what is not stored."""
 
-    def __init__(self, *, mailbox: Mailbox, store: StoreThread, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, mailbox: Mailbox, store: StoreThread, clock: Callable[[], float], staging: Mapping[str, str]
+    ) -> None:
         self._mailbox = mailbox
         self._store = store
         self._clock = clock
+        self._staging = staging  # of launches whose files are on their way: how far they are
+
+    def _view(self, cluster: Cluster, job: Job) -> View:
+        view = live_job_view(cluster, job)
+        if job.state is State.CONFIGURING and not view.get("note"):
+            notes = (self._staging.get(one) for one in (job.launch_id or "", *job.part_launches))
+            view["note"] = next((note for note in notes if note), None)
+        return view
 
     # ---- reading ---------------------------------------------------------------------------------------------
 
@@ -45,7 +55,7 @@ class JobDesk:
 
             def views(cluster: Cluster, part: list[int] = part) -> list[View]:
                 found = (cluster.jobs.get(i) for i in part)
-                return [live_job_view(cluster, j) for j in found if j is not None and wanted.matches(j, finished=finished)]
+                return [self._view(cluster, j) for j in found if j is not None and wanted.matches(j, finished=finished)]
 
             items = await self._mailbox.ask(views)
             count += len(items)
@@ -80,7 +90,7 @@ class JobDesk:
 
         def explain(cluster: Cluster) -> Mapping[str, object]:
             job = _find(cluster, job_id, task)
-            return _explain(cluster, job, self._clock())
+            return _explain(cluster, job, self._view(cluster, job), self._clock())
 
         return await self._mailbox.ask(explain)
 
@@ -255,14 +265,14 @@ def _cancel_targets(cluster: Cluster, wanted: JobFilter) -> tuple[Selected, ...]
     return tuple(chosen)
 
 
-def _explain(cluster: Cluster, job: Job, now: float) -> Mapping[str, object]:
-    view = live_job_view(cluster, job)
+def _explain(cluster: Cluster, job: Job, view: View, now: float) -> Mapping[str, object]:
     nodes: list[View] = []
     reason = pending_reason(cluster, job)
     waits = job.state is State.PENDING and job.job_id not in cluster.pending
     if waits:  # no host is the reason, so none is listed
         text = f" ({view['dependency']})" if view.get("dependency") else ""
-        summary = f"{reason}: {_SENTENCES.get(reason, 'it may not be considered yet')}{text}"
+        refused = f"; {job.note}" if job.note else ""
+        summary = f"{reason}: {_SENTENCES.get(reason, 'it may not be considered yet')}{text}{refused}"
     elif job.state is State.PENDING:
         request = request_of(job)
         for node in sorted(cluster.nodes.values(), key=lambda n: n.name):
@@ -284,7 +294,7 @@ def _explain(cluster: Cluster, job: Job, now: float) -> Mapping[str, object]:
         elif request.num_nodes > 1:
             there = sum(r.step is not Step.NOT_ASKED for r in judged if r) + judged.count(None)
             sentence = f"{request.num_nodes} hosts asked, {there} in its partitions, {judged.count(None)} could take a part now"
-        summary = f"{reason}: {sentence}"
+        summary = f"{reason}: {sentence}" + (f"; {job.note}" if job.note and job.last_refused_by else "")
     elif job.state in FINAL:
         how = f" {job.exit_code or 0}:{job.exit_signal or 0}" if job.exit_code is not None or job.exit_signal else ""
         tries = f", attempt {job.attempt}" if job.attempt > 1 else ""

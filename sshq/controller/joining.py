@@ -17,10 +17,11 @@ from sshq.controller.patience import StrangerError, TwinError
 from sshq.controller.placing import format_place
 from sshq.controller.replies import encode_facts, node_facts
 from sshq.controller.session import Session
+from sshq.controller.staging import Link
 from sshq.controller.stepping import complete_entries
 from sshq.core.cluster import Cluster
 from sshq.core.effects import StartLaunch
-from sshq.core.events import GpusReported, LoadReported, NodeConnected, NodeEntry
+from sshq.core.events import GpusReported, LaunchRefused, LoadReported, NodeConnected, NodeEntry
 from sshq.core.gpus import Gpu
 from sshq.core.identity import find_stranger, find_twin
 from sshq.core.model import SEQ_PER_GENERATION
@@ -50,6 +51,10 @@ def _nobody_waits(_news: PartNews) -> None:
     """A hint that is for nobody."""
 
 
+async def _nothing_to_stage(_link: Link, _session: Session, _effect: StartLaunch) -> None:
+    """No job takes files along."""
+
+
 async def _ours() -> None:
     """Nobody else can have taken the store."""
 
@@ -72,6 +77,7 @@ class Surroundings:
     find_settled: Callable[[list[str]], Awaitable[frozenset[str]]] = _none_settled  # of these, what the store has as settled
     part_news: Callable[[PartNews], None] = _nobody_waits
     upcall: Callable[[str, rp.Upcall], None] = _unheard  # a command inside a job waits
+    stage: Callable[[Link, Session, StartLaunch], Awaitable[LaunchRefused | None]] = _nothing_to_stage  # files that go along
     confirm_epoch: Callable[[], Awaitable[None]] = _ours  # does not return where another controller has taken the store over
 
 

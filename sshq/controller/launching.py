@@ -118,6 +118,7 @@ def build_call(
         nice=host.nice,
         slot=launch.slot,
         work_dir=None if launch.private_dir else spec.work_dir,
+        has_tree=launch.private_dir and spec.tree is not None,
         stdout=std_out,
         stderr=std_err if std_err != std_out else None,
         stdin=std_in,

@@ -142,8 +142,8 @@ class ManyDesk:
                 shared = finished.get(id(one.shared))
                 if shared is None:
                     shared = finished[id(one.shared)] = replace(
-                        one.shared, environ=environ, work_dir=proved.work_dir, provable=proved.provable,
-                        seen_from=proved.seen_from,
+                        await self._materials.check_tree(one.shared), environ=environ, work_dir=proved.work_dir,
+                        provable=proved.provable, seen_from=proved.seen_from,
                     )  # fmt: skip
                 self._materials.remember_script(str(one.own["script"]), one.script)
                 upload.members.append(replace(one, shared=shared))

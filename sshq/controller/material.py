@@ -3,14 +3,17 @@
 import asyncio
 import logging
 from collections import Counter, OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 from sshq.controller.launching import Material
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import decode_environ, digest_of
 from sshq.core.effects import StartLaunch
-from sshq.errors import StoreError
+from sshq.core.model import JobSpec
+from sshq.errors import RefusedError, StoreError
 from sshq.store.environ import Environments
+from sshq.tree.objects import Objects
 
 log = logging.getLogger("sshq.material")
 CACHE_BYTES_MAX = 32 * 1024 * 1024
@@ -48,6 +51,8 @@ class Materials:
     def __init__(self, state_dir: Path, store: StoreThread) -> None:
         self._store = store
         self._environments = Environments(state_dir / "environments")
+        self.objects = Objects(str(state_dir / "objects"))
+        self.objects.make()
         self._scripts = _Cache()
         self._environs = _Cache()
         self._kept: set[str] = set(self._environments.list())
@@ -56,6 +61,21 @@ class Materials:
 
     def remember_script(self, digest: str, data: bytes) -> None:
         self._scripts.put(digest, data)
+
+    async def check_tree(self, spec: JobSpec) -> JobSpec:
+        """Return the spec with the size of the files that go along; all of them must be here before a job may name them."""
+        if spec.tree is None:
+            if spec.frozen:
+                raise RefusedError("Batch job submission failed: --sync without files", code="bad_request")
+            return spec
+        try:
+            manifest = await asyncio.to_thread(self.objects.check, spec.tree)
+        except StoreError as error:
+            raise RefusedError(
+                "Batch job submission failed: the files that go along are not here", code="bad_request", detail=(error.message,),
+                hint="submit it again",
+            ) from None  # fmt: skip
+        return replace(spec, tree_bytes=manifest.bytes)
 
     async def keep_environ(self, data: bytes) -> str:
         """Make an environment durable and pin it; returns its digest.  One shell's submissions share one file.

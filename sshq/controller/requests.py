@@ -254,6 +254,7 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
     )),
     "stage_out": _list(_text(PATTERN_BYTES_MAX), PATTERNS_MAX),
     "python": _text(16 << 10),
+    "tree": _text(64, pattern=r"[0-9a-f]{64}", what="the name of a tree"), "frozen": _flag,
     "anywhere": _flag, "array": _text(ARRAY_BYTES_MAX), "array_limit": _whole(0, COUNT_MAX),
 }  # fmt: skip
 

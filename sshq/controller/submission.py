@@ -159,6 +159,8 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "account": _text(given, "account"),
         "qos": _text(given, "qos"),
         "anywhere": given.get("anywhere") is True,
+        "tree": _text(given, "tree"),
+        "frozen": given.get("frozen") is True,
         "stage_out": _patterns(given),
         "gpus_per_node": _gpus(given, "gpus_per_node"),
         "gpus_by_gres": given.get("gpus_by_gres") is True,

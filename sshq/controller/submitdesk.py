@@ -63,6 +63,7 @@ class SubmitDesk:
     async def submit(self, peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Return the job's number once it is stored, or that a nonce is needed first."""
         incoming = read_description(params, peer, self._config)
+        incoming = replace(incoming, spec=await self._materials.check_tree(incoming.spec))
         token = params.get("token")
         if token is not None and (not isinstance(token, str) or not TOKEN.fullmatch(token)):
             raise RefusedError("Batch job submission failed: the submit token is malformed", code="bad_request")
@@ -164,7 +165,7 @@ def _test(cluster: Cluster, spec: JobSpec, now: float) -> Mapping[str, object]:
 
 def _describe_place(cluster: Cluster, spec: JobSpec) -> str | None:
     """One line where the job will run in a private directory; None where the directory is shared."""
-    if spec.anywhere or spec.seen_from or cluster.directories.is_shared_by_any(spec.work_dir):
+    if spec.anywhere or spec.seen_from or spec.tree or cluster.directories.is_shared_by_any(spec.work_dir):
         return None
     if not any(n.connected for n in cluster.nodes.values()):
         return None

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
 from sshq.controller.storethread import StoreThread
 from sshq.core.events import PurgeAsked
+from sshq.core.lifecycle import FINAL
 from sshq.errors import SshqError
 from sshq.inventory.config import Config
 from sshq.store.backups import is_due, name_backup, prune_backups
@@ -72,6 +74,13 @@ class Upkeep:
                 forgotten = await self._store.run(lambda s: s.forget_before(now - keep, at_most=FORGET_AT_ONCE))
         needed = await self._mailbox.ask(lambda c: frozenset(c.environments))
         self._materials.sweep(needed)
+        trees = await self._mailbox.ask(lambda c: {j.spec.tree for j in c.jobs.values() if j.spec.tree and j.state not in FINAL})
+        sweep = partial(
+            self._materials.objects.sweep, trees, bytes_max=self._config.objects_bytes_max, keep_s=self._config.objects_keep_s
+        )
+        count, size = await asyncio.to_thread(sweep)
+        if count:
+            log.info("%d chunks of jobs' files removed, %d bytes", count, size)
 
     async def _back_up(self) -> None:
         path = name_backup(self._state_dir, self._clock())

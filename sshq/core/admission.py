@@ -279,8 +279,7 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
     job = cluster.jobs[start.job_id]
     if job.is_array_record:
         job = split_task(cluster, job, cluster.array_sets[job.job_id].first() or 0)
-    answer = cluster.directories.answer(job.spec.directory, node.name)
-    private = job.spec.provable and not answer
+    private = cluster.directories.is_private(job.spec, node.name)
     launch = Launch(
         id=cluster.new_launch_id(event.random, counter),
         job_id=job.job_id,

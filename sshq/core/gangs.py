@@ -65,12 +65,11 @@ def make_parts(cluster: Cluster, job: Job, script: Launch, random: bytes, counte
     parts = []
     for rank, name in enumerate(job.nodes[1:], 1):
         node = cluster.nodes[name]
-        answer = cluster.directories.answer(job.spec.work_dir, name)
         part = Launch(
             id=cluster.new_launch_id(random, counter + (rank << 20)), job_id=job.job_id, attempt=job.attempt, node=name,
             seq=node.record.generation * SEQ_PER_GENERATION + node.next_n, epoch=cluster.epoch, boot=node.record.boot,
             spool_id=node.record.spool_id, slot=job.other_slots[rank - 1][0], decided_at=script.decided_at,
-            private_dir=job.spec.provable and not answer, rank=rank,
+            private_dir=cluster.directories.is_private(job.spec, name), rank=rank,
         )  # fmt: skip
         node.next_n += 1
         parts.append(part)

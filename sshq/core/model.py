@@ -80,6 +80,9 @@ class JobSpec:
     reservations: tuple[str, ...] = ()  # it runs in one of them, and nowhere else
     licenses: str | None = None  # as given; `core.licenses` reads it
     seen_from: str | None = None  # submitted inside a job: the work_dir is what this node has under its name, not the head
+    tree: str | None = None  # digest of the snapshot of files that goes along, in the store of chunks
+    tree_bytes: int = 0
+    frozen: bool = False  # --sync: it runs in a copy of that tree, also where the directory is shared
     stage_out: tuple[str, ...] = ()  # patterns of what comes home from a private directory, relative to it
     array_limit: int | None = None  # %N
     array_text: str | None = None  # as given

@@ -15,7 +15,7 @@ from functools import lru_cache
 from sshq.core.features import parse_constraint
 from sshq.core.gpus import Gpu, Wanted, count_of, is_of_type, parse_gpus, pick_gpus, share_of, times
 from sshq.core.licenses import Licenses, parse_licenses
-from sshq.core.model import Job
+from sshq.core.model import Job, JobSpec
 from sshq.core.nodes import Node
 
 
@@ -73,6 +73,8 @@ class Request:
     gpus: Wanted = ()  # on each node
     gpus_per_task: Wanted = ()
     gpus_total: Wanted = ()  # over all its nodes
+    near: str | None = None  # hosts that share this directory come first: nothing has to go there
+    avoid: str | None = None  # the host that could not take its files; it gets another try if no other can
 
     def gpus_on(self, tasks: int, place: int = 0) -> Wanted:
         """Return the GPUs that go with so many tasks on its node number `place`; 0 gets the most."""
@@ -111,7 +113,7 @@ def request_of(job: Job) -> Request:
         exc_nodes=spec.exc_nodes,
         features=spec.features,
         exclusive=spec.exclusive,
-        directory=spec.directory if spec.provable and not spec.anywhere else None,
+        directory=spec.directory if spec.provable and not spec.anywhere and not spec.tree else None,
         num_nodes=spec.num_nodes,
         time_limit_s=spec.time_limit_s,
         gpus=gpus,
@@ -123,6 +125,8 @@ def request_of(job: Job) -> Request:
         reservations=spec.reservations,
         python=spec.python,
         licenses=parse_licenses(spec.licenses) if spec.licenses else (),
+        near=spec.directory if spec.tree and spec.provable and not spec.frozen else None,
+        avoid=job.last_refused_by if spec.tree else None,
     )
 
 
@@ -231,6 +235,10 @@ class Directories:
             return True
         found = self._proofs.get(path, {}).get(node)
         return None if found is None else found[0]
+
+    def is_private(self, spec: JobSpec, node: str) -> bool:
+        """Whether a job runs in a directory of its own on a node."""
+        return spec.provable and (spec.frozen or not self.answer(spec.directory, node))
 
     def age_s(self, path: str, node: str, now: float) -> float | None:
         """Seconds since the proof; None where there is none."""

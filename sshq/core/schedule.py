@@ -84,6 +84,8 @@ class _Pass:
         holder = self.reserved.get(node.name)
         if holder is not None and holder is not request and not self.leaves_room(request, holder, node):
             return False
+        if node.name == request.avoid and self.has_other(request):
+            return False
         if (self.cluster.reservations or request.reservations) and reject(self.cluster, request, node, self.now):
             return False
         room = self.given.get(node.name)
@@ -97,6 +99,16 @@ class _Pass:
             and request.memory_mib <= mark.free_mib - room.memory_mib
             and take_gpus(request, node, request.slots, given=room.gpus) is not None
         )
+
+    def has_other(self, request: Request) -> bool:
+        """Whether another host than the one to be avoided takes a request, now or once it is free."""
+        allowed = self.cluster.open_partitions(request)
+        for node in self.cluster.nodes.values():
+            if node.name != request.avoid and not allowed.isdisjoint(node.config.partitions):
+                rejection = judge(request, node, self.cluster.directories)
+                if rejection is None or rejection.step is Step.BUSY:
+                    return True
+        return False
 
     def leaves_room(self, request: Request, holder: Request, node: Node) -> bool:
         """Whether a lower job may use a node that is reserved: it takes nothing that the one it is reserved for waits for.
@@ -188,6 +200,8 @@ class _Pass:
 
     def rank(self, request: Request, name: str) -> Rank:
         rank = self.candidates.rank(request, self.marks[name])
+        if request.near is not None and not self.cluster.directories.answer(request.near, name):
+            rank = (True, *rank[1:])
         room = self.given.get(name)
         return rank if room is None else (*rank[:3], rank[3] - room.slots, name)
 

@@ -62,6 +62,8 @@ class Config:
     environment_bytes_max: int = MIB
     array_size_max: int = 100_001  # Slurm's MaxArraySize is 1001; an array is one record here until its tasks start
     jobs_max: int = 100_000
+    objects_bytes_max: int = 20 * 1024 * MIB
+    objects_keep_s: int = 7 * DAY_S
     licenses: str | None = None
     connect_timeout_s: int = 20
     keepalive_interval_s: int = 15
@@ -118,6 +120,8 @@ _ROWS: Final = (
     _row("environment_max", read_size(KIB, 16 * MIB), "size", "the largest environment of a job"),
     _row("array_size_max", read_integer(1, 4_000_001), "number", "array indices are below this"),
     _row("jobs_max", read_integer(1, 10_000_000), "number", "jobs in the queue at once"),
+    _row("objects_max", read_size(MIB, 1 << 60), "size", "files of --sync and --stage-in that no job needs go beyond this"),
+    _row("objects_keep", read_duration(HOUR_S, 3650 * DAY_S), "duration", "and those that were not used for so long"),
     _row("licenses", read_license_counts, "list", "what `sbatch -L` may hold, and how many of each: matlab:4,fluent"),
     _row("connect_timeout", read_duration(1, 600), "duration", "a host that takes longer to log in is away"),
     _row("keepalive_interval", read_duration(1, 600), "duration", "a silent host is asked if it lives"),

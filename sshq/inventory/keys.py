@@ -22,6 +22,7 @@ from sshq.inventory.values import (
     read_gpus,
     read_integer,
     read_memory,
+    read_size,
     read_time,
     read_words,
     refuse_template,
@@ -82,6 +83,8 @@ _HOST_ROWS: Final = (
     Key(name="sshq_container", field="container", kind="docker | podman | apptainer | singularity",
         read=read_choice("docker", "podman", "apptainer", "singularity"), example="podman",
         meaning="what runs container jobs"),
+    Key(name="sshq_cache_max", field="cache_max_bytes", read=read_size(1 << 20, 1 << 60), kind="size", example="50G",
+        meaning="how much of the files that jobs brought along (sbatch --sync, --stage-in) is kept for the next; default 10G"),
     Key(name="sshq_channels_max", field="channels_max", read=read_integer(1, 8), kind="number", example="2",
         meaning="channels on the connection; for hosts with a low MaxSessions; default 8"),
 )  # fmt: skip

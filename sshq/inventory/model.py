@@ -14,6 +14,7 @@ from sshq.core.gpus import GpuLimit
 DEFAULT_PARTITION: Final = "lab"  # holds every host that takes part
 NICE_DEFAULT: Final = 10
 GPU_IDLE_MIB_DEFAULT: Final = 512  # what a desktop, or a driver alone, has of a GPU's memory
+CACHE_BYTES_DEFAULT: Final = 10 << 30
 CHANNELS_MAX: Final = 8  # on one connection; sshd's MaxSessions is 10, and two are left to the user
 
 
@@ -43,6 +44,7 @@ class Host:
     python: str | None = None
     container: str | None = None
     environment: tuple[tuple[str, str], ...] = ()
+    cache_max_bytes: int = CACHE_BYTES_DEFAULT  # of files that jobs brought along
     channels_max: int = CHANNELS_MAX
     groups: tuple[str, ...] = ()  # Ansible's, sorted, without `all`
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # field -> "file:line"

@@ -81,6 +81,7 @@ class LaunchCall:
     interpreter: tuple[str, ...] = ("/bin/sh",)
     args: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
+    has_tree: bool = False  # its directory in the spool was built already: it must be there
     own_home: bool = False
     warn_signal: tuple[int, int, bool] | None = None
     mem_limit_mib: int | None = None
@@ -259,6 +260,8 @@ def _request(call: LaunchCall) -> bytes:
         "job_slot": "" if call.slot is None else call.slot, "job_has_script": int(bool(call.script)),
         "job_limits": " ".join(f"{_check(_NAME, name, 'limit')}={value}" for name, value in call.limits),
     }  # fmt: skip
+    if call.has_tree:
+        values["job_tree"] = 1
     if call.lease_s is not None:
         values |= {
             "job_lease": max(1, call.lease_s), "job_lease_from": _natural(call.lease_from_s, "uptime"),

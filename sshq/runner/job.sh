@@ -23,7 +23,7 @@ run_job() {
     [ -n "$job_out" ] || true >>"$OUT" # while the umask is the spool's
     make_tmp
     umask "$job_umask"
-    [ -n "$job_work" ] || mkdir -m 700 "$WORK"
+    [ -n "$job_work$job_tree" ] || mkdir -m 700 "$WORK"
     open_streams || {
         printf '1 %s %s %s %s output\n' "$ME_PID" "$ME_START" "$BOOT" "$UPTIME" 1<>"$F.run"
         exit 1

@@ -28,7 +28,7 @@ supervise_job() {
         exit 1
     }
     job_format='' job_id='' job_seq='' job_limit='' job_grace=30 job_warn_signal='' job_out='' job_err='' job_in=/dev/null
-    job_warn_s=0 job_warn_batch=0 job_node='' job_work='' job_append=0 job_umask=022 job_own_home=0 job_nice=0 job_slot=''
+    job_warn_s=0 job_warn_batch=0 job_node='' job_work='' job_append=0 job_umask=022 job_own_home=0 job_nice=0 job_slot='' job_tree=''
     job_has_script=0 job_limits='' job_whole='' job_lease='' job_lease_from=0 job_lease_grace=0
     # shellcheck disable=SC1090
     . "./$F.req"

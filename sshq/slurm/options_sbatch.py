@@ -73,6 +73,10 @@ SBATCH_ONLY: tuple[Option, ...] = (
     Option("--lease", "TIME", "", "lease_s", "lease", H,
            "sshq: end on a host that has not heard from the controller for so long (40m, 2h), and run again elsewhere"),
     Option("--retries", "N", "", "retries", "count", H, "sshq: run again up to N times if the job fails"),
+    Option("--stage-in", "PATH...", "", "stage_in", "stage_in", H,
+           "sshq: bring this file or directory along where the directory is not shared (may be repeated)"),
+    Option("--sync", "[=DIR]", "", "sync", "directory", H,
+           "sshq: run in a copy of the directory as it is now, but what .gitignore and .sshqignore name (default: this one)"),
     Option("--stage-out", "PATTERN...", "", "stage_out", "stage_out", H,
            "sshq: bring these files of a private directory home when the job ends: out/*.csv, results/ (may be repeated)"),
     # Without a meaning for a batch job of one node.
@@ -95,12 +99,20 @@ SRUN_ONLY: tuple[Option, ...] = (
     Option("-l --label", "", "SLURM_LABELIO", "label", "flag", H, "put the task's number before each line"),
     Option("-u --unbuffered", "", "SLURM_UNBUFFEREDIO", "unbuffered", "flag", H, "pass output on at once"),
     Option("-W --wait", "SECONDS", "SLURM_WAIT", "wait", "count", H, "how long after the first task the others may go on"),
+    Option("--stage-in", "PATH...", "", "stage_in", "skip", R,
+           "sshq: bring files along", "which files the program finds (sbatch has it)"),
+    Option("--sync", "[=DIR]", "", "sync", "skip", R,
+           "sshq: run in a copy of the directory", "where the program runs (sbatch has it)"),
     Option("--exact", "", "SLURM_EXACT", "exact", "flag", H, "use only the CPUs asked for"),
     Option("--overlap", "", "SLURM_OVERLAP", "overlap", "flag", H, "share CPUs with other steps"),
 )  # fmt: skip
 
 SALLOC_ONLY: tuple[Option, ...] = (
     Option("-I --immediate", "[=SECONDS]", "SALLOC_IMMEDIATE", "immediate", "skip", H, "give up if nodes are not free at once"),
+    Option("--stage-in", "PATH...", "", "stage_in", "skip", R,
+           "sshq: bring files along", "which files the programs find (sbatch has it)"),
+    Option("--sync", "[=DIR]", "", "sync", "skip", R,
+           "sshq: run in a copy of the directory", "where the programs run (sbatch has it)"),
     Option("--no-shell", "", "", "no_shell", "flag", H, "allocate and return; scancel gives it back"),
     Option("--bell", "", "SALLOC_BELL", "bell", "flag", H, "ring when the allocation is made (else: after ten seconds)"),
     Option("--no-bell", "", "SALLOC_NO_BELL", "bell", "skip", H, "do not ring"),

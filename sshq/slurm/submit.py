@@ -45,12 +45,13 @@ class Submission:
         options: for -v, the long names of what was given with their values, as Slurm lists them.
         warnings: one line for each option without effect.
         wants: "help", "usage" or "version" if that was asked for; the description is empty then.
+        sync: the directory whose tree goes along, None for none; stage_in: files and directories that do.
         sources: by key of the description, the user's words with their place.
     """
 
     __slots__ = (
-        "cluster", "description", "environ", "options", "parsable", "quiet", "sources", "test_only", "verbose", "wait", "wants",
-        "warnings",
+        "cluster", "description", "environ", "options", "parsable", "quiet", "sources",
+        "stage_in", "sync", "test_only", "verbose", "wait", "wants", "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -62,6 +63,8 @@ class Submission:
         self.options: dict[str, str] = {}
         self.warnings: list[str] = []
         self.wants: str | None = None
+        self.sync: str | None = None
+        self.stage_in: list[str] = []
         self.sources: dict[str, str] = {}
 
 
@@ -109,7 +112,7 @@ def build_submission(
     submission.warnings = judge_handling(merged)
     values |= {id(one): read_value(one, clock, command) for group in directed for one in group}
     chosen = _choose([*directed, variables, flags], values)
-    _take_client_options(submission, merged)
+    _take_client_options(submission, merged, chosen, cwd)
     _settle_conflicts(chosen, merged)
     _take_nodefile(chosen, read_file, cwd)
     _check_times(chosen)
@@ -230,7 +233,13 @@ def _choose(groups: list[list[Given]], values: "Mapping[int, object]") -> dict[s
     return chosen
 
 
-def _take_client_options(submission: Submission, parsed: Parsed) -> None:
+def _take_client_options(
+    submission: Submission, parsed: Parsed, chosen: "Mapping[str, tuple[Given, object]]", cwd: str
+) -> None:
+    if "sync" in chosen:
+        submission.sync = _join(cwd, str(chosen["sync"][1] or "."))
+    if "stage_in" in chosen and isinstance(paths := chosen["stage_in"][1], list):
+        submission.stage_in = [_join(cwd, str(path)) for path in paths]
     submission.wait = parsed.has("wait") and parsed.command == "sbatch"  # srun's --wait is another thing
     submission.parsable = parsed.has("parsable")
     submission.quiet = parsed.has("quiet")

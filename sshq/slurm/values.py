@@ -90,7 +90,7 @@ def _bad_value(given: Given, command: str, error: ValueError) -> OptionError:
     hint = None
     if parser in EXPECTED:
         detail = (*detail, EXPECTED[parser])
-    if parser == "stage_out":
+    if parser in ("stage_out", "stage_in", "directory"):
         detail = (*detail, f"{value!r}: {error}")
     if parser in ("positive", "count"):
         message, code = f'Invalid numeric value "{value}" for {given.option.name}.', 1
@@ -187,6 +187,19 @@ def _parse_stage_out(text: str | None) -> str:
     from sshq.core.stagenames import check_pattern
 
     return check_pattern(text or "")
+
+
+def _parse_stage_in(text: str | None) -> str:
+    if not text or "\0" in text:
+        raise ValueError("it is empty")
+    return text
+
+
+def _parse_directory(text: str | None) -> str:
+    """No value is the directory itself."""
+    if text == "":
+        raise ValueError("it is empty")
+    return text or "."
 
 
 def _parse_memory(text: str | None) -> int:
@@ -327,6 +340,8 @@ PARSERS: "dict[str, Callable[[str | None], object]]" = {
     "signal": _parse_signal,
     "skip": _skip,
     "stage_out": _parse_stage_out,
+    "stage_in": _parse_stage_in,
+    "directory": _parse_directory,
     "text": _parse_text,
     "time": _parse_time,
     "yes_no": _parse_yes_no,

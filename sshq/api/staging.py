@@ -1,0 +1,70 @@
+"""`--sync` and `--stage-in`: the files of a submission go into the controller's store of chunks before it is submitted.
+
+They are read and written here, as the user; the controller is told the name of what was made.
+"""
+
+import os
+
+from sshq.errors import OptionError
+from sshq.wire.client import Client, find_head
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sshq.slurm.submit import Submission
+    from sshq.tree.snapshot import Snapshot
+
+    Progress = Callable[[int, int], None]
+
+
+def has_files(submission: "Submission") -> bool:
+    """Whether a submission takes files along."""
+    return submission.sync is not None or bool(submission.stage_in)
+
+
+def stage_files(
+    submission: "Submission", open_client: "Callable[[], Client]", environ: "Mapping[str, str]", *,
+    progress: "Progress | None" = None,
+) -> "Snapshot":  # fmt: skip
+    """Make the snapshot that a submission asks for, and put its name into the description.
+
+    Args:
+        submission: as it was read.
+        open_client: connects to the controller, which says where its store is.
+        environ: of the command.
+        progress: told how many bytes of how many were looked at.
+
+    Raises:
+        OptionError: what cannot be taken along, and why.
+    """
+    from sshq.tree.objects import Objects
+    from sshq.tree.snapshot import take_snapshot
+
+    option = "--sync" if submission.sync is not None else "--stage-in"
+    head = find_head(environ)
+    if head is not None:
+        raise OptionError(
+            f"{option} does not work from another machine yet", source=option,
+            detail=(f"the files would have to go to {head.name} first",), hint=f"submit there: ssh {head.name}",
+        )  # fmt: skip
+    with open_client() as client:
+        state = str(client.call("status")["state_dir"])
+    directory = os.path.join(state, "objects")
+    try:
+        owner = os.stat(directory).st_uid
+    except OSError as error:
+        raise OptionError(
+            f"{option}: the controller's store of files cannot be used: {directory}: {error.strerror}", source=option,
+            hint="sshq down && sshq up starts the controller of the installed release",
+        ) from None  # fmt: skip
+    if owner != os.geteuid():
+        raise OptionError(
+            f"{option}: the controller runs as another user", source=option,
+            detail=(f"{directory} belongs to uid {owner}, you are uid {os.geteuid()}",),
+            hint="files go along only where the controller is the submitter's own",
+        )  # fmt: skip
+    work_dir = str(submission.description["work_dir"])
+    snapshot = take_snapshot(Objects(directory), work_dir, sync=submission.sync, stage_in=submission.stage_in, progress=progress)
+    submission.description |= {"tree": snapshot.digest, "frozen": submission.sync is not None}
+    return snapshot

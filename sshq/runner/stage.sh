@@ -1,0 +1,164 @@
+# A host's cache of chunks, and the building of trees from them.  Run on channels of their own, never in the runner.
+#
+# SPOOL/cache: o/DIGEST chunks, m/TREE which chunks a tree has, in order (its time is when it was last used), x/ what is being
+# written, boot: since when all chunks were seen whole.  A chunk is looked at as it comes, and again after a reboot.
+
+LC_ALL=C
+export LC_ALL
+umask 077
+
+st_say() { printf '%s %s\n' "$ST_NONCE" "$*"; }
+
+st_fail() { # WORD TEXT: the call is over
+    st_say "no $1 $2"
+    exit 1
+}
+
+st_enter() { # SPOOL NONCE
+    ST_NONCE=$2
+    cd -- "$1" 2>/dev/null || st_fail spool "the spool is gone"
+    for ST_NEEDED in tar cat df du ls sort comm xargs mkdir mv rm; do
+        command -v "$ST_NEEDED" >/dev/null 2>&1 || st_fail tool "$ST_NEEDED is not there"
+    done
+    if command -v sha256sum >/dev/null 2>&1; then
+        st_sum() { xargs sha256sum; }
+    elif command -v shasum >/dev/null 2>&1; then
+        st_sum() { xargs shasum -a 256; }
+    elif command -v openssl >/dev/null 2>&1; then
+        st_sum() { xargs openssl dgst -sha256 -r; }
+    else
+        st_fail tool "neither sha256sum nor shasum nor openssl is there"
+    fi
+    mkdir -p cache/o cache/m cache/x 2>cache.err || st_fail disk "$(st_tell cache.err)"
+    rm -f cache.err
+}
+
+st_tell() { # FILE: the first line of what a program said
+    ST_LINE=''
+    [ ! -e "$1" ] || read -r ST_LINE <"$1"
+    printf '%.300s' "${ST_LINE:-no reason given}"
+}
+
+st_bad() { # names on stdin, of the working directory: says those whose content is another
+    st_sum 2>/dev/null | while read -r ST_DIGEST ST_NAME; do
+        ST_NAME=${ST_NAME#\*}
+        case $ST_NAME in - | stdin) continue ;; esac # there were none
+        [ "$ST_DIGEST" = "$ST_NAME" ] || printf '%s\n' "$ST_NAME"
+    done
+}
+
+st_look_again() { # a power cut may have taken what was written just before
+    read -r ST_BOOT </proc/sys/kernel/random/boot_id || ST_BOOT=unknown
+    ST_SEEN=''
+    [ ! -e cache/boot ] || read -r ST_SEEN <cache/boot
+    [ "$ST_SEEN" != "$ST_BOOT" ] || return 0
+    (cd cache/o && ls | st_bad | xargs rm -f)
+    printf '%s\n' "$ST_BOOT" >cache/boot
+}
+
+# st_open SPOOL NONCE TREE <CHUNKS: which of them are missing here, how much room there is, how much the cache has (KiB).
+st_open() {
+    st_enter "$1" "$2"
+    st_look_again
+    find cache/x -mindepth 1 -maxdepth 1 -mmin +60 -exec rm -rf {} + 2>/dev/null
+    if ! cat >"cache/x/$2.m" 2>"cache/x/$2.e"; then st_fail disk "$(st_tell "cache/x/$2.e")"; fi
+    mv -f "cache/x/$2.m" "cache/m/$3" || st_fail disk "the cache cannot be written"
+    rm -f "cache/x/$2.e"
+    while read -r ST_CHUNK; do
+        [ -e "cache/o/$ST_CHUNK" ] || printf '%s - %s\n' "$ST_NONCE" "$ST_CHUNK"
+    done <"cache/m/$3"
+    st_room
+    st_say end
+}
+
+st_room() {
+    { df -Pk . | { read -r _ && read -r _ _ _ ST_FREE _ && st_say "free $ST_FREE"; } && du -sk cache/o | { read -r ST_USED _ && st_say "used $ST_USED"; }; } ||
+        st_fail disk "the room in the spool cannot be told"
+}
+
+# st_evict SPOOL NONCE USED MAX TREE...: trees go, longest unused first, until the cache has at most MAX KiB; those named stay.
+st_evict() {
+    st_enter "$1" "$2"
+    ST_USED=$3 ST_MAX=$4
+    shift 4
+    st_drop_chunks
+    ls -tr cache/m >"cache/x/$ST_NONCE.l"
+    while [ "$ST_USED" -gt "$ST_MAX" ] && read -r ST_TREE; do
+        for ST_KEPT in "$@"; do
+            [ "$ST_KEPT" != "$ST_TREE" ] || continue 2
+        done
+        rm -f "cache/m/$ST_TREE"
+        st_drop_chunks
+    done <"cache/x/$ST_NONCE.l"
+    rm -f "cache/x/$ST_NONCE".?
+    st_room
+    st_say end
+}
+
+st_drop_chunks() { # those that no tree has any more; sets ST_USED
+    : >"cache/x/$ST_NONCE.k"
+    for ST_NAME in cache/m/*; do
+        [ ! -e "$ST_NAME" ] || cat "$ST_NAME"
+    done | sort -u >"cache/x/$ST_NONCE.k"
+    ls cache/o | sort | comm -23 - "cache/x/$ST_NONCE.k" | (cd cache/o && xargs rm -f)
+    ST_USED=$(du -sk cache/o | { read -r ST_SIZE _ && printf '%s' "$ST_SIZE"; })
+}
+
+# st_put SPOOL NONCE <TAR: chunks as members named by their digests; whole ones are kept, also of a stream that was cut off.
+st_put() {
+    st_enter "$1" "$2"
+    ST_PLACE=cache/x/$2.d
+    mkdir "$ST_PLACE" && cd "$ST_PLACE" || st_fail disk "the cache cannot be written"
+    trap '' HUP TERM PIPE
+    tar -xof - 2>../"$2.e"
+    ST_STATUS=$?
+    ST_LEFT=0
+    ls | st_bad >../"$2.b"
+    xargs rm -f <../"$2.b"
+    while read -r _; do ST_LEFT=$((ST_LEFT + 1)); done <../"$2.b"
+    set -- *
+    [ ! -e "$1" ] || { chmod 400 "$@" && mv -f "$@" ../../o/; } 2>>../"$ST_NONCE.e" || ST_STATUS=1
+    cd ../../..
+    if [ "$ST_STATUS" -ne 0 ] || [ "$ST_LEFT" -gt 0 ]; then
+        ST_TEXT=$(st_tell "cache/x/$ST_NONCE.e")
+        rm -rf "$ST_PLACE" "cache/x/$ST_NONCE.e" "cache/x/$ST_NONCE.b"
+        [ "$ST_LEFT" -eq 0 ] || [ "$ST_STATUS" -ne 0 ] || st_fail damaged "$ST_LEFT chunks came damaged"
+        st_fail disk "$ST_TEXT"
+    fi
+    rm -rf "$ST_PLACE" "cache/x/$ST_NONCE.e" "cache/x/$ST_NONCE.b"
+    st_say end
+}
+
+# st_grow SPOOL NONCE TREE ID: the tree, copied, as the directory of a launch.
+st_grow() {
+    st_enter "$1" "$2"
+    ST_TREE=$3 ST_HOME=a/$4.d
+    touch -c "cache/m/$ST_TREE"
+    rm -rf "$ST_HOME"
+    mkdir -m 700 "$ST_HOME" || st_fail disk "$ST_HOME cannot be made"
+    # A program's warnings are none of ours (a clock that goes wrong): its status counts, and that it got everything.
+    {
+        cd cache/o && xargs cat <"../m/$ST_TREE" 2>>"../x/$ST_NONCE.e" || : >"../x/$ST_NONCE.f"
+    } | {
+        cd "$ST_HOME" && EXTRACT_UNSAFE_SYMLINKS=1 tar -xpof - 2>>"../../cache/x/$ST_NONCE.e" || : >"../../cache/x/$ST_NONCE.f"
+    }
+    if [ -e "cache/x/$ST_NONCE.f" ]; then
+        ST_TEXT=$(st_tell "cache/x/$ST_NONCE.e")
+        chmod -R u+rwX "$ST_HOME" 2>/dev/null
+        rm -rf "$ST_HOME" "cache/x/$ST_NONCE.e" "cache/x/$ST_NONCE.f"
+        st_fail disk "$ST_TEXT"
+    fi
+    rm -f "cache/x/$ST_NONCE.e"
+    st_say end
+}
+
+# st_undo SPOOL NONCE ID: the directory of a launch that is not to be.
+st_undo() {
+    st_enter "$1" "$2"
+    [ ! -e "a/$3.exit" ] || st_fail claimed "the launch was claimed"
+    chmod -R u+rwX "a/$3.d" 2>/dev/null
+    rm -rf "a/$3.d"
+    st_say end
+}
+
+[ "$#" -eq 0 ] || "$@"
