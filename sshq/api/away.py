@@ -273,6 +273,31 @@ def send_file(head: "Head", path: str, data: bytes) -> None:
         raise OSError(errno.EIO, "it did not arrive as it was sent", path)
 
 
+def list_files(head: "Head", folder: str) -> list[tuple[str, int, int]]:
+    """Return the files that jobs left in the directory that stands for one of ours: name from there, size, time in ns.
+
+    Raises:
+        OSError: it cannot be read.
+        UnreachableError: the head was lost.
+
+    """
+    found: list[tuple[str, int, int]] = []
+    session = borrow(head)
+    try:
+        session.send("list", path=to_head(head, folder))
+        while not (answer := session.answer()).get("end"):
+            if "error" in answer:
+                break
+            found += [(str(name), int(size), int(mtime_ns)) for name, size, mtime_ns in answer["files"]]
+    except BaseException:
+        session.close()
+        raise
+    give_back(session)
+    if "error" in answer:
+        raise OSError(int(answer.get("errno") or errno.EIO), str(answer["error"]), folder)
+    return found
+
+
 def bring_file(head: "Head", path: str) -> str:
     """Bring a file of our own making here, remove it there, and return where it is."""
     target = to_here(head, path)
@@ -313,7 +338,7 @@ def list_outputs(head: "Head", view: "Mapping[str, Any]") -> list[tuple[str, str
 
 
 def bring_output(head: "Head", source: str, target: str, *, show: "Callable[[int, int], None] | None" = None) -> int | None:
-    """Bring an output file here, as `fetch_file`; where it goes was told by the head, so not everywhere.
+    """Bring a file that a job left, as `fetch_file`; where it goes was told by the head, so not everywhere.
 
     Raises:
         UserError: the place is none for outputs.

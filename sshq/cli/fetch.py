@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import click
 
 from sshq.api import away
+from sshq.api.proof import find_own_cwd
 from sshq.cli.fromaway import bring_one
-from sshq.cli.own import own_command, run_command
+from sshq.cli.own import UsageMistakeError, own_command, run_command
 from sshq.cli.printing import print_messages
 from sshq.errors import UserError
 from sshq.wire.client import connect, find_head
@@ -20,16 +21,22 @@ PROGRESS_BYTES_MIN = 4 << 20
 
 @own_command("fetch")
 @click.argument("jobs", nargs=-1, metavar="[JOB…]")
+@click.option("-a", "--all", "everything", is_flag=True, help="All files that jobs left on the head for this directory.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-def _command(jobs: tuple[str, ...], quiet: bool) -> int:
+def _command(jobs: tuple[str, ...], everything: bool, quiet: bool) -> int:
     """Bring the output of JOB… to the directory of this machine that it was submitted from.
 
     Without JOB: of all jobs in the queue, also those that are over, that were submitted from this directory or below it.
-    Output of a running job is brought as far as it is.  Where the controller is on this machine there is nothing to bring.
+    Output of a running job is brought as far as it is.  With --all: whatever lies in the directory on the head that stands for
+    this one, and below it, for jobs whose hosts share it write their files there; what is newer here stays as it is.
     """
     head = find_head(os.environ)
     if head is None:
         raise UserError("the controller is on this machine: output is where the job writes it", hint="scontrol show job JOB")
+    if everything:
+        if jobs:
+            raise UsageMistakeError("jobs and --all exclude each other", hint="sshq fetch --help")
+        return _bring_all(head, quiet=quiet)
     code = 0
     for job in _find_jobs(jobs):
         code = max(code, _bring(head, job, quiet=quiet, named=bool(jobs)))
@@ -77,6 +84,33 @@ def _bring(head: Head, job: Job, *, quiet: bool, named: bool) -> int:
         elif named and not os.path.exists(target):
             print_messages([f"sshq: job {job.get('job_id')} ({job.get('state')}) has no {source} on {head.name}"])
             code = 1
+    return code
+
+
+def _bring_all(head: Head, *, quiet: bool) -> int:
+    cwd = find_own_cwd()
+    try:
+        files = away.list_files(head, cwd)
+    except FileNotFoundError:
+        files = []
+    code = 0
+    for name, size, mtime_ns in files:
+        target = os.path.join(cwd, name)
+        if name.startswith("/") or any(part.startswith(".") for part in name.split("/")):
+            continue  # no relay of ours says so
+        try:
+            have = os.stat(target)
+            if have.st_mtime_ns > mtime_ns:
+                if have.st_size != size and not quiet:
+                    print_messages([f"sshq: {name} is newer here, and stays as it is"])
+                continue
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+        brought = bring_one("sshq", head, {}, away.to_head(head, target), target, show=None if quiet else _progress(target))
+        if brought == 0 and size:
+            code = 1
+        elif brought is not None and not quiet:
+            print(f"{name}  {brought} bytes")
     return code
 
 

@@ -44,5 +44,6 @@ def bring_one(
     except SshqError as error:
         why = " ".join((error.message, *error.detail[:2]))
     number = job.get("job_id")
-    print_messages([f"{program}: output of job {number} is not here yet: {why}; later: sshq fetch {number}"])
+    what = f"output of job {number}" if number else os.path.basename(target)
+    print_messages([f"{program}: {what} is not here yet: {why}; later: sshq fetch {number or '--all'}"])
     return 0

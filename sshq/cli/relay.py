@@ -6,6 +6,7 @@ controller's socket, and ends when either side does.  Nothing listens, and who a
 
 import _thread
 import os
+import stat
 import sys
 
 from sshq import __version__
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 RELAY = 1
 CHUNK_BYTES = 256 << 10
+LISTED_AT_ONCE = 100
 OURS = (".sshq-srun-", ".sshq-nonce-")
 
 HELP = """\
@@ -57,7 +59,7 @@ class Relay:
         self._nonces: list[dict[str, object]] = []
         self._ops: dict[str, Callable[[Answer], Answer]] = {
             "hello": lambda _: {}, "directory": self._directory, "nonce": self._nonce, "hide": self._hide, "read": self._read,
-            "write": self._write, "remove": self._remove,
+            "write": self._write, "remove": self._remove, "list": self._list,
         }  # fmt: skip
 
     def serve(self) -> None:
@@ -169,6 +171,25 @@ class Relay:
                     _write_all(1, len(fresh).to_bytes(4, "big") + fresh)
             _write_all(1, bytes(4))
         return {"sha256": digest.hexdigest(), "size": at}
+
+    def _list(self, request: "Answer") -> "Answer":
+        """Send the regular files below a directory of ours, by their names from it, some a line; hidden ones are left out."""
+        top = str(request["path"])
+        if not self._is_ours(top):
+            return {"error": "Not one of the directories of sshq", "errno": 13}
+        files: list[list[object]] = []
+        for folder, folders, names in os.walk(top):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                path = os.path.join(folder, name)
+                found = os.lstat(path)
+                if stat.S_ISREG(found.st_mode) and not name.startswith("."):
+                    files.append([os.path.relpath(path, top), found.st_size, found.st_mtime_ns])
+                if len(files) == LISTED_AT_ONCE:
+                    self._say({"files": files})
+                    files = []
+        self._say({"files": files})
+        return {"end": True}
 
     def _write(self, request: "Answer") -> "Answer":
         """Take in a new file for the user alone, in chunks as `read` sends them."""

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -358,3 +359,78 @@ def test_a_future_outlives_controller_and_ssh(instances, loopback):
         assert laptop.path(f"slurm-{number}.out").read_text() == "went on\n"
     finally:
         laptop.close()
+
+
+def test_fetch_all_brings_what_jobs_left_besides_their_output(laptop):
+    script = "mkdir -p out/deep; echo model >out/deep/model.pt; echo mine >notes.txt; ln -s /etc/passwd link; echo x >.hidden"
+    assert laptop.run("sbatch", "--wait", "-o", "/dev/null", "--wrap", script).returncode == 0
+    laptop.path("notes.txt").write_text("newer here")
+    done = laptop.run("fetch", "--all")
+    assert (done.returncode, done.stdout) == (0, "out/deep/model.pt  6 bytes\n")
+    assert done.stderr == "sshq: notes.txt is newer here, and stays as it is\n"
+    assert laptop.path("out/deep/model.pt").read_text() == "model\n"
+    assert laptop.path("notes.txt").read_text() == "newer here"
+    assert sorted(os.listdir(laptop.path("."))) == ["notes.txt", "out"]
+    assert laptop.run("fetch", "-a", "-q").stdout == ""
+
+
+# ---- ssh as the user has it -----------------------------------------------------------------------------------
+
+
+def on_a_terminal(laptop, words, answers, env=None) -> str:
+    """What a command shows on a terminal, on which each of `answers` is typed once its question is there."""
+    import pty
+
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe("nsenter" if laptop.holder else "sh", laptop.argv(sys.executable, "-m", "sshq.cli.main", *words), laptop.env | (env or {}))
+    shown = b""
+    try:
+        while data := os.read(terminal, 4096):
+            shown += data
+            if answers and answers[0][0] in shown:
+                os.write(terminal, answers.pop(0)[1])
+    except OSError:  # as Linux says that the other end is closed
+        pass
+    os.close(terminal)
+    return f"{shown.decode()}[{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}]".replace("\r", "")
+
+
+def test_what_ssh_asks_is_asked_on_the_terminal(laptop):
+    laptop.write_config(known=False)
+    shown = on_a_terminal(laptop, ["squeue", "-h"], [(b"(yes/no", b"yes\n")])
+    assert "Are you sure you want to continue connecting" in shown
+    assert shown.endswith("Warning: Permanently added 'head' (ED25519) to the list of known hosts.\n[0]")
+    laptop.write_config(known=False)
+    shown = on_a_terminal(laptop, ["squeue", "-h"], [(b"(yes/no", b"no\n")])
+    assert "Host key verification failed.\n" in shown
+    assert shown.endswith(
+        f"squeue: error: {UNABLE}    ssh head failed:\n      its own words stand above\n    hint: {laptop.env['SSHQ_SSH']} head true\n[1]"
+    )
+
+
+def test_a_master_connection_is_used_and_no_pipe_waits_for_its_end(place, laptop):
+    _, head = place
+
+    def count_logins() -> int:
+        with open(f"{head.dir}/log", encoding="utf-8") as log:
+            return log.read().count("Accepted publickey")
+
+    socket = f"{laptop.instance.session.dir}/cm"
+    laptop.write_config("ControlMaster auto", f"ControlPath {socket}", "ControlPersist 60")
+    done = laptop.run("sinfo", "-h")  # reads our output and errors to their end
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.path.exists(socket)
+    logins = count_logins()
+    assert laptop.run("squeue", "-h").returncode == 0
+    assert count_logins() == logins
+    assert laptop.call("ssh", "-F", laptop.config, "-O", "exit", "head").returncode == 0
+
+
+def test_ctrl_c_asks_srun_and_leaves_its_connection(laptop):
+    shown = on_a_terminal(
+        laptop, ["srun", "sh", "-c", "echo begun; sleep 100"], [(b"begun", b"\x03"), (b"task 0: running", b"\x03"), (b"one more", b"\x03")],
+    )  # fmt: skip
+    assert "srun: interrupt (one more within 1 sec to abort)" in shown
+    assert "task 0: running" in shown
+    assert "Force Terminated" in shown
