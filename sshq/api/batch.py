@@ -6,7 +6,7 @@ after a lost connection makes no job twice.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sshq.api.proof import Proof, describe_directory, prove
@@ -35,8 +35,19 @@ class RefusedBatchError(RefusedError):
         self.refusals, self.count = refusals, count
 
 
-def submit_batch(connect: Callable[[], Wire], parts: Iterable[list[Prepared]]) -> tuple[int, int]:
-    """Submit the jobs of all parts; return the first one's id, whose successors the others are, and how many they are.
+class Taken:
+    """A batch that was taken: the number of its first job, whose successors the others are, how many, what is said of them."""
+
+    def __init__(self, first: int, count: int, notes: list[str]) -> None:
+        self.first, self.count, self.notes = first, count, notes
+
+    @property
+    def job_ids(self) -> range:
+        return range(self.first, self.first + self.count)
+
+
+def submit_batch(connect: Callable[[], Wire], parts: Iterable[list[Prepared]]) -> Taken:
+    """Submit the jobs of all parts, in their order.
 
     Raises:
         RefusedBatchError: some were refused, so none was taken.
@@ -48,7 +59,7 @@ def submit_batch(connect: Callable[[], Wire], parts: Iterable[list[Prepared]]) -
     while True:
         try:
             with connect() as wire:
-                return sender.send_all(wire), sender.count
+                return sender.send_all(wire)
         except LostReplyError:
             ends_at = ends_at or time.monotonic() + PATIENCE_S  # it may have been taken: the token makes it one batch
             if time.monotonic() > ends_at:
@@ -66,26 +77,27 @@ class _Sender:
         self._token = os.urandom(16).hex()
         self._directories: dict[str, Proof | None] = {}
 
-    @property
-    def count(self) -> int:
-        return sum(len(part) for part in (*self._read, *self._parts))
-
-    def send_all(self, wire: Wire) -> int:
-        """Return the number of the first job."""
+    def send_all(self, wire: Wire) -> Taken:
+        """Send what has not been sent over this connection, and return what became of it."""
         at = 0
         answer: Callable[[], Object] | None = None
         for part, last in _mark_last(self._all_parts()):
             params = self._describe(part, at, last=last)
             if answer is not None:
-                first = _read_answer(answer())
-                if first is not None:  # this batch was taken before we lost the connection
-                    return first
+                reply = _read_answer(answer())
+                if reply is not None:  # this batch was taken before we lost the connection
+                    return self._taken(reply)
             answer = self._ask(wire, params)
             at += len(part)
-        first = _read_answer(answer()) if answer is not None else None
-        if first is None:
+        reply = _read_answer(answer()) if answer is not None else None
+        if reply is None:
             raise RefusedError("there is nothing to submit", code="bad_request")
-        return first
+        return self._taken(reply)
+
+    def _taken(self, reply: Object) -> Taken:
+        notes = reply.get("notes")
+        count = sum(len(part) for part in (*self._read, *self._parts))
+        return Taken(int(reply["first_job_id"]), count, [str(note) for note in notes] if isinstance(notes, list) else [])
 
     def _all_parts(self) -> Iterator[list[Prepared]]:
         yield from self._read.copy()
@@ -125,8 +137,8 @@ def _mark_last(parts: Iterator[list[Prepared]]) -> Iterator[tuple[list[Prepared]
         yield held, True
 
 
-def _read_answer(reply: Mapping[str, Any]) -> int | None:
-    """Return the number of the first job, None while there is more to send."""
+def _read_answer(reply: Object) -> Object | None:
+    """Return the answer if it is the last one, None while there is more to send."""
     refused = reply.get("refused")
     if isinstance(refused, list) and refused:
         refusals = {
@@ -137,5 +149,4 @@ def _read_answer(reply: Mapping[str, Any]) -> int | None:
             for one in refused
         }  # fmt: skip
         raise RefusedBatchError(refusals, int(reply.get("refused_count") or len(refusals)))
-    first = reply.get("first_job_id")
-    return first if isinstance(first, int) else None
+    return reply if isinstance(reply.get("first_job_id"), int) else None

@@ -111,10 +111,10 @@ class Client:
         with self._watcher.expecting() as claim:
             for one in read:  # the first of each batch
                 try:
-                    first, count = submit_batch(self.connect, split_parts(chain([one], islice(read, JOBS_MAX - 1))))
+                    taken = submit_batch(self.connect, split_parts(chain([one], islice(read, JOBS_MAX - 1))))
                 except RefusedBatchError as error:
                     raise _refuse_many(error, len(jobs), jobs) from None
-                made = [Job(self, job_id) for job_id in range(first, first + count)]
+                made = [Job(self, job_id) for job_id in taken.job_ids]
                 claim(made)
                 jobs += made
         return jobs

@@ -19,7 +19,8 @@ def _command(shell: str) -> int:
 
     tables: dict[str, list[Row]] = {verb: rows_of(options_of(verb)) for verb in SLURM_VERBS}
     tables |= {verb: _own_rows(verb) for verb in OWN_VERBS}
-    kinds = {verb: kinds_of(options_of(verb)) for verb in SLURM_VERBS}
+    tables["submit"] = rows_of(options_of("sshq submit"))
+    kinds = {verb: kinds_of(options_of(verb)) for verb in SLURM_VERBS} | {"submit": kinds_of(options_of("sshq submit"))}
     sys.stdout.write(format_completion(shell, tables, SLURM_VERBS, kinds, " ".join(SUPPORTED)))
     return 0
 

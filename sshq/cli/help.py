@@ -36,6 +36,7 @@ Jobs, as with Slurm
   salloc        hold nodes, run a command here meanwhile
 
 Jobs, beyond Slurm
+  submit        many scripts at once, all or none
   logs          a job's output, live       wait        stay until jobs are over
   why           what a job waits for       fetch       from another machine: bring output here
   cp            copy files out of a job's directory on its host

@@ -14,6 +14,7 @@ from sshq.controller.material import Materials
 from sshq.controller.once import Once
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import Incoming, clean_name, digest_of, encode_environ, read_description
+from sshq.core.cluster import Cluster
 from sshq.core.events import Member, SubmittedTogether
 from sshq.core.model import JobSpec
 from sshq.core.replacing import replace
@@ -59,6 +60,7 @@ class ManyDesk:
     def __init__(
         self, *, mailbox: Mailbox, store: StoreThread, materials: Materials, config: Config, clock: Callable[[], float],
         crash: Callable[[str], None], prove: Prove, check_space: Callable[[], Awaitable[None]],
+        describe_place: Callable[[Cluster, JobSpec], str | None],
     ) -> None:  # fmt: skip
         self._mailbox = mailbox
         self._store = store
@@ -68,6 +70,7 @@ class ManyDesk:
         self._crash = crash
         self._prove = prove
         self._check_space = check_space
+        self._describe_place = describe_place
         self._uploads: dict[Channel, _Upload] = {}
         self._once: Once[tuple[int, str], int] = Once()
 
@@ -75,8 +78,8 @@ class ManyDesk:
         """Take in a part of a batch, and with its last part the batch.
 
         A part has one directory and one environment; `common` is what its descriptions share.  The answer is `{"kept": N}` while
-        there is `more` to come; at the end `{"first_job_id": N}`, whose successors the others are; or `{"refused": [{"number",
-        "error", "code", "detail", "hint"}, …], "refused_count": N}`, and none was taken.
+        there is `more` to come; at the end `{"first_job_id": N, "notes": […]}`, whose successors the others are; or
+        `{"refused": [{"number", "error", "code", "detail", "hint"}, …], "refused_count": N}`, and none was taken.
         """
         token = str(params.get("token") or "")
         channel = stream.channel
@@ -158,7 +161,9 @@ class ManyDesk:
             first = await self._once.run((peer.uid, upload.token), lambda: self._post(peer, upload))
         except RefusedTogetherError as error:
             return _tell_refusals(error.refusals)
-        return {"first_job_id": first}
+        shared = {id(one.shared): one.shared for one in upload.members}.values()
+        notes = await self._mailbox.ask(lambda c: [self._describe_place(c, spec) for spec in shared if spec.provable])
+        return {"first_job_id": first, "notes": list(dict.fromkeys(note for note in notes if note))}
 
     async def _post(self, peer: Peer, upload: _Upload) -> int:
         for digest in upload.environs:  # once more: the client may go now

@@ -56,7 +56,7 @@ class SubmitDesk:
         self._once: Once[tuple[int, str], Mapping[str, object]] = Once()
         many = ManyDesk(
             mailbox=mailbox, store=store, materials=materials, config=config, clock=clock, crash=crash, prove=self._prove,
-            check_space=self._check_space,
+            check_space=self._check_space, describe_place=_describe_place,
         )  # fmt: skip
         self.submit_many = many.submit_many
 

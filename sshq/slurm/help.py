@@ -5,6 +5,7 @@ from sshq.slurm.options import FOLLOWED, HONOURED, IGNORED, NO_VALUE, OPTIONAL, 
 
 _SYNOPSES = {
     "sbatch": "[options] [script [arguments]]",
+    "sshq submit": "[options] file ...",
     "srun": "[options] command [arguments]",
     "salloc": "[options] [command [arguments]]",
     "squeue": "[options]",

@@ -61,10 +61,10 @@ class Many:
             base = self._keep(("wrap",), self._build(["--wrap=:"], b"", ""))
         return Prepared(base, {"script": WRAPPER.format(command=command)})
 
-    def read_path(self, path: str, label: str = "") -> Prepared:
-        """Return what a script asks for, looked for where sbatch looks; `label` is its name in messages, else as sbatch's."""
+    def read_path(self, path: str, label: str = "", *, search: bool = True) -> Prepared:
+        """Return what a script asks for; `search` for it where sbatch does; `label` is its name in messages, else as sbatch's."""
         folders = [self._cwd]
-        if "/" not in path:
+        if search and "/" not in path:
             folders += [folder for folder in self._environ.get("PATH", "").split(":") if folder]
         script, found = find_script(path, folders, self._read_file, "sbatch")
         prepared = self._read(script, label, path=found)

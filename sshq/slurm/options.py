@@ -66,7 +66,9 @@ def options_of(command: str) -> tuple[Option, ...]:
         from sshq.slurm.options_sbatch import submit_options
 
         return submit_options(command)
-    if command == "squeue":
+    if command == "sshq submit":
+        from sshq.slurm.options_submit import OPTIONS
+    elif command == "squeue":
         from sshq.slurm.options_squeue import OPTIONS
     elif command == "scancel":
         from sshq.slurm.options_scancel import OPTIONS
