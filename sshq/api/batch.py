@@ -6,7 +6,7 @@ after a lost connection makes no job twice.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from sshq.api.proof import Proof, describe_directory, prove
@@ -68,6 +68,24 @@ def submit_batch(connect: Callable[[], Wire], parts: Iterable[list[Prepared]]) -
             if ends_at is None or time.monotonic() > ends_at:
                 raise
         time.sleep(0.2)
+
+
+def with_files(
+    read: Iterable[Prepared], connect: Callable[[], Wire], environ: Mapping[str, str]
+) -> Iterator[Prepared]:
+    """Have files that go along where the controller finds them; submissions that ask for the same have one snapshot."""
+    made: dict[object, Object] = {}
+    for one in read:
+        base = one.base
+        if (base.sync is not None or base.stage_in) and "tree" not in base.description:
+            from sshq.api.staging import stage_files
+
+            key = (base.sync, tuple(base.stage_in), base.description["work_dir"])
+            if key not in made:
+                stage_files(base, connect, environ)
+                made[key] = {"tree": base.description["tree"], "frozen": base.description["frozen"]}
+            base.description |= made[key]
+        yield one
 
 
 class _Sender:

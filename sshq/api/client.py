@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from sshq.api.batch import JOBS_MAX, RefusedBatchError, submit_batch
+from sshq.api.batch import JOBS_MAX, RefusedBatchError, submit_batch, with_files
 from sshq.api.jobs import Finisher, Job
 from sshq.api.proof import describe_directory, submit_proved
 from sshq.api.staging import has_files, stage_files
@@ -106,7 +106,7 @@ class Client:
                 of those before.
 
         """
-        read = self._with_files(_refuse_arrays(read_many(scripts, options)))
+        read = with_files(_refuse_arrays(read_many(scripts, options)), self.connect, self._environ)
         jobs: list[Job] = []
         with self._watcher.expecting() as claim:
             for one in read:  # the first of each batch
@@ -136,19 +136,6 @@ class Client:
             jobs = [Job(self, job_id, index, finish=finish) for index in indices]
             claim(jobs)
         return jobs
-
-    def _with_files(self, read: Iterator[Prepared]) -> Iterator[Prepared]:
-        """Have files that go along where the controller finds them; submissions that ask for the same have one snapshot."""
-        made: dict[object, Object] = {}
-        for one in read:
-            base = one.base
-            if has_files(base) and "tree" not in base.description:
-                key = (base.sync, tuple(base.stage_in), base.description["work_dir"])
-                if key not in made:
-                    stage_files(base, self.connect, self._environ)
-                    made[key] = {"tree": base.description["tree"], "frozen": base.description["frozen"]}
-                base.description |= made[key]
-            yield one
 
     def _send(self, submission: Submission) -> int:
         if has_files(submission):

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from sshq.api.batch import JOBS_MAX, RefusedBatchError, submit_batch
+from sshq.api.batch import JOBS_MAX, RefusedBatchError, submit_batch, with_files
 from sshq.api.proof import leave_own
 from sshq.cli import here
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError
@@ -19,7 +19,7 @@ from sshq.slurm.messages import SUBMITTED
 from sshq.slurm.options import options_of
 from sshq.slurm.options_submit import OWN_FIELDS
 from sshq.slurm.values import Clock, read_value
-from sshq.wire.client import connect
+from sshq.wire.client import Client, connect
 
 PROGRAM = "sshq submit"
 FAULTS_TOLD = 20
@@ -40,7 +40,8 @@ def run(argv: Sequence[str]) -> int:
     sources: list[Source] = []
     faults: list[tuple[str, SshqError]] = []
     try:
-        taken = submit_batch(lambda: connect(os.environ), split_parts(_read_all(_list_sources(parsed), words, sources, faults)))
+        read = with_files(_read_all(_list_sources(parsed), words, sources, faults), _connect, here.place.environ)
+        taken = submit_batch(_connect, split_parts(read))
     except _FaultsError:
         return _tell_faults(faults, len(sources))
     except RefusedBatchError as error:
@@ -50,8 +51,8 @@ def run(argv: Sequence[str]) -> int:
     except UnreachableError as error:
         raise NoAnswerError(error, UNREACHABLE_PREFIX["sbatch"].replace("sbatch", PROGRAM)) from None
     if not parsed.has("quiet"):
-        told = here.place.describe_notes(taken.notes, {"work_dir": here.place.find_cwd()})
-        print_messages(f"{PROGRAM}: {note}" for note in told)
+        notes = here.place.describe_notes(taken.notes, {"work_dir": here.place.find_cwd()})
+        print_messages(f"{PROGRAM}: {note}" for note in notes)
     if parsed.has("parsable"):
         print_lines(map(str, taken.job_ids))
     elif not parsed.has("quiet"):
@@ -62,6 +63,10 @@ def run(argv: Sequence[str]) -> int:
     from sshq.cli.waiting import exit_status, wait_for_jobs
 
     return max((exit_status(job) for job in wait_for_jobs("sshq", list(taken.job_ids), os.environ)), default=1)
+
+
+def _connect() -> Client:
+    return connect(os.environ)
 
 
 def _read_command_line(argv: Sequence[str]) -> tuple[Parsed, list[str]]:
