@@ -17,6 +17,7 @@ KEPT_TOGETHER = (
     "tests/daemon/test_limits.py", "tests/clients/test_clients.py", "tests/clients/test_everyday.py",
     "tests/containers/test_containers.py", "tests/differential/test_differential.py", "tests/api/test_client.py",
     "tests/api/test_executor.py", "tests/api/test_pool.py", "tests/api/test_examples.py",
+    "tests/api/test_executor_limits.py", "tests/api/test_interpreters.py",
 )  # fmt: skip
 
 

@@ -266,7 +266,7 @@ def by_value_modules(shipped: Collection[str] = ()) -> Iterator[None]:
 
     here = os.path.realpath(os.getcwd()) + os.sep
     own = [
-        module for module in list(sys.modules.values())
+        module for module in {id(module): module for module in list(sys.modules.values())}.values()
         if _lies_in(module, here) and module.__name__.partition(".")[0] not in shipped
     ]  # fmt: skip
     already = set(cloudpickle.list_registry_pickle_by_value())
@@ -282,6 +282,8 @@ def by_value_modules(shipped: Collection[str] = ()) -> Iterator[None]:
 
 def _lies_in(module: ModuleType | None, folder: str) -> bool:
     file = getattr(module, "__file__", None)
+    if getattr(module, "__name__", "") == "__mp_main__":
+        return True  # what `__main__` is called in a process that multiprocessing spawned
     if not isinstance(module, ModuleType) or not isinstance(file, str) or module.__name__ in ("__main__", "sshq"):
         return False
     if module.__name__.startswith(("sshq.", "cloudpickle")):

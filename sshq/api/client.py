@@ -43,6 +43,9 @@ class Client:
             raise UserError("SSHQ_HEAD is taken from this process's own environment", hint="os.environ['SSHQ_HEAD'] = …")
         self._watcher = Watcher(self.connect)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_client, (None if self._environ is os.environ else dict(self._environ),)  # its jobs stay here
+
     def __enter__(self) -> "Client":
         return self
 
@@ -280,3 +283,7 @@ def _filter(jobs: "Sequence[int | str | Job]") -> Object:
         return {}
     refs = [_read_ref(job) for job in jobs]
     return {"refs": [[ref.job_id, list(ref.tasks) if ref.tasks is not None else None] for ref in refs]}
+
+
+def _make_client(environ: Mapping[str, str] | None) -> Client:
+    return Client(environ=environ)

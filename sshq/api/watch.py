@@ -4,9 +4,11 @@ A controller that is away changes nothing about a job: the thread connects again
 """
 
 import logging
+import os
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sshq")
 PAUSE_S = 0.5
 Key = tuple[int, int | None]  # the job's number (of an array: the array's), the task
+_all: "weakref.WeakSet[Watcher]" = weakref.WeakSet()
 
 
 class Watcher:
@@ -27,6 +30,11 @@ class Watcher:
 
     def __init__(self, connect: Callable[[], Wire]) -> None:
         self._connect = connect
+        self._reset()
+        _all.add(self)
+
+    def _reset(self) -> None:
+        """Begin anew: also in a child, where the thread is not, and whose parent's jobs are the parent's."""
         self._lock = threading.Lock()
         self._jobs: dict[Key, Job] = {}
         self._thread: threading.Thread | None = None
@@ -224,3 +232,11 @@ class Watcher:
 _FINAL = frozenset(
     {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "DEADLINE", "BOOT_FAIL"}
 )
+
+
+def _forget_parent() -> None:
+    for watcher in list(_all):
+        watcher._reset()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_forget_parent)
