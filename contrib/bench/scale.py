@@ -1,10 +1,13 @@
-"""Does the queue stay flat as the lab grows?  The pure core.
+"""Does the queue stay flat as the lab grows?  The pure core first, then a real controller with its store and socket.
 
-    python contrib/bench/scale.py [--pending 1000,10000,100000,1000000] [--json FILE]
+    python contrib/bench/scale.py [core] [controller] [--pending 1000,10000,100000,1000000] [--jobs 100000] [--json FILE]
 
 core        1 000 hosts × 16 slots, N pending jobs of 50 shapes and 20 users: one scheduling pass, one submission, one
             end of a job, one look at one job, for each N; bytes a pending job and a pending array task.
-Times are medians, p99 and worst, in milliseconds.
+controller  a controller process of its own in a temporary directory: N jobs through `submit_many`, then squeue (first
+            line, last line, memory of both sides, what others wait meanwhile), squeue -j, restart.
+
+Without words both, core up to 100 000.  Times of the core are medians, p99 and worst, in milliseconds.
 """
 
 import argparse
@@ -19,11 +22,12 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", help="core")
+    parser.add_argument("parts", nargs="*", help="core, controller")
     parser.add_argument("--pending", default="1000,10000,100000", help="lengths of the queue, for core")
+    parser.add_argument("--jobs", type=int, default=100_000, help="jobs in the queue, for controller")
     parser.add_argument("--json", help="write the figures here too")
     chosen = parser.parse_args()
-    parts = chosen.parts or ["core"]
+    parts = chosen.parts or ["core", "controller"]
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
     print(f"{machine}, load {os.getloadavg()[0]:.1f}", flush=True)
     found: dict[str, object] = {}
@@ -32,8 +36,12 @@ def main() -> None:
             from scale_core import measure_core
 
             found[part] = measure_core([int(text) for text in chosen.pending.split(",")])
+        elif part == "controller":
+            from scale_controller import measure_controller
+
+            found[part] = measure_controller(chosen.jobs)
         else:
-            raise SystemExit(f"no part {part}: core")
+            raise SystemExit(f"no part {part}: core, controller")
     if chosen.json:
         Path(chosen.json).write_text(json.dumps(found, indent=1))
 

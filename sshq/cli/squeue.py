@@ -7,8 +7,10 @@ import time
 from sshq.cli.asking import list_items
 from sshq.cli.people import lookup_uid, name_me
 from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
+from sshq.errors import RefusedError
 from sshq.slurm.layout import Output
 from sshq.slurm.squeue import SqueueOptions, StrayWordError, read_squeue_options, render_squeue, render_steps
+from sshq.slurm.squeue_columns import choose_columns, read_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +45,17 @@ def _show_once(options: SqueueOptions) -> int:
     if options.parsed.has("steps"):
         steps, _ = list_items("squeue", "steps", {"filter": options.filter})
         return _print(render_steps(steps, options, time.time()))
-    jobs, _ = list_items("squeue", "jobs", {"filter": options.filter, "finished": options.include_finished})
+    question = {"filter": options.filter, "finished": options.include_finished}
+    columns = choose_columns(options)
+    if columns is not None:
+        try:
+            items, _ = list_items("squeue", "jobs", {**question, "columns": columns})
+        except RefusedError as error:
+            if "columns" not in error.message:
+                raise
+            items, _ = list_items("squeue", "jobs", question)  # a controller of the release before knows no columns
+        return _print(render_squeue(read_rows(items, columns), options, time.time()))
+    jobs, _ = list_items("squeue", "jobs", question)
     if options.is_document:
         from sshq.slurm.jsondoc import squeue_document
 

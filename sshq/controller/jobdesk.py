@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from sshq.controller.endwatch import EndWatch
 from sshq.controller.filters import JobFilter, read_filter
 from sshq.controller.mailbox import Mailbox
+from sshq.controller.rowviews import job_rows
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import clean_name
 from sshq.controller.views import View, live_job_view, pending_reason
@@ -45,7 +47,8 @@ class JobDesk:
     # ---- reading ---------------------------------------------------------------------------------------------
 
     async def jobs(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
-        """Stream the jobs a filter means, in order of their numbers."""
+        """Stream the jobs a filter means, in order of their numbers: whole, or a few columns of them."""
+        columns: list[str] | None = params.get("columns")
         wanted = read_filter(params)
         finished = params.get("finished") is True or bool(wanted.states)
         ids, unknown = await self._mailbox.ask(lambda c: _select_ids(c, wanted))
@@ -53,13 +56,14 @@ class JobDesk:
         for start in range(0, len(ids), CHUNK):
             part = ids[start : start + CHUNK]
 
-            def views(cluster: Cluster, part: list[int] = part) -> list[View]:
-                found = (cluster.jobs.get(i) for i in part)
-                return [self._view(cluster, j) for j in found if j is not None and wanted.matches(j, finished=finished)]
-
-            items = await self._mailbox.ask(views)
-            count += len(items)
-            await stream.items(items)
+            if columns is None:
+                items = await self._mailbox.ask(partial(_views, view=self._view, ids=part, wanted=wanted, finished=finished))
+                count += len(items)
+                await stream.items(items)
+            else:
+                rows = await self._mailbox.ask(partial(_rows, ids=part, wanted=wanted, finished=finished, columns=columns))
+                count += len(rows)
+                await stream.rows(rows)
         refs = [r.job_id for r in wanted.refs or ()]
         lost = set(unknown)
         return {"count": count, "unknown_ids": unknown, "known_ids": [r for r in refs if r not in lost]}
@@ -236,6 +240,21 @@ def _select_ids(cluster: Cluster, wanted: JobFilter) -> tuple[list[int], list[in
             members = {i for i in members if cluster.jobs[i].array_task_id in tasks or not tasks.isdisjoint(_waiting(cluster, i))}
         found |= members
     return sorted(found), unknown
+
+
+def _chosen(cluster: Cluster, ids: list[int], wanted: JobFilter, finished: bool) -> list[Job]:
+    found = (cluster.jobs.get(i) for i in ids)
+    return [j for j in found if j is not None and wanted.matches(j, finished=finished)]
+
+
+def _views(
+    cluster: Cluster, *, view: Callable[[Cluster, Job], View], ids: list[int], wanted: JobFilter, finished: bool
+) -> list[View]:  # fmt: skip
+    return [view(cluster, job) for job in _chosen(cluster, ids, wanted, finished)]
+
+
+def _rows(cluster: Cluster, *, ids: list[int], wanted: JobFilter, finished: bool, columns: list[str]) -> list[list[object]]:
+    return job_rows(cluster, _chosen(cluster, ids, wanted, finished), columns)
 
 
 def _waiting(cluster: Cluster, job_id: int) -> Iterable[int]:

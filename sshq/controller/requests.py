@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
+from sshq.controller.rowviews import COLUMNS
 from sshq.core.dependency import parse_dependency
 from sshq.core.stagenames import PATTERN_BYTES_MAX, PATTERNS_MAX
 from sshq.errors import RefusedError
@@ -200,6 +201,14 @@ def _dependency(value: object, place: str) -> None:
         _too_long(place, count, DEPENDENCY_TERMS_MAX, "jobs")
 
 
+def _columns(value: object, place: str) -> None:
+    if not isinstance(value, list) or not value or len(value) > len(COLUMNS):
+        _bad(place, "a list of columns")
+    for name in value:
+        if not isinstance(name, str) or name not in COLUMNS:
+            _bad(place, f"columns among {', '.join(COLUMNS)}")
+
+
 def _environ(value: object, place: str) -> None:
     if not isinstance(value, dict):
         _bad(place, "an object")
@@ -298,7 +307,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
         "description": _object(_DESCRIPTION), "environ": _environ, "token": _text(64), "test_only": _flag,
         "directory": _DIRECTORY,
     },
-    "jobs": {"filter": _filter, "finished": _flag},
+    "jobs": {"filter": _filter, "finished": _flag, "columns": _columns},
     "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX)},
     "events": {"filter": _filter, "count": _whole(0, INT_MAX), "brief": _flag},
     "steps": {"filter": _filter},

@@ -74,6 +74,16 @@ class Column(Generic[Row]):
             text = text[: self.width - 1] + "*" if field.keeps_star and text.endswith("*") else self._cut(text)
         return self._place(text) + self.suffix
 
+    def template(self) -> str:
+        """Return what `%` makes the same cell of, with the literal text behind it."""
+        suffix = self.suffix.replace("%", "%%")
+        if self.field is None:
+            return suffix
+        if not self.width:
+            return f"%s{suffix}"
+        cut = f".{self.width}" if self.field.cut else ""
+        return f"%{'' if self.right else '-'}{self.width}{cut}s{suffix}"
+
     def _cut(self, text: str) -> str:
         return text[: self.width] if self.width else text
 
@@ -96,6 +106,19 @@ class Layout(Generic[Row]):
 
     def line(self, row: Row) -> str:
         return self.prefix + "".join(column.show(row) for column in self.columns)
+
+    def lines(self, rows: "Iterable[Row]") -> "Iterator[str]":
+        """Yield the lines of many rows: as `line` makes them, several times as fast."""
+        columns = [column for column in self.columns if column.field is not None]
+        getters = [column.field.getter for column in columns if column.field is not None]
+        if any(column.field is not None and column.field.keeps_star for column in columns):
+            yield from map(self.line, rows)
+            return
+        text = self.prefix.replace("%", "%%") + "".join(column.template() for column in self.columns)
+        own_newlines = "\n" in text
+        for row in rows:
+            line = text % tuple([get(row) for get in getters])
+            yield self.line(row) if own_newlines or "\n" in line else line
 
     def letters(self) -> frozenset[str]:
         """Return the letters, or first names, of the fields in use."""

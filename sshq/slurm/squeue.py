@@ -25,7 +25,7 @@ DEFAULT_SORT = "P,t,-p"
 START_SORT = "S"
 JOB_ID_HINT = "job ids look like 12, 12_4 (array task) or 12_[1-5]"
 
-Key = tuple[float, str, float]  # a number, a text, a number: enough for every sort letter
+Key = object  # of one type for each letter: a number, a text, or a tuple
 
 
 class StrayWordError(OptionError):
@@ -157,7 +157,8 @@ def render_squeue(jobs: "Iterable[View]", options: SqueueOptions, now: float) ->
     known = list(jobs)
     if len(options.job_refs) == 1 and not any(_is_asked(job, options) for job in known):
         return Output((), (*options.messages, UNKNOWN_JOB_LOAD), 1)
-    chosen = [job for job in known if _matches(job, options)]
+    matches = _make_matcher(options)
+    chosen = [job for job in known if matches(job)]
     if options.parsed.has("array"):
         chosen = [task for job in chosen for task in _split_array(job)]
     if options.parsed.has("priority"):
@@ -172,7 +173,7 @@ def render_squeue(jobs: "Iterable[View]", options: SqueueOptions, now: float) ->
         rows = sort_rows(rows, _sort_text(options))
     except ValueError as error:  # Slurm finds this after the header
         return Output(head, (*messages, f"squeue: error: Invalid sort specification: {error}"), 1)
-    return Output(_concatenate(head, (layout.line(row) for row in rows)), messages)
+    return Output(_concatenate(head, layout.lines(rows)), messages)
 
 
 def choose_layout(options: SqueueOptions) -> Layout[JobRow]:
@@ -195,7 +196,7 @@ def sort_rows(rows: "Sequence[JobRow]", text: str) -> list[JobRow]:
     Raises:
         ValueError: an unknown letter; the message is that letter.
     """
-    ordered = sorted(rows, key=_by_id)
+    ordered = sorted(rows, key=_by_id)  # type: ignore[arg-type]
     at = len(text) - 1
     while at >= 0:  # from the end, as Slurm reads it
         letter = text[at]
@@ -207,7 +208,7 @@ def sort_rows(rows: "Sequence[JobRow]", text: str) -> list[JobRow]:
         key = SORT_KEYS.get(letter)
         if key is None:
             raise ValueError(letter)
-        ordered.sort(key=key, reverse=sign == "-")
+        ordered.sort(key=key, reverse=sign == "-")  # type: ignore[arg-type]  # keys of one letter are of one type
     return ordered
 
 
@@ -282,30 +283,38 @@ def _is_named(job: View, job_id: int, tasks: tuple[int, ...] | None) -> bool:
     return int_or_none(job, "array_task_id") in tasks
 
 
-def _matches(job: View, options: SqueueOptions) -> bool:
-    if not _is_asked(job, options):
-        return False
-    states = options.states
-    if states is not None and not {state_of(job), text_of(job, "state")} & states:
-        return False
-    if options.users is not None and not (
-        text_of(job, "user") in options.users or int_of(job, "uid", -1) in (options.uids or ())
-    ):
-        return False
-    if options.nodes is not None and not set(options.nodes) & set(names_of(job, "nodes")):
-        return False
-    licenses = options.words("licenses")
-    if licenses is not None and not {part.partition(":")[0] for part in text_of(job, "licenses").split(",")} & set(licenses):
-        return False
-    partitions = options.words("partitions")
-    if partitions is not None and not set(partitions) & set(text_of(job, "partition").split(",")):
-        return False
-    for field, key in (("names", "name"), ("accounts", "account"), ("qos", "qos"), ("kinds", "kind")):
-        words = options.words(field)
-        default = "normal" if key == "qos" else ""
-        if words is not None and text_of(job, key, default) not in words:
+def _matches(job: "View", options: SqueueOptions) -> bool:
+    return _make_matcher(options)(job)
+
+
+def _make_matcher(options: SqueueOptions) -> "Callable[[View], bool]":
+    """Return what says whether a job is one of those asked for; what was asked is read once, not for each of them."""
+    states, users, uids, nodes = options.states, options.users, options.uids or (), options.nodes
+    licenses, partitions = options.words("licenses"), options.words("partitions")
+    chosen = [
+        (key, words, "normal" if key == "qos" else "")
+        for field, key in (("names", "name"), ("accounts", "account"), ("qos", "qos"), ("kinds", "kind"))
+        if (words := options.words(field)) is not None
+    ]
+
+    def matches(job: "View") -> bool:
+        if options.job_refs and not _is_asked(job, options):
             return False
-    return True
+        if states is not None and text_of(job, "state") not in states and state_of(job) not in states:
+            return False
+        if users is not None and text_of(job, "user") not in users and int_of(job, "uid", -1) not in uids:
+            return False
+        if nodes is not None and set(nodes).isdisjoint(names_of(job, "nodes")):
+            return False
+        if licenses is not None:
+            held = {part.partition(":")[0] for part in text_of(job, "licenses").split(",")}
+            if held.isdisjoint(licenses):
+                return False
+        if partitions is not None and set(partitions).isdisjoint(text_of(job, "partition").split(",")):
+            return False
+        return all(text_of(job, key, default) in words for key, words, default in chosen)
+
+    return matches
 
 
 def _split_array(job: View) -> list[View]:
@@ -351,23 +360,27 @@ def _by_id(row: JobRow) -> Key:
     array_id = int_or_none(row.view, "array_job_id")
     task = int_or_none(row.view, "array_task_id")
     # The record of tasks not yet started stands behind the started ones.
-    return (array_id if array_id is not None else int_of(row.view, "job_id"), "", float("inf") if task is None else task)
+    return (array_id if array_id is not None else int_of(row.view, "job_id"), float("inf") if task is None else task)
 
 
 def _by_number(get: "Callable[[JobRow], float | None]") -> "Callable[[JobRow], Key]":
-    def key(row: JobRow) -> Key:
+    def key(row: JobRow) -> "Key":
         value = get(row)
-        return (float("inf") if value is None else value, "", 0)
+        return float("inf") if value is None else value
 
     return key
 
 
 def _by_text(get: "Callable[[JobRow], str]") -> "Callable[[JobRow], Key]":
-    return lambda row: (0, get(row), 0)
+    return get
 
 
 def _by_view_text(name: str) -> "Callable[[JobRow], Key]":
-    return _by_text(lambda row: text_of(row.view, name))
+    def key(row: JobRow) -> "Key":
+        value = row.view.get(name)
+        return value if isinstance(value, str) else ""
+
+    return key
 
 
 def _by_view_number(name: str) -> "Callable[[JobRow], Key]":

@@ -56,6 +56,9 @@ class NoStream:
     def __init__(self) -> None:
         self.got: list[Any] = []
 
+    async def rows(self, rows: list[Any]) -> None:
+        await self.items([{"rows": rows}])
+
     async def items(self, items: list[Any]) -> None:
         self.got += items
 
