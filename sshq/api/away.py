@@ -1,8 +1,8 @@
 """From another machine: which directory on the head stands for one of ours, and how files come from there and go there.
 
-Each directory of this machine has one of the user's own on the head, `AWAY/THIS-MACHINE/its/path`, made when something is
-submitted from it.  Jobs are submitted from that; what they leave there comes back under the same path here, where somebody waits
-or asks.
+A directory that the head sees, too, is itself there.  Each other one has one of the user's own on the head,
+`AWAY/THIS-MACHINE/its/path`, made when something is submitted from it.  Jobs are submitted from that; what they leave there comes
+back under the same path here, where somebody waits or asks.
 """
 
 import errno
@@ -34,20 +34,42 @@ LOCAL_NAMES = frozenset((
 LOCAL_PREFIXES = ("CONDA_", "DYLD_", "_CE_")
 
 _roots: dict[str, str] = {}
+_shared: dict[tuple[str, str], bool] = {}
 
 
-def find_root(head: "Head") -> str:
-    """Return the directory on the head that stands for `/` of this machine."""
-    if head.name not in _roots:
-        answer = ask_head(head, "hello")
+def find_root(head: "Head", path: str | None = None) -> str:
+    """Return the directory on the head that stands for `/` of this machine; is asked with `path`, for `is_shared`."""
+    if head.name not in _roots or path is not None:
+        answer = ask_head(head, "hello", path=path)
+        if path is not None and not answer.get("exists"):
+            _shared[head.name, path] = False
         host = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in os.uname().nodename)
         _roots[head.name] = f"{answer['about']['away']}/{host.lstrip('.') or 'unnamed'}"
     return _roots[head.name]
 
 
-def to_head(head: "Head", path: str) -> str:
-    """Return what stands on the head for an absolute path of this machine."""
-    return find_root(head) + ("" if path == "/" else path)
+def is_shared(head: "Head", folder: str) -> bool:
+    """Return whether the head sees this very directory, on a file server for instance: it is proved to it as to any host."""
+    key = head.name, folder
+    if key not in _shared:
+        find_root(head, folder)
+    if key not in _shared:  # there is one of that name
+        from sshq.api.proof import hide_nonce, show_nonce
+
+        shown = show_nonce({"path": folder})
+        try:
+            _shared[key] = shown is not None and ask_head(head, "sees", **shown).get("sees") is True
+        finally:
+            if shown is not None:
+                hide_nonce(shown)
+    return _shared[key]
+
+
+def to_head(head: "Head", folder: str) -> str:
+    """Return what stands on the head for a directory of this machine: itself where the head sees it."""
+    if is_shared(head, folder):
+        return folder
+    return find_root(head) + ("" if folder == "/" else folder)
 
 
 def to_here(head: "Head", path: str) -> str | None:
@@ -302,7 +324,7 @@ def bring_file(head: "Head", path: str) -> str:
     """Bring a file of our own making here, remove it there, and return where it is."""
     target = to_here(head, path)
     if target is None:
-        raise FileNotFoundError(errno.ENOENT, "no path of this machine stands for it", path)
+        return path  # in a directory that both see
     check_target(target)
     fetch_file(head, path, target)
     remove_files(head, [path])

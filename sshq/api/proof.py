@@ -53,6 +53,9 @@ def stand_in(path: str) -> str:
         return path
     from sshq.api.away import to_head
 
+    own = find_own_cwd()
+    if path.startswith(own.rstrip("/") + "/"):  # it need not be there yet
+        return to_head(head, own).rstrip("/") + path[len(own.rstrip("/")) :]
     return to_head(head, path)
 
 
@@ -71,10 +74,11 @@ def write_private(path: str, data: bytes) -> None:
     """Write a new file for the user alone, where jobs find it.  Raises OSError."""
     head = find_head(os.environ)
     if head is not None:
-        from sshq.api.away import send_file
+        from sshq.api.away import send_file, to_here
 
-        send_file(head, path, data)
-        return
+        if to_here(head, path) is not None:
+            send_file(head, path, data)
+            return
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
         file.write(data)
         file.flush()
@@ -99,9 +103,13 @@ def bring_file(path: str) -> str:
 
 def leave_own(environ: dict[str, str], export: object) -> dict[str, str]:
     """Return a job's environment without what would lead nowhere if the controller is on another machine: PATH, VIRTUAL_ENV, …"""
-    if find_head(os.environ) is None:
+    head = find_head(os.environ)
+    if head is None:
         return environ
-    from sshq.api.away import drop_local
+    from sshq.api.away import drop_local, is_shared
+
+    if is_shared(head, find_own_cwd()):
+        return environ  # then so are the places it names, as far as they ever are
 
     return drop_local(environ, export if isinstance(export, str) else None)
 

@@ -89,6 +89,10 @@ def _bring(head: Head, job: Job, *, quiet: bool, named: bool) -> int:
 
 def _bring_all(head: Head, *, quiet: bool) -> int:
     cwd = find_own_cwd()
+    there = away.to_head(head, cwd)
+    if there == cwd:
+        print_messages([f"sshq: {head.name} sees this directory itself: there is nothing to bring"])
+        return 0
     try:
         files = away.list_files(head, cwd)
     except FileNotFoundError:
@@ -106,7 +110,7 @@ def _bring_all(head: Head, *, quiet: bool) -> int:
                 continue
         except FileNotFoundError:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-        brought = bring_one("sshq", head, {}, away.to_head(head, target), target, show=None if quiet else _progress(target))
+        brought = bring_one("sshq", head, {}, f"{there}/{name}", target, show=None if quiet else _progress(target))
         if brought == 0 and size:
             code = 1
         elif brought is not None and not quiet:

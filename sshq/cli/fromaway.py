@@ -7,7 +7,7 @@ from typing import Any
 from sshq.api import away
 from sshq.cli.printing import print_messages
 from sshq.errors import SshqError
-from sshq.wire.client import find_head
+from sshq.wire.client import connect, find_head
 from sshq.wire.headssh import Head
 
 
@@ -25,8 +25,22 @@ def bring_home(program: str, job: Mapping[str, Any]) -> None:
     """Bring the output of a job that is over to this machine; say so where that fails, and how to get it later."""
     head = find_head(os.environ)
     if head is not None:
-        for source, target in away.list_outputs(head, job):
+        for source, target in away.list_outputs(head, _find_whole(job)):
             bring_one(program, head, job, source, target)
+
+
+def _find_whole(job: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return all that is known of a job; what tells of its end says no more than how it ended."""
+    if "std_out" in job:
+        return job
+    try:
+        with connect(os.environ) as client:
+            wanted = {"refs": [[job["job_id"], None]]}
+            views = list(client.stream("jobs", {"filter": wanted, "finished": True}))
+            views = views or list(client.stream("history", {"filter": wanted, "start_at": None, "end_at": None}))
+    except SshqError:
+        views = []  # its output can be fetched later
+    return next((view for view in views if view.get("job_id") == job["job_id"]), job)
 
 
 def bring_one(

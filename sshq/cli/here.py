@@ -107,10 +107,11 @@ class Here:
         """Remove files of our own in a directory that was submitted from; what is not there is passed over."""
         head = find_head(os.environ)
         if head is not None:
-            from sshq.api.away import remove_files
+            from sshq.api.away import remove_files, to_here
 
-            remove_files(head, paths)
-            return
+            there = [path for path in paths if to_here(head, path) is not None]
+            remove_files(head, there)
+            paths = [path for path in paths if path not in there]
         for path in paths:
             try:
                 os.unlink(path)

@@ -58,8 +58,8 @@ class Relay:
         self.root = os.path.realpath(os.path.join(_find_base(), "away"))
         self._nonces: list[dict[str, object]] = []
         self._ops: dict[str, Callable[[Answer], Answer]] = {
-            "hello": lambda _: {}, "directory": self._directory, "nonce": self._nonce, "hide": self._hide, "read": self._read,
-            "write": self._write, "remove": self._remove, "list": self._list,
+            "hello": self._hello, "sees": self._sees, "directory": self._directory, "nonce": self._nonce, "hide": self._hide,
+            "read": self._read, "write": self._write, "remove": self._remove, "list": self._list,
         }  # fmt: skip
 
     def serve(self) -> None:
@@ -110,6 +110,24 @@ class Relay:
         return True
 
     # ---- directories -----------------------------------------------------------------------------------------
+
+    def _hello(self, request: "Answer") -> "Answer":
+        path = request.get("path")
+        return {"exists": isinstance(path, str) and os.path.isdir(path)}
+
+    def _sees(self, request: "Answer") -> "Answer":
+        """Whether a nonce file of the other machine shows here, by the same name and with the same content: of us alone."""
+        if not os.path.basename(str(request["nonce_path"])).startswith(".sshq-nonce-"):
+            return {"sees": False}
+        try:
+            file = os.open(str(request["nonce_path"]), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return {"sees": False}
+        try:
+            mine = os.fstat(file).st_uid == os.geteuid()
+            return {"sees": mine and os.read(file, 256) == str(request["nonce"]).encode()}
+        finally:
+            os.close(file)
 
     def _directory(self, request: "Answer") -> "Answer":
         """What a submission says of its directory; ours are made, with those that its output will lie in."""

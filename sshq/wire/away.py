@@ -25,10 +25,12 @@ MARK = b"sshq-relay "
 NOISE_BYTES_MAX = 256 << 10  # what a login shell may print before us
 LINE_BYTES_MAX = 1 << 20
 ERRORS_BYTES_MAX = 64 << 10
+RESTS_S = 5.0
 KEPT_S, KEPT_MAX = 20.0, 4  # how long a connection may lie idle, and how many
 NOT_FOUND, OLD = 127, 2
 UNABLE = "Unable to contact slurm controller (connect failure)"
 _reached: set[str] = set()  # heads that answered this process once: a failure is then a cut, and worth waiting for
+_rests: dict[str, float] = {}  # of a head that was lost: seconds before the next try
 _idle: "list[Session]" = []
 _connected: list[tuple[str, int, float, socket.socket]] = []  # of which head, whose, since when, to the controller
 _starting = _thread.RLock()  # one login of this process at a time: sshd drops some of many, and one prompt is enough
@@ -132,6 +134,7 @@ class Session:
             raise self._refuse_version(about)
         self.about = about
         _reached.add(self.head.name)
+        _rests.pop(self.head.name, None)
 
     def _read_line(self) -> bytes:
         """Return a line; what follows it stays unread, for it may belong to the controller's stream."""
@@ -176,6 +179,8 @@ class Session:
         else:
             detail = (f"the relay on {name} ended with status {status}", *words)
         if name in _reached:
+            _rests[name] = min(RESTS_S, 2 * _rests.get(name, 0.1))
+            time.sleep(_rests[name])  # whoever waits asks again at once, and ssh is no small thing
             return LostHeadError(self.head, detail)
         return HeadError(UNABLE, detail=detail, hint=f"{self.head.ssh} {name} true" + _advise(words))
 

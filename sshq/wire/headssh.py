@@ -95,7 +95,7 @@ def start_command(head: Head, words: "Sequence[str]") -> tuple[socket.socket, in
 
     """
     ours, theirs = socket.socketpair()
-    errors = None if _is_terminal(2) else os.memfd_create("ssh-stderr", os.MFD_CLOEXEC)
+    errors = None if _is_terminal(2) else _open_memory()
     actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0), (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1)]
     if errors is not None:
         actions.append((os.POSIX_SPAWN_DUP2, errors, 2))
@@ -163,6 +163,15 @@ def end_child(pid: int) -> None:
             os.kill(pid, SIGTERM)
         except OSError:
             pass
+
+
+def _open_memory() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("ssh-stderr", os.MFD_CLOEXEC)
+    from tempfile import TemporaryFile  # not on Linux
+
+    with TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _is_terminal(descriptor: int) -> bool:

@@ -434,3 +434,21 @@ def test_ctrl_c_asks_srun_and_leaves_its_connection(laptop):
     assert "srun: interrupt (one more within 1 sec to abort)" in shown
     assert "task 0: running" in shown
     assert "Force Terminated" in shown
+
+
+def test_a_directory_that_the_head_sees_needs_no_other(place, laptop):
+    instance, _ = place
+    laptop.work = instance.work  # nothing of its own hides this one
+    done = laptop.run("sbatch", "--wait", "-o", "here-%j", "--wrap", 'pwd; echo "$VIRTUAL_ENV"', env={"VIRTUAL_ENV": "/shared/v"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert instance.read(f"here-{submitted_number(done)}") == f"{instance.work}\n/shared/v\n"
+    assert laptop.run("srun", "echo", "ran").stdout == "ran\n"
+    code = "import os, sshq; print(sshq.Executor().submit(len, os.urandom(6_000_000)).result(60))"
+    assert laptop.call("python", "-c", code).stdout == "6000000\n"
+    assert laptop.run("fetch", "--all").stderr == "sshq: head sees this directory itself: there is nothing to bring\n"
+    assert not [name for name in os.listdir(instance.work) if name.startswith(".sshq-")]
+    if laptop.holder:
+        laptop.work = f"{laptop.dir}/w"
+        os.makedirs(laptop.work)  # of the same name there, and another directory
+        assert laptop.run("sbatch", "--wait", "-o", "out", "--wrap", "pwd").returncode == 0
+        assert laptop.path("out").read_text() == f"{laptop.there()}\n"
