@@ -17,7 +17,7 @@ st_fail() { # WORD TEXT: the call is over
 st_enter() { # SPOOL NONCE
     ST_NONCE=$2
     cd -- "$1" 2>/dev/null || st_fail spool "the spool is gone"
-    for ST_NEEDED in tar cat df du ls sort comm xargs mkdir mv rm; do
+    for ST_NEEDED in tar cat df du ls sort uniq xargs; do
         command -v "$ST_NEEDED" >/dev/null 2>&1 || st_fail tool "$ST_NEEDED is not there"
     done
     if command -v sha256sum >/dev/null 2>&1; then
@@ -29,14 +29,12 @@ st_enter() { # SPOOL NONCE
     else
         st_fail tool "neither sha256sum nor shasum nor openssl is there"
     fi
-    mkdir -p cache/o cache/m cache/x 2>cache.err || st_fail disk "$(st_tell cache.err)"
-    rm -f cache.err
+    ST_TEXT=$(mkdir -p cache/o cache/m cache/x 2>&1) || st_fail disk "$(st_first "$ST_TEXT")"
 }
 
-st_tell() { # FILE: the first line of what a program said
-    ST_LINE=''
-    [ ! -e "$1" ] || read -r ST_LINE <"$1"
-    printf '%.300s' "${ST_LINE:-no reason given}"
+st_first() { # TEXT: its first line
+    case $1 in *'Wrote only '* | *'No space left'* | *'quota exceeded'*) set -- "no space left on its disk" ;; esac
+    printf '%s\n' "${1:-no reason given}" | { read -r ST_LINE && printf '%.300s' "$ST_LINE"; }
 }
 
 st_bad() { # names on stdin, of the working directory: says those whose content is another
@@ -61,9 +59,10 @@ st_open() {
     st_enter "$1" "$2"
     st_look_again
     find cache/x -mindepth 1 -maxdepth 1 -mmin +60 -exec rm -rf {} + 2>/dev/null
-    if ! cat >"cache/x/$2.m" 2>"cache/x/$2.e"; then st_fail disk "$(st_tell "cache/x/$2.e")"; fi
-    mv -f "cache/x/$2.m" "cache/m/$3" || st_fail disk "the cache cannot be written"
-    rm -f "cache/x/$2.e"
+    ST_TEXT=$({ cat >"cache/x/$2.m" && mv -f "cache/x/$2.m" "cache/m/$3"; } 2>&1) || {
+        rm -f "cache/x/$2.m"
+        st_fail disk "$(st_first "$ST_TEXT")"
+    }
     while read -r ST_CHUNK; do
         [ -e "cache/o/$ST_CHUNK" ] || printf '%s - %s\n' "$ST_NONCE" "$ST_CHUNK"
     done <"cache/m/$3"
@@ -96,36 +95,33 @@ st_evict() {
 }
 
 st_drop_chunks() { # those that no tree has any more; sets ST_USED
-    : >"cache/x/$ST_NONCE.k"
     for ST_NAME in cache/m/*; do
-        [ ! -e "$ST_NAME" ] || cat "$ST_NAME"
-    done | sort -u >"cache/x/$ST_NONCE.k"
-    ls cache/o | sort | comm -23 - "cache/x/$ST_NONCE.k" | (cd cache/o && xargs rm -f)
+        [ ! -e "$ST_NAME" ] || cat "$ST_NAME" "$ST_NAME" # twice: what is there once is in no tree
+    done | { cat && ls cache/o; } | sort | uniq -u | (cd cache/o && xargs rm -f)
     ST_USED=$(du -sk cache/o | { read -r ST_SIZE _ && printf '%s' "$ST_SIZE"; })
 }
 
 # st_put SPOOL NONCE <TAR: chunks as members named by their digests; whole ones are kept, also of a stream that was cut off.
+# What programs say is not written down: the disk may be full.
 st_put() {
     st_enter "$1" "$2"
     ST_PLACE=cache/x/$2.d
     mkdir "$ST_PLACE" && cd "$ST_PLACE" || st_fail disk "the cache cannot be written"
     trap '' HUP TERM PIPE
-    tar -xof - 2>../"$2.e"
-    ST_STATUS=$?
-    ST_LEFT=0
-    ls | st_bad >../"$2.b"
-    xargs rm -f <../"$2.b"
-    while read -r _; do ST_LEFT=$((ST_LEFT + 1)); done <../"$2.b"
+    ST_STATUS=0 ST_COUNT=0
+    ST_TEXT=$(tar -xof - 2>&1) || ST_STATUS=$?
+    for ST_CHUNK in $(ls | st_bad); do
+        rm -f "$ST_CHUNK"
+        ST_COUNT=$((ST_COUNT + 1))
+    done
     set -- *
-    [ ! -e "$1" ] || { chmod 400 "$@" && mv -f "$@" ../../o/; } 2>>../"$ST_NONCE.e" || ST_STATUS=1
-    cd ../../..
-    if [ "$ST_STATUS" -ne 0 ] || [ "$ST_LEFT" -gt 0 ]; then
-        ST_TEXT=$(st_tell "cache/x/$ST_NONCE.e")
-        rm -rf "$ST_PLACE" "cache/x/$ST_NONCE.e" "cache/x/$ST_NONCE.b"
-        [ "$ST_LEFT" -eq 0 ] || [ "$ST_STATUS" -ne 0 ] || st_fail damaged "$ST_LEFT chunks came damaged"
-        st_fail disk "$ST_TEXT"
+    if [ -e "$1" ]; then
+        chmod 400 "$@"
+        ST_MOVED=$(mv -f "$@" ../../o/ 2>&1) || ST_STATUS=1 ST_TEXT=${ST_TEXT:-$ST_MOVED}
     fi
-    rm -rf "$ST_PLACE" "cache/x/$ST_NONCE.e" "cache/x/$ST_NONCE.b"
+    cd ../../.. && rm -rf "$ST_PLACE"
+    [ "$ST_STATUS" -eq 0 ] || st_fail disk "$(st_first "$ST_TEXT")"
+    [ "$ST_COUNT" -eq 0 ] || st_fail damaged "$ST_COUNT chunks came damaged"
     st_say end
 }
 
@@ -136,19 +132,18 @@ st_grow() {
     touch -c "cache/m/$ST_TREE"
     rm -rf "$ST_HOME"
     mkdir -m 700 "$ST_HOME" || st_fail disk "$ST_HOME cannot be made"
-    # A program's warnings are none of ours (a clock that goes wrong): its status counts, and that it got everything.
-    {
-        cd cache/o && xargs cat <"../m/$ST_TREE" 2>>"../x/$ST_NONCE.e" || : >"../x/$ST_NONCE.f"
-    } | {
-        cd "$ST_HOME" && EXTRACT_UNSAFE_SYMLINKS=1 tar -xpof - 2>>"../../cache/x/$ST_NONCE.e" || : >"../../cache/x/$ST_NONCE.f"
-    }
-    if [ -e "cache/x/$ST_NONCE.f" ]; then
-        ST_TEXT=$(st_tell "cache/x/$ST_NONCE.e")
+    # A program's warnings are none of ours (a clock that goes wrong): its status counts.
+    ST_TEXT=$({
+        { cd cache/o && xargs cat <"../m/$ST_TREE" || echo "failed $ST_NONCE" >&2; } |
+            { cd "$ST_HOME" && umask 0 && EXTRACT_UNSAFE_SYMLINKS=1 tar -xpof - || echo "failed $ST_NONCE" >&2; }
+    } 2>&1)
+    case $ST_TEXT in
+    *"failed $ST_NONCE"*)
         chmod -R u+rwX "$ST_HOME" 2>/dev/null
-        rm -rf "$ST_HOME" "cache/x/$ST_NONCE.e" "cache/x/$ST_NONCE.f"
-        st_fail disk "$ST_TEXT"
-    fi
-    rm -f "cache/x/$ST_NONCE.e"
+        rm -rf "$ST_HOME"
+        st_fail disk "$(st_first "$ST_TEXT")"
+        ;;
+    esac
     st_say end
 }
 

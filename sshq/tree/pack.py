@@ -14,7 +14,7 @@ from typing import Final
 from sshq.errors import OptionError
 from sshq.tree.walk import Entry, show
 
-CHUNK_BYTES: Final = 8 << 20  # of a large file
+CHUNK_BYTES: Final = 4 << 20  # of a large file
 LARGE_BYTES: Final = 1 << 20
 PACK_MAX: Final = 2 << 20
 PACK_MIN: Final = 128 << 10
