@@ -5,6 +5,7 @@ once, and a new worker is submitted in its place.  `Pool.losses` and the log say
 """
 
 import base64
+import contextlib
 import itertools
 import logging
 import os
@@ -28,6 +29,7 @@ from sshq.errors import OptionError, SshqError
 
 log = logging.getLogger("sshq")
 SUBMIT_S = 15.0
+LOOK_S = 5.0  # between looks at hosts that are silent
 TRIES_MAX = 3  # of a chunk whose workers were lost
 AHEAD, AHEAD_MIN = 64, 128  # chunks that `imap` reads ahead of what was taken: for each worker, and at least
 PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
@@ -42,6 +44,7 @@ class Pool:
         hosts: the hosts to use, in turn; default: wherever there is room.
         initializer, initargs: called once in each process.
         maxtasksperchild: chunks after which a process is replaced by a new one in the same job; default: never.
+        away_s: seconds after which a host that is cut off counts as lost, with the calls it had; None: they wait for it.
         client, python, requires, ship: as for `Executor`.
         options: sbatch's, for each process: `time="1:00:00", cpus=2, memory="4G", gpus=1`.
 
@@ -52,8 +55,8 @@ class Pool:
 
     def __init__(
         self, slots: int | None = None, *, hosts: Sequence[str] | None = None, initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (), maxtasksperchild: int | None = None, client: Client | None = None,
-        python: str | None = None, requires: Sequence[str] = (),
+        initargs: Iterable[Any] = (), maxtasksperchild: int | None = None, away_s: float | None = 60.0,
+        client: Client | None = None, python: str | None = None, requires: Sequence[str] = (),
         ship: "Sequence[ModuleType | str | os.PathLike[str]]" = (), **options: Any,
     ) -> None:  # fmt: skip
         self.client = client or Client()
@@ -87,6 +90,8 @@ class Pool:
         self._workers: list[Worker] = []
         for number in range(self._slots):
             self._add_worker(number)
+        if away_s is not None:
+            threading.Thread(target=self._watch_hosts, args=(away_s,), name="sshq-pool-hosts", daemon=True).start()
 
     def __enter__(self) -> "Pool":
         return self
@@ -260,7 +265,7 @@ class Pool:
                 if self._ended or self._broken is not None or worker.job.done():
                     return []
                 if self._todo:
-                    fair = -(-len(self._todo) // (2 * len(self._workers) or 1))
+                    fair = -(-len(self._todo) // (2 * self._slots))
                     room = min(worker.capacity(self._todo[0].function_id), fair) - worker.load
                     # Half of its room at least, or a word would go out for each call that ends.
                     if room > 0 and room >= worker.load:
@@ -323,6 +328,26 @@ class Pool:
         if not worker.job.done():
             worker.give_up_place()
         self._replace(worker, line, words)
+
+    def _watch_hosts(self, away_s: float) -> None:
+        """Give up workers whose hosts have been cut off for so long; asks only where one is silent that has something to do."""
+        away_since: dict[Worker, float] = {}
+        pause_s = min(LOOK_S, max(0.2, away_s / 4))
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._ended or (self._closed and not self._open), pause_s)
+                if self._ended or self._broken is not None or (self._closed and not self._open):
+                    return
+                silent = [one for one in self._workers if one.load and time.monotonic() - one.heard_at > pause_s]
+            cut_off: set[object] = set()
+            if silent:
+                with contextlib.suppress(SshqError):
+                    cut_off = {node.get("name") for node in self.client.nodes() if node.get("unreachable")}
+            now = time.monotonic()
+            away_since = {one: away_since.get(one, now) for one in silent if one.job.node in cut_off}
+            for worker, since in away_since.items():
+                if now - since >= away_s:
+                    worker.abandon(f"its host has been unreachable for {now - since:.0f} s")
 
     def _replace(self, worker: Worker, line: str, words: list[str]) -> None:
         with self._condition:

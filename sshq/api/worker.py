@@ -40,6 +40,7 @@ class Worker:
         self._lock = threading.Lock()
         self._flying: dict[int, Chunk] = {}
         self._lost = False
+        self.heard_at = time.monotonic()
         self._pieces = 0
         self._paces: dict[int, float] = {}  # seconds a chunk of a function takes there, lately
         self._wire: Wire | None = None
@@ -70,6 +71,8 @@ class Worker:
                     if self._lost:
                         self._pool.give_back(chunks)
                         return
+                    if not self._flying:
+                        self.heard_at = time.monotonic()
                     self._flying |= {chunk.number: chunk for chunk in chunks}
                 self._write(*(self._pack(chunk) for chunk in chunks))
             self._send(b"")  # it ends when it has read that
@@ -136,6 +139,7 @@ class Worker:
                     for data in stream:
                         offset += len(data)
                         buffer += data
+                        self.heard_at = time.monotonic()
                         self._take_frames(buffer)
                         self._pool.wake()
                     self._end(stream.result.get("code"))
@@ -193,6 +197,14 @@ class Worker:
                 wire.call("finish", {"ref": [self.job.job_id, None], "code": 0})
         except SshqError:
             pass  # over already, or its limit ends it
+
+    def abandon(self, why: str) -> None:
+        """Give it up although its job may still run: the job is cancelled, which its host hears when it is back."""
+        try:
+            self._pool.client.cancel([self.job])
+        except SshqError as error:
+            log.warning("sshq: job %d of the pool could not be cancelled: %s", self.job.job_id, error.message)
+        self._lose(why)
 
     def last_words(self) -> str:
         """Return the end of what the worker has written to standard error, "" if that cannot be read."""

@@ -1,5 +1,10 @@
 """`sshq.Pool`: multiprocessing.Pool's methods over processes that live in jobs on real hosts."""
 
+import os
+import signal
+
+import pytest
+
 
 def test_it_is_multiprocessings_pool(program):
     found = program("""
@@ -299,3 +304,63 @@ def test_all_workers_lost_is_said_and_ends_the_calls(program):
     assert "no worker is left" in found[0]
     assert "its process ended with status 9" in found[0]
     assert found[1] == found[0]
+
+
+@pytest.mark.slow
+def test_a_host_that_is_cut_off_loses_its_calls_to_others(loopback, instance):
+    """Its sshd and all its sessions are killed in the middle of a call: the call runs elsewhere, and what comes back late is nobody's."""
+    import json
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    here, away = loopback.hosts[:2]
+    instance.use([here, away], sshq_slots=1, sshq_cpus=1, sshq_memory="4G")
+    instance.up()
+    instance.ready()
+    Path(instance.work, "cut.py").write_text(
+        "import json, os, sshq, time\n"
+        f"AWAY = {away.name!r}\n"
+        "def where(x):\n"
+        "    node = os.environ['SLURMD_NODENAME']\n"
+        "    if node == AWAY:\n"
+        "        open('there', 'w').close()\n"
+        "        while not os.path.exists('back'):\n"
+        "            time.sleep(0.02)\n"
+        "    elif not os.path.exists('there'):\n"
+        "        time.sleep(0.1)\n"
+        "    return x, node\n"
+        "with sshq.Pool(2, away_s=0.5) as pool:\n"
+        "    found = pool.map(where, range(12), 1)\n"
+        "    print(json.dumps([[x for x, _ in found], sorted({node for _, node in found}), pool.losses]))\n"
+    )
+    process = subprocess.Popen([sys.executable, "cut.py"], cwd=instance.work, env=instance.env, stdout=subprocess.PIPE, text=True)
+    instance.wait_for(lambda: Path(instance.work, "there").exists(), 60, "a call runs there")
+    sessions = sshd_below(away.process.pid)
+    away.stop()
+    for pid in sessions:
+        os.kill(pid, signal.SIGKILL)
+    try:
+        out, _ = process.communicate(timeout=60)
+        numbers, nodes, losses = json.loads(out)
+    finally:
+        away.start()
+        away.wait_up()
+        Path(instance.work, "back").touch()
+    assert (numbers, nodes) == (list(range(12)), [here.name])
+    assert len(losses) == 1
+    assert "unreachable" in losses[0]
+    instance.run("hosts", "retry", away.name)
+    instance.wait_for(lambda: not instance.out("squeue", "-h"), 40, "the pool's jobs are gone, there too")
+
+
+def sshd_below(pid: int) -> list[int]:
+    """The sshd processes that serve the connections of a listening one."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        below = [int(word) for word in file.read().split()]
+    found = []
+    for child in below:
+        with open(f"/proc/{child}/comm") as file:
+            if file.read().startswith("sshd"):
+                found += [child, *sshd_below(child)]
+    return found
