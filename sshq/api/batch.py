@@ -17,6 +17,7 @@ from sshq.wire.client import LostReplyError
 
 JOBS_MAX = 10_000  # of one batch
 PATIENCE_S = 10.0  # for a controller that went away with a part of it
+CROWD_PATIENCE_S = 30.0  # for a place among a thousand others that ask at the same time
 Object = dict[str, Any]
 
 
@@ -56,10 +57,14 @@ def submit_batch(connect: Callable[[], Wire], parts: Iterable[list[Prepared]]) -
     """
     sender = _Sender(parts)
     ends_at: float | None = None
+    crowded_until = time.monotonic() + CROWD_PATIENCE_S
     while True:
         try:
             with connect() as wire:
                 return sender.send_all(wire)
+        except RefusedError as error:
+            if error.code != "crowded" or time.monotonic() > crowded_until:
+                raise
         except LostReplyError:
             ends_at = ends_at or time.monotonic() + PATIENCE_S  # it may have been taken: the token makes it one batch
             if time.monotonic() > ends_at:

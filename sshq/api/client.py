@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from sshq.api.batch import JOBS_MAX, RefusedBatchError, submit_batch, with_files
+from sshq.api.batch import CROWD_PATIENCE_S, JOBS_MAX, RefusedBatchError, submit_batch, with_files
 from sshq.api.jobs import Finisher, Job
 from sshq.api.proof import describe_directory, submit_proved
 from sshq.api.staging import has_files, stage_files
@@ -151,10 +151,14 @@ class Client:
 
     def _send_patiently(self, params: Object) -> Object:
         ends_at: float | None = None
+        crowded_until = time.monotonic() + CROWD_PATIENCE_S
         while True:
             try:
                 with self.connect() as wire:
                     return submit_proved(wire, params)
+            except RefusedError as error:
+                if error.code != "crowded" or time.monotonic() > crowded_until:
+                    raise
             except LostReplyError:
                 ends_at = ends_at or time.monotonic() + PATIENCE_S  # it may have been taken: the token makes it one job
                 if time.monotonic() > ends_at:

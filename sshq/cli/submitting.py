@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PATIENCE_S = 10.0  # for a controller that went away with our request; Slurm's commands try as long
+CROWD_PATIENCE_S = 30.0  # for a place among a thousand others that ask at the same time
 SUBMIT_LINE_BYTES_MAX = 4096  # of sacct's SubmitLine
 FAILED = "Batch job submission failed: "
 
@@ -69,10 +70,14 @@ def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":
     }
     ends_at: float | None = None
     lost: LostReplyError | None = None
+    crowded_until = time.monotonic() + CROWD_PATIENCE_S
     while True:
         try:
             return _submit_once(params, program)
         except RefusedError as error:
+            if error.code == "crowded" and time.monotonic() < crowded_until:
+                time.sleep(0.1 + os.urandom(1)[0] / 500)  # not all at once again
+                continue
             raise place_in_words(error, submission, program) from None
         except UnreachableError as error:
             # Before anything was sent: say so at once.  After: the job may exist, so find out.

@@ -137,7 +137,7 @@ class Channel:
 
     async def refuse_connection(self, why: str) -> None:
         """Say why the connection ends, to whom still listens, without waiting for it."""
-        refusal = describe_error(RefusedError(why, code="not_now", hint="sshq status"))
+        refusal = describe_error(RefusedError(why, code="crowded", hint="sshq status"))
         with contextlib.suppress(Exception):
             self._writer.write(frame_json({"id": None, "ok": False, "error": refusal}))
 

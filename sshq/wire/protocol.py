@@ -75,5 +75,6 @@ METHODS: dict[str, str] = {
 CODES = frozenset(
     {
         "denied", "unknown_job", "unknown_partition", "bad_request", "version", "not_now", "too_large", "internal",
+        "crowded",  # nobody has looked at the request: ask again
     }
 )  # fmt: skip

@@ -332,3 +332,18 @@ def test_an_allocation_over_its_limit_is_told_of_and_the_command_runs_on(control
     )
     assert not controller.params("finish")
     assert controller.params("submit")[0]["description"]["kind"] == "allocation"
+
+
+def test_a_place_among_a_crowd_is_waited_for(controller, sshq):
+    turned_away = []
+
+    def submit(_params, _stream):
+        if len(turned_away) < 2:
+            turned_away.append(True)
+            raise RefusedError("too many connections to the controller", code="crowded")
+        return {"job_id": 9, "notes": []}
+
+    controller.answers["submit"] = submit
+    done = sshq("sbatch", "--wrap", "true")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Submitted batch job 9\n", "")
+    assert len({params["token"] for params in controller.params("submit")}) == 1

@@ -1,6 +1,7 @@
 """`submit_many`: all of a batch or nothing of it, in as many requests as it takes; sent again, it is the same batch."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,36 @@ def test_a_batch_has_its_bounds(controller):
         assert refused.value.code == "too_large"
         assert "10000 jobs" in refused.value.detail[0]
         assert names(client) == []
+
+
+def test_three_hundred_at_once_are_all_served_and_keep_nobody_waiting(controller):
+    ids: list[int] = []
+    faults: list[BaseException] = []
+    go, lock = threading.Barrier(301), threading.Lock()
+
+    def submit(number: int) -> None:
+        try:
+            with open_client(controller) as client:
+                go.wait(60)
+                for turn in range(2):
+                    params = {"description": {**DESCRIPTION, "name": f"c{number}-{turn}"}, "environ": {"A": "1"}, "token": f"{number:08x}{turn}"}
+                    found = client.call("submit", params)["job_id"]
+                    with lock:
+                        ids.append(found)
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=submit, args=(number,)) for number in range(300)]
+    for thread in threads:
+        thread.start()
+    with open_client(controller) as other:
+        go.wait(60)
+        longest = 0.0
+        while any(thread.is_alive() for thread in threads):
+            begun = time.monotonic()
+            other.call("ping")
+            longest = max(longest, time.monotonic() - begun)
+        assert not faults
+        assert sorted(ids) == list(range(1, 601))
+        assert len(names(other)) == 600
+        assert longest < 5  # by a machine under load; some 0.1 s on one that is not

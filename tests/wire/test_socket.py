@@ -243,7 +243,7 @@ def test_connections_beyond_the_bound_are_told_so(start, path):
         assert all(client.call("ping") for client in clients)
         with Client(path) as late, pytest.raises(RefusedError) as caught:
             late.call("ping")
-        assert (caught.value.code, "too many" in caught.value.message) == ("not_now", True)
+        assert (caught.value.code, "too many" in caught.value.message) == ("crowded", True)
         clients.pop().close()
         until(lambda: running.server.connections < 16)
         with Client(path) as client:
@@ -308,7 +308,7 @@ def test_silence_keeps_nobody_out(start, path, monkeypatch):
             with Client(path) as client:
                 return client.call("ping")["version"] == "0"
         except RefusedError as error:
-            assert error.code == "not_now"
+            assert error.code == "crowded"
             return False
 
     until(served)
