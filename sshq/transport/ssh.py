@@ -24,7 +24,7 @@ from sshq.transport.dial import read_moved_bytes, read_round_trip_s
 from sshq.transport.login import Login, Shared, log_in
 
 _WINDOW = 2 * 1024 * 1024
-_BULK_WINDOW = 16 * 1024 * 1024
+_BULK_WINDOW = 4 * 1024 * 1024  # twice that of ssh: what one reader that stands still may make us keep
 _PACKET = 32768
 
 

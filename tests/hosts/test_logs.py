@@ -219,3 +219,33 @@ def test_doctor_finds_nothing_wrong_with_a_good_host_that_is_in_use(instance, ho
     assert [check for check in report["checks"] if check["verdict"] == "fail"] == []
     assert instance.state(job) == "RUNNING"
     assert instance.logs().count("ready generation=") == 1
+
+
+def test_who_reads_nothing_holds_up_nobody_and_fills_nothing(instance, host):
+    """128 MiB behind a reader that stands still: another reads them whole, jobs are submitted and run, the controller stays small."""
+    size = 128 << 20
+    job = instance.wrap(f'head -c {size} /dev/zero; : >"$HOME/written"; {AWAIT_GO}')
+    instance.until_state(job, "RUNNING")
+    instance.wait_for(lambda: host.sh(f"test -e {host.home}/written", check=False).returncode == 0, 30, "all is written")
+    before = resident_kib(instance.pid())
+    stalled = [instance.start("logs", "-f", str(job), text=False) for _ in range(2)]
+    try:
+        assert all(one.stdout.read(1) == b"\0" for one in stalled)  # they have begun, and go no further
+        reader = instance.start("logs", str(job), text=False)
+        assert sum(len(piece) for piece in iter(lambda: reader.stdout.read(1 << 20), b"")) == size
+        assert reader.wait(10) == 0
+        other = instance.wrap("true")
+        assert instance.run("wait", str(other)).returncode == 0
+        # What one of them may have waiting: a window of 4 MiB, and a MiB or two on either side of it.
+        assert resident_kib(instance.pid()) - before < 64 << 10
+    finally:
+        for one in stalled:
+            one.kill()
+            one.communicate()
+    tell(host, 0)
+    assert instance.run("wait", str(job)).returncode == 0
+
+
+def resident_kib(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
