@@ -5,6 +5,7 @@ They are read and written here, as the user; the controller is told the name of 
 
 import os
 
+from sshq.api.proof import find_own
 from sshq.errors import OptionError
 from sshq.wire.client import Client, find_head
 
@@ -43,14 +44,16 @@ def stage_files(
 
     option = "--sync" if submission.sync is not None else "--stage-in"
     head = find_head(environ)
-    if head is not None:
-        raise OptionError(
-            f"{option} does not work from another machine yet", source=option,
-            detail=(f"the files would have to go to {head.name} first",), hint=f"submit there: ssh {head.name}",
-        )  # fmt: skip
     with open_client() as client:
         state = str(client.call("status")["state_dir"])
     directory = os.path.join(state, "objects")
+    if head is not None:
+        from sshq.api.stageaway import stage_away
+
+        snapshot = stage_away(submission, head, directory, option, progress=progress)
+        own = str(submission.description["work_dir"])  # what stands for ours has no file of ours, even where hosts share it
+        submission.description |= {"tree": snapshot.digest, "frozen": submission.sync is not None or find_own(own) != own}
+        return snapshot
     try:
         owner = os.stat(directory).st_uid
     except OSError as error:

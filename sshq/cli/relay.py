@@ -60,6 +60,7 @@ class Relay:
         self._ops: dict[str, Callable[[Answer], Answer]] = {
             "hello": self._hello, "sees": self._sees, "directory": self._directory, "nonce": self._nonce, "hide": self._hide,
             "read": self._read, "write": self._write, "remove": self._remove, "list": self._list,
+            "lacking": self._tree, "chunks": self._tree, "manifest": self._tree,
         }  # fmt: skip
 
     def serve(self) -> None:
@@ -238,6 +239,14 @@ class Relay:
         if fault is not None:
             raise fault
         return {"sha256": digest.hexdigest()}
+
+    def _tree(self, request: "Answer") -> "Answer":
+        from sshq.cli import relaychunks
+
+        if request["op"] == "lacking":
+            return relaychunks.find_lacking(request)
+        take = relaychunks.take_chunks if request["op"] == "chunks" else relaychunks.take_manifest
+        return take(request, _read_exactly)
 
     def _remove(self, request: "Answer") -> "Answer":
         """Remove files of ours below our directories; what is not there is no error."""

@@ -452,3 +452,28 @@ def test_a_directory_that_the_head_sees_needs_no_other(place, laptop):
         os.makedirs(laptop.work)  # of the same name there, and another directory
         assert laptop.run("sbatch", "--wait", "-o", "out", "--wrap", "pwd").returncode == 0
         assert laptop.path("out").read_text() == f"{laptop.there()}\n"
+
+
+# ---- files that go along --------------------------------------------------------------------------------------
+
+
+def test_a_tree_goes_along_and_only_what_changed_goes_again(place, laptop):
+    _, head = place
+    laptop.path("data").mkdir()
+    laptop.path("data/large").write_bytes(os.urandom(3_000_000))
+    laptop.path("data/small").write_text("first")
+    script = "cat data/small; cksum <data/large; pwd"
+    with beds.Cutter(head, lambda: None if cutter.made else beds.Cut("up", 1_000_000, "rst")) as cutter:
+        laptop.write_config(port=head.port, addr=head.addr)
+        done = laptop.run("sbatch", "--sync=.", "--wait", "-o", "out", "--wrap", script)
+    assert cutter.made
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"sbatch: 3 files and directories go along, 3\d{6} bytes \(3\d{6} new\)\n", done.stderr)
+    said = laptop.path("out").read_text().splitlines()
+    assert said[0].startswith("first") and said[0].endswith(" 3000000")
+    assert not said[-1].startswith(str(laptop.there()))
+    laptop.write_config()
+    laptop.path("data/small").write_text("second")
+    done = laptop.run("sbatch", "--stage-in=data", "--wait", "-o", "out", "--wrap", script)
+    assert (done.returncode, laptop.path("out").read_text()[:6]) == (0, "second")
+    assert int(re.search(r"\((\d+) new\)", done.stderr)[1]) < 10_000
