@@ -46,6 +46,12 @@ def check(results: list[int], calls: int) -> None:
         raise SystemExit("a contender returned something else than was asked")
 
 
+NOTE = """\
+dask's tasks are each scheduled by its own scheduler, with dependencies and work stealing; `sshq.Pool` sends quick calls many at a time.
+`multiprocessing.Pool over ssh` is sent all arguments of a host at once, so its calls never meet the network: the ceiling, without any
+provision for what is lost with a process or a line."""
+
+
 class Sshq:
     """A pool of one process a host, under a controller of its own."""
 
@@ -205,6 +211,7 @@ def report(rates: dict[tuple[str, str], list[float]], names: list[str], absent: 
             middle = f"{statistics.median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
             lines.append(f"| {words} | {CONTENDERS[name][0]} | {middle} | {shown} |")
     lines += [f"| | {name} | not installed here | |" for name in absent]
+    lines += ["", NOTE]
     return "\n".join(lines) + "\n"
 
 

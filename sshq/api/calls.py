@@ -22,12 +22,12 @@ from types import ModuleType
 from typing import Any
 
 from sshq.api.jobs import Ending, Job, failure_of, name_job
-from sshq.api.proof import bring_file, write_private
+from sshq.api.proof import bring_file, find_cwd, write_private
 from sshq.core.pythons import Need, read_requirement
 from sshq.errors import OptionError, SshqError, UserError
 from sshq.wire.client import find_head
 
-TRAVELS_BYTES_MAX = 3 << 20  # what is larger is read by the node from the folder, if it shares that
+TRAVELS_BYTES_MAX = 3 << 20  # what is larger is a file in the folder, read from there or brought to the host
 PICKLE_PROTOCOL = 4  # what Python 3.8 reads
 
 _SCRIPT = """\
@@ -121,7 +121,10 @@ def write_script(
     if len(text) > TRAVELS_BYTES_MAX:
         path = os.path.join(folder, f"{token}.call")
         write_private(path, text)
-        text = json.dumps({"file": {"path": path, "size": len(text), "sha256": sha256(text).hexdigest()}}).encode()
+        # Where the directory is not shared it goes along as `--stage-in` would take it: below the directory, or by its name.
+        beside = os.path.relpath(path, find_cwd())
+        place = {"path": path, "beside": os.path.basename(path) if beside.startswith("..") else beside}
+        text = json.dumps({"file": {**place, "size": len(text), "sha256": sha256(text).hexdigest()}}).encode()
     return os.fsencode(write_head(need, "stub.py")) + text + b"\n", need
 
 

@@ -1,6 +1,7 @@
 """Executor: `concurrent.futures.Executor` whose calls are jobs; and `@sshq.job`, which gives one function such calls."""
 
 import concurrent.futures
+import contextlib
 import functools
 import os
 import time
@@ -136,6 +137,9 @@ class Executor(concurrent.futures.Executor):
         words = format_options(options | {"array": array})
         submission = build(words, script)
         stem = os.path.join(self._there, token)
+        large = f"{stem}.call" if self._there == self.folder and os.path.exists(f"{stem}.call") else None
+        if large is not None:
+            submission.stage_in = [*submission.stage_in, large]
         submission.description |= {
             "kind": "callable", "command": name, "python": write_need(need),
             "result": f"{_escape(stem)}.result" if array is None else f"{_escape(stem)}_%a.result",
@@ -144,13 +148,18 @@ class Executor(concurrent.futures.Executor):
             jobs = [self.client.submit_read(submission, finish=partial(finish_call, f"{stem}.result"))]
         else:
             jobs = self.client.submit_tasks(submission, finish=partial(_finish_task, stem))
+        self._jobs.update(jobs)
+        left = set(jobs)
         for job in jobs:
-            self._jobs.add(job)
-            job.add_done_callback(self._forget)
+            job.add_done_callback(partial(self._forget, left, large))
         return jobs
 
-    def _forget(self, job: concurrent.futures.Future[Any]) -> None:
+    def _forget(self, left: set[Job], large: str | None, job: concurrent.futures.Future[Any]) -> None:
         self._jobs.discard(job)
+        left.discard(job)
+        if large is not None and not left:
+            with contextlib.suppress(OSError):
+                os.unlink(large)
 
     def _results(self, jobs: list[Job], ends_at: float | None, *, chunked: bool) -> Iterator[Any]:
         try:

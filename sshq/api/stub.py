@@ -21,8 +21,9 @@ def _read_call(script):
     place = call.get("file")
     if place is None:
         return call
+    brought = _os.path.exists(place["beside"]) and not _os.path.exists(place["path"])
     try:
-        with open(place["path"], "rb") as file:
+        with open(place["beside"] if brought else place["path"], "rb") as file:
             text = file.read()
     except OSError as error:
         raise RuntimeError(

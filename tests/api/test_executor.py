@@ -143,15 +143,20 @@ def test_results_come_home_from_a_host_that_shares_nothing(hosts, instance):
     instance.up()
     instance.ready()
     text = """
-        import json, sshq
+        import json, os, sshq, time
 
         def double(x):
             print("doubling")
             return x * 2
 
         try:
-            job = sshq.Executor().submit(double, 21)
-            print(json.dumps({"result": job.result(60), "out": job.stdout()}))
+            executor = sshq.Executor()
+            job = executor.submit(double, 21)
+            large = executor.submit(len, os.urandom(5_000_000)).result(60)  # its arguments are brought there
+            ends_at, left = time.monotonic() + 20, ["?"]
+            while left and time.monotonic() < ends_at:  # removed by a callback, a moment after the result is there
+                left = [name for name in os.listdir(".sshq") if name.endswith(".call")]
+            print(json.dumps({"result": job.result(60), "out": job.stdout(), "large": large, "left": left}))
         except sshq.RemoteError as error:
             print(json.dumps({"error": str(error)}))
     """
@@ -160,7 +165,7 @@ def test_results_come_home_from_a_host_that_shares_nothing(hosts, instance):
     if host.sh("command -v python3", check=False).returncode:
         assert found["error"] == f"NoPython: it needs Python {version}, which wrote it, none was found"
     else:
-        assert found == {"result": 42, "out": "doubling\n"} or "Python" in found["error"]
+        assert found == {"result": 42, "out": "doubling\n", "large": 5_000_000, "left": []} or "Python" in found["error"]
 
 
 def test_nothing_but_its_owner_unpickles_a_result(tmp_path):
