@@ -12,7 +12,7 @@ import sys
 from sshq import __version__
 from sshq.errors import ControllerError, UnreachableError
 from sshq.wire.client import connect, own_socket
-from sshq.wire.codec import decode_json, encode_json
+from sshq.wire.codec import CodecError, decode_json, encode_json
 from sshq.wire.protocol import PROTOCOL
 
 TYPE_CHECKING = False
@@ -70,7 +70,11 @@ class Relay:
             line = _read_line()
             if not line:
                 return
-            request = decode_json(line)
+            try:
+                request = decode_json(line)
+            except CodecError as error:
+                self._say({"error": f"no line of sshq: {error}", "errno": 22})
+                return
             if request.get("relay") != RELAY:
                 self._say({"error": "version", **about})
             elif request.get("op") == "connect":
@@ -87,6 +91,8 @@ class Relay:
             return op(request)
         except OSError as error:
             return {"error": error.strerror or str(error), "errno": error.errno}
+        except (KeyError, TypeError, ValueError) as error:
+            return {"error": f"{request.get('op')} was asked for with wrong words: {error!r}", "errno": 22}
 
     def _say(self, answer: "Answer") -> None:
         _write_all(1, encode_json(answer) + b"\n")

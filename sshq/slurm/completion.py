@@ -17,7 +17,9 @@ _KINDS = {
     "partition": "partitions", "partitions": "partitions", "req_nodes": "nodes", "exc_nodes": "nodes", "nodes": "nodes",
     "jobs": "jobs", "states": "states", "state": "states", "users": "users",
 }  # fmt: skip
-_ARGUMENTS = {"scancel": "jobs", "logs": "jobs", "wait": "jobs", "why": "jobs", "doctor": "nodes", "scontrol": "words"}
+_ARGUMENTS = {
+    "scancel": "jobs", "logs": "jobs", "wait": "jobs", "fetch": "jobs", "why": "jobs", "doctor": "nodes", "scontrol": "words",
+}  # fmt: skip
 _ASK = {
     "jobs": "squeue -h -r -o %i",
     "partitions": "sinfo -h -o %R",
@@ -69,7 +71,7 @@ def _names(rows: Sequence[Row]) -> str:
 
 
 def _ask_lines(indent: str) -> list[str]:
-    lines = [f"{indent}{kind}) sshq {command} 2>/dev/null ;;" for kind, command in _ASK.items()]
+    lines = [f"{indent}{kind}) SSHQ_BATCH=1 sshq {command} 2>/dev/null ;;" for kind, command in _ASK.items()]
     return [*lines, f"{indent}states) echo {STATES} ;;", f"{indent}users) id -un ;;"]
 
 
@@ -156,7 +158,7 @@ def _format_fish(tables: Tables, slurm: Sequence[str], kinds: Mapping[str, Mappi
         argument = _ARGUMENTS.get(command)
         for head in heads:
             if argument:
-                asked = words if argument == "words" else f"({'sshq ' + _ASK[argument]} 2>/dev/null)"
+                asked = words if argument == "words" else f"({'SSHQ_BATCH=1 sshq ' + _ASK[argument]} 2>/dev/null)"
                 lines.append(f"{head} -f -a '{asked}'")
             lines += [head + _fish_option(row, kinds.get(command, {})) for row in rows]
     return "\n".join(lines) + "\n"
@@ -167,7 +169,7 @@ def _fish_option(row: Row, kinds: Mapping[str, str]) -> str:
     kind = kinds.get(f"--{long}")
     parts = [f" -s {short}" if short else "", f" -l {long}" if long else "", " -r" if follows else ""]
     if kind in _ASK:
-        parts.append(f" -f -a '(sshq {_ASK[kind]} 2>/dev/null)'")
+        parts.append(f" -f -a '(SSHQ_BATCH=1 sshq {_ASK[kind]} 2>/dev/null)'")
     elif kind == "states":
         parts.append(f" -f -a '{STATES}'")
     quoted = text.replace("\\", "\\\\").replace("'", "\\'")

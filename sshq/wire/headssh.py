@@ -101,7 +101,10 @@ def start_command(head: Head, words: "Sequence[str]") -> tuple[socket.socket, in
         actions.append((os.POSIX_SPAWN_DUP2, errors, 2))
     # Ctrl-C is for us to judge: of one that asks srun how it is, the connection must not die.
     program = f'trap "" INT QUIT; exec {head.ssh} "$@"'
-    argv = ["sh", "-c", program, "sh", "-T", *OPTIONS, "-oServerAliveInterval=20", "--", head.name, write_command(head, words)]
+    options = [*OPTIONS, "-oServerAliveInterval=20"]
+    if os.environ.get("SSHQ_BATCH"):  # a Tab shall ask for no password
+        options += ["-oBatchMode=yes", "-oConnectTimeout=3"]
+    argv = ["sh", "-c", program, "sh", "-T", *options, "--", head.name, write_command(head, words)]
     try:
         pid = os.posix_spawn("/bin/sh", argv, os.environ, file_actions=actions, setsigdef=[SIGPIPE])
     finally:
