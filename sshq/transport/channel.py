@@ -15,6 +15,7 @@ class SshChannel(ChannelFlow, asyncssh.SSHClientSession[bytes]):
     def __init__(self, host: str, command: str, counters: Counters, deadlines: Deadlines, on_end: Callable[[], None]) -> None:
         super().__init__(host, command, counters, deadlines, on_end)
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._resuming = self._pause_due = False
 
     def write(self, data: bytes) -> None:
         """Send to stdin."""
@@ -56,13 +57,25 @@ class SshChannel(ChannelFlow, asyncssh.SSHClientSession[bytes]):
         if self._channel is not None:
             self._channel.abort()
 
+    # asyncssh opens the window again, whole, with the first piece that it hands over of those it had to keep, however many are
+    # left: paused after some of them, it would be sent a window more each time, without bound.  So it hands over all or none.
+
     def _pause(self) -> None:
-        if self._channel is not None:
+        if self._resuming:
+            self._pause_due = True
+        elif self._channel is not None:
             self._channel.pause_reading()
 
     def _resume(self) -> None:
-        if self._channel is not None:
+        if self._channel is None:
+            return
+        self._resuming, self._pause_due = True, False
+        try:
             self._channel.resume_reading()
+        finally:
+            self._resuming = False
+        if self._pause_due:
+            self._channel.pause_reading()
 
     # What asyncssh tells.
 

@@ -281,3 +281,22 @@ async def test_a_terminal_waits_for_who_reads_and_loses_nothing(transport: Trans
     assert seen.replace(b"\r", b"") == b"".join(b"%d\n" % n for n in range(1, 500_001))
     assert await channel.wait_closed(20) == 0
     await connection.close()
+
+
+async def test_a_slow_reader_is_sent_no_more_than_it_can_be_kept(transport: Transport) -> None:
+    """By itself asyncssh opens its window again with each piece that is handed over, and keeps all that comes."""
+
+    def resident_kib() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 10
+
+    size = 96 << 20
+    connection = await transport.connect()
+    channel = await connection.open(f"head -c {size} /dev/zero", bulk=True)
+    before, most, got = resident_kib(), 0, 0
+    while data := await channel.read(256 << 10):
+        got += len(data)
+        most = max(most, resident_kib() - before)
+        await asyncio.sleep(0.002)  # slower than what comes
+    assert got == size
+    assert most < 32 << 10
+    await connection.close()
