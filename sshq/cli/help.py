@@ -16,6 +16,7 @@ The queue
   up            start the controller, say what it took on
   down          stop it; jobs run on
   status        how it is
+  stats         how it fares: times, load, and what each host is asked for
   doctor        why a host cannot be used, and what to do
   inventory     check the inventory, show hosts and partitions
   hosts         trust HOST…: record host keys; retry [HOST…]: connect now; remove HOST --purge

@@ -41,6 +41,7 @@ from sshq.controller.purging import RemovalDesk
 from sshq.controller.pythons import PythonDesk
 from sshq.controller.service import Service
 from sshq.controller.staging import Stager
+from sshq.controller.stats import StatsDesk
 from sshq.controller.stepcalls import StepCalls
 from sshq.controller.stepdesk import StepDesk
 from sshq.controller.storethread import StoreThread
@@ -163,7 +164,7 @@ class Controller:
         prover = DirectoryProver(mailbox, self.fleet.links, self.clock)
         self.keeper = DirectoryKeeper(prover)
         self.pythons = PythonDesk(mailbox, self.fleet.links, self.clock)
-        server = self._make_server(self._build_service(mailbox, prover))
+        server = self.server = self._make_server(self._build_service(mailbox, prover))
         mailing = asyncio.create_task(mailbox.run(), name="mailbox")
         await self.fleet.start()
         upkeep = Upkeep(
@@ -247,10 +248,19 @@ class Controller:
             interact=InteractDesk(mailbox=mailbox, fleet=self.fleet, parts=self.parts),
             files=FileDesk(mailbox=mailbox, fleet=self.fleet),
             logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
+            stats=StatsDesk(
+                stats=mailbox.stats, ask=mailbox.ask, hosts=self.fleet.counters, depths=lambda: self._depths(mailbox),
+                state_dir=self.state_dir,
+            ),
+            note_request=mailbox.stats.note_request,
             others_may_list=self.config.others_may_list,
             shut_down=lambda: self.stop("sshq down"),
             waiting_for=lambda: self.store.full,
         )
+
+    def _depths(self, mailbox: Mailbox) -> dict[str, int]:
+        """How much waits outside the queue."""
+        return {"mailbox": mailbox.depth, "outputs": self.outputs.under_way, "clients": self.server.connections}
 
     def stop(self, why: str) -> None:
         """Begin an orderly end; jobs run on."""

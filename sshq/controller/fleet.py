@@ -138,7 +138,7 @@ class Fleet:
         return self._around.transport(target_of(host))
 
     def counters(self) -> dict[str, object]:
-        return {name: {"state": link.state, "note": link.note, **link.counters()} for name, link in self.links.items()}
+        return {name: {"state": link.state, "note": link.note, **link.figures.tell()} for name, link in self.links.items()}
 
     async def doctor(self, names: list[str] | None) -> list[Mapping[str, Any]]:
         """Examine hosts over connections of their own, bounded."""

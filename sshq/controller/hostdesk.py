@@ -163,14 +163,6 @@ class HostDesk:
             "settings": {**self._settings, "nodes": nodes, "next_job_id": next_job_id},
         }
 
-    async def stats(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
-        """Figures of etiquette and load."""
-        return {
-            "events": self._mailbox.events_applied,
-            "batches": self._mailbox.batches,
-            "hosts": self._fleet.counters(),
-        }
-
     def _inventory(self) -> dict[str, object]:
         return {
             "path": self._fleet.inventory.path,

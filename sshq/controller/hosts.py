@@ -20,6 +20,7 @@ from sshq.controller.leases import renew, tell_lease
 from sshq.controller.patience import BUG_PAUSE_S, Patience, StrangerError, TwinError
 from sshq.controller.replies import end_record, node_entry
 from sshq.controller.session import Session
+from sshq.controller.stats import HostFigures
 from sshq.controller.stepping import complete_entries, fetch_ended_steps
 from sshq.core import events as ev
 from sshq.core.effects import AckLaunches, Effect, FenceLaunch, KillLaunch, SetLimit, StartLaunch, SweepLaunches
@@ -56,6 +57,7 @@ class HostLink:
         self._acks: AckLaunches | None = None
         self._ack_ids: list[str] = []
         self._patience = Patience()
+        self.figures = HostFigures()
         self._login_files: object = None  # as they were before the last refused login
         self.stranger: str | None = None  # the spool of a machine that answered and is not the one that is meant
         self._was_ready = False
@@ -115,7 +117,7 @@ class HostLink:
         self.state = "connecting"
         if self._patience.next_login_is_the_last:
             self._login_files = await asyncio.to_thread(sign_login_files, target_of(self.host))
-        connection = await self._around.transport(target_of(self.host)).connect()  # bounds its own handshakes
+        connection = await self.figures.connect(self._around.transport(target_of(self.host)))  # bounds its own handshakes
         self._patience.note_login()
         self._login_files = None
         session: Session | None = None
@@ -181,7 +183,7 @@ class HostLink:
     async def list_now(self, session: Session) -> None:
         sent = frozenset(session.sent)
         listing = await session.call(lambda tag: rp.encode_list(nonce=tag), rp.Listing)
-        load = await session.call(lambda tag: rp.encode_load(tag=tag), rp.Load)
+        load = await self.figures.time(session.call(lambda tag: rp.encode_load(tag=tag), rp.Load))
         entries = await complete_entries(self._around.mailbox, session, listing.entries)
         settled = await ask_settled(self._around, entries)
         self._post(
@@ -429,7 +431,7 @@ class HostLink:
                     return await connection.open(command, bulk=True, terminal=terminal), session
         if len(self._readers) >= READERS_MAX:
             raise NodeError(f"{self.name}: {READERS_MAX} connections for reading are in use already", host=self.name)
-        connection = await self._around.transport(target_of(self.host)).connect()
+        connection = await self.figures.connect(self._around.transport(target_of(self.host)))
         if session is not self.session:
             await connection.close()
             raise UnreachableHostError(f"{self.name}: the connection was lost", host=self.name)
@@ -440,22 +442,6 @@ class HostLink:
         self._readers = [one for one in self._readers if one not in connections]
         for connection in connections:
             await connection.close()
-
-    def counters(self) -> dict[str, object]:
-        """Return the etiquette figures of this host: connections, channels, bytes."""
-        session = self.session
-        if session is None:
-            return {}
-        figures = session.connection.counters
-        return {
-            "connections_opened": figures.connections_opened,
-            "channels_open": figures.channels_open,
-            "channels_opened": figures.channels_opened,
-            "channels_peak": figures.channels_peak,
-            "bytes_in": figures.bytes_in,
-            "bytes_out": figures.bytes_out,
-            "rtt_s": session.connection.rtt_s,
-        }
 
     def reap(self, session: Session, pid: int, start: int) -> None:
         """End a tail of ours: closing its channel alone would leave it behind."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from sshq.controller.crash import crash_at_steps, go_on
+from sshq.controller.stats import Stats, clock
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Effect
 from sshq.core.events import Event, Planned, TimePassed
@@ -43,8 +44,7 @@ class Mailbox:
         self.cluster = cluster
         self.finished = asyncio.Event()
         self.listeners: list[Callable[[list[Job]], None]] = []
-        self.events_applied = 0
-        self.batches = 0
+        self.stats = Stats()
         self._commit = commit
         self._carry_out = carry_out
         self._clock = clock
@@ -73,6 +73,11 @@ class Mailbox:
         self._waiting.append((item, future))
         self._wake.set()
         return future
+
+    @property
+    def depth(self) -> int:
+        """How many events and questions wait for the next batch."""
+        return len(self._waiting)
 
     def close(self) -> None:
         """Finish what is queued, then end `run`."""
@@ -109,8 +114,10 @@ class Mailbox:
         rows: list[Row] = []
         effects: list[Effect] = []
         answers: list[tuple[asyncio.Future[object], object, BaseException | None]] = []
-        for _ in range(min(len(self._waiting), BATCH_MAX)):
+        items, asked = min(len(self._waiting), BATCH_MAX), 0
+        for _ in range(items):
             item, future = self._waiting.popleft()
+            asked += callable(item)
             result, error = self._take(item, rows, effects)
             if future is not None:
                 answers.append((future, result, error))
@@ -119,10 +126,13 @@ class Mailbox:
         if rows:
             self._crash("mailbox.before_commit")
             crash_at_steps(self._crash, rows, "before_commit")
+            before = clock()
             await self._commit(rows, self.cluster.next_job_id)
+            self.stats.commits.add(clock() - before)
             self._crash("mailbox.after_commit")
             crash_at_steps(self._crash, rows, "after_commit")
-        self.batches += 1
+        if items:
+            self.stats.note_batch(items, items - asked)
         if effects:
             self._carry_out(effects)
         for future, result, error in answers:
@@ -144,7 +154,6 @@ class Mailbox:
         try:
             if callable(item):
                 return self._answer(item)
-            self.events_applied += 1
             changes = self.cluster.apply(item)
         except SshqError as error:
             if error.exit_code != 70:
@@ -164,7 +173,10 @@ class Mailbox:
     def _schedule(self, rows: list[Row], effects: list[Effect]) -> None:
         now = self._clock()
         self.cluster.schedule_wanted = False
+        before = clock()
         plan = schedule(self.cluster, now)
+        self.stats.passes.add(clock() - before)
+        self.stats.starts += len(plan.starts)
         if plan.starts:
             changes = self.cluster.apply(Planned(now=now, starts=plan.starts, random=self._random(16)))
             rows.extend(changes.rows)

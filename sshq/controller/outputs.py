@@ -86,6 +86,11 @@ class OutputBringer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @property
+    def under_way(self) -> int:
+        """How many outputs are on their way home, or wait for their turn."""
+        return len(self._tasks)
+
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()

@@ -19,6 +19,7 @@ from sshq.controller.jobdesk import JobDesk
 from sshq.controller.logdesk import LogDesk
 from sshq.controller.purging import RemovalDesk
 from sshq.controller.requests import check_request
+from sshq.controller.stats import StatsDesk, clock
 from sshq.controller.stepdesk import StepDesk
 from sshq.controller.submitdesk import SubmitDesk
 from sshq.errors import RefusedError, SshqError
@@ -41,11 +42,13 @@ class Service:
     def __init__(
         self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, removal: RemovalDesk, history: HistoryDesk,
         logs: LogDesk, files: FileDesk, events: EventDesk, steps: StepDesk, interact: InteractDesk,
-        others_may_list: bool, shut_down: Callable[[], None], waiting_for: Callable[[], SshqError | None] = lambda: None,
+        stats: StatsDesk, note_request: Callable[[str, float], None], others_may_list: bool,
+        shut_down: Callable[[], None], waiting_for: Callable[[], SshqError | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._others_may_list = others_may_list
         self._waiting_for = waiting_for  # why nothing can be stored at the moment
         self._shut_down = shut_down
+        self._note_request = note_request
         self._handlers: dict[str, Handler] = {
             "ping": self._ping,
             "down": self._down,
@@ -79,7 +82,7 @@ class Service:
             "reload": hosts.reload,
             "doctor": hosts.doctor,
             "status": hosts.status,
-            "stats": hosts.stats,
+            "stats": stats.stats,
             "logs": logs.logs,
             "controller_log": logs.controller_log,
             "job_files": files.job_files,
@@ -108,7 +111,11 @@ class Service:
         if full is not None and method not in STORED_ALREADY:
             detail = ("Running jobs go on; everything here waits until there is room.",)
             raise RefusedError(full.message, code="not_now", detail=detail, hint=full.hint)
-        return await self._handlers[method](peer, params, stream)
+        before = clock()
+        try:
+            return await self._handlers[method](peer, params, stream)
+        finally:
+            self._note_request(method, clock() - before)
 
     async def _ping(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         from sshq import __version__

@@ -111,6 +111,20 @@ def test_status_for_people_and_programs(up):
     assert json.loads(up.out("hosts", "--json"))["hosts"][0]["name"] == "localhost"
 
 
+def test_stats_count_what_happened(up):
+    job = up.wrap("true", "-W")
+    stats = json.loads(up.out("stats", "--json"))
+    assert stats["pid"] == up.pid() and stats["uptime_s"] > 0 and job
+    assert stats["events"] >= 4 and stats["commits"]["count"] >= 3 and stats["passes"]["starts"] >= 1
+    assert 0 < stats["commits"]["p50_s"] <= stats["commits"]["max_s"] < 60
+    assert stats["requests"]["submit"]["count"] >= 1
+    assert 1 << 20 < stats["memory"]["bytes"] <= stats["memory"]["peak_bytes"]
+    assert stats["store"]["database_bytes"] > 4096 and stats["queue"]["clients"] >= 1
+    (host,) = stats["hosts"].values()
+    assert (host["state"], host["opened_today"], host["refused_today"]) == ("ready", 1, 0)
+    assert host["bytes_in"] > 0 and host["channels_open"] >= 1
+
+
 def test_the_controller_is_detached_private_and_without_our_variables(up):
     pid = up.pid()
     environment = open(f"/proc/{pid}/environ", "rb").read().split(b"\0")
