@@ -7,6 +7,7 @@ socket: who can connect gets true answers.  Order at the end: socket, links, mai
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import pwd
@@ -145,6 +146,7 @@ class Controller:
         store = await self.store.open(lambda: Store.open(self.state_dir, create=True, crash=self.crash, on_network=on_network))
         epoch = await self.store.run(lambda s: s.begin_epoch())
         self.crash("epoch.taken")
+        gc.disable()  # a hundred thousand records come, and nothing of them is garbage: looking for it takes as long as reading
         loaded = await self.store.run(lambda s: s.load())
         cluster = Cluster(store_id=store.store_id, epoch=epoch, next_job_id=loaded.next_job_id, next_order=loaded.max_order + 1)
         cluster.jobs_max = self.config.jobs_max
@@ -157,6 +159,9 @@ class Controller:
             await self.store.run(lambda s: s.end_restore())
             log.warning("the store is a restored backup: %d pending jobs are held until released", len(cluster.doubted))
         log.info("store opened epoch=%d jobs=%d open_launches=%d", epoch, len(loaded.jobs), len(loaded.launches))
+        del loaded
+        gc.freeze()  # what is there stays for long: no later look at all objects has to pass over it
+        gc.enable()
         return cluster
 
     async def _serve(self, mailbox: Mailbox, transports: Transports) -> None:

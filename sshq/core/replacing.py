@@ -14,7 +14,7 @@ else:
 
     def replace(record: object, /, **changes: object) -> object:
         """Return a copy of `record` with these fields changed.  Raises TypeError for a field it does not have."""
-        copy, setters = _copier(type(record))
+        copy, setters = copier(type(record))
         new = copy(record)
         try:
             for name, value in changes.items():
@@ -24,11 +24,11 @@ else:
         return new
 
 
-__all__ = ["replace"]
+__all__ = ["copier", "replace"]
 
 
 @cache
-def _copier(kind: type) -> tuple[Callable[[object], object], dict[str, Callable[[object, object], None]]]:
+def copier(kind: type) -> tuple[Callable[[object], object], dict[str, Callable[[object, object], None]]]:
     """Return what copies a record of this kind, and what sets each field of a copy that nobody has seen yet."""
     names = [f.name for f in fields(kind)]
     if "__slots__" not in kind.__dict__ or hasattr(kind, "__post_init__"):

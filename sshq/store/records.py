@@ -10,7 +10,6 @@ an exit code of 1 into 0.
 """
 
 import json
-import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
@@ -19,6 +18,7 @@ from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from sshq.core.replacing import copier
 from sshq.errors import BugError, CheckFailedError, StoreError
 
 VERSION: Final = 1  # of the text, not of the tables; a reader refuses a higher one
@@ -43,9 +43,9 @@ def _refuse_value(value: object) -> object:
 
 
 format_json: Final = _make_format()
-_parse_json: Final = json.JSONDecoder().decode
+_scan_json: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # of a value that begins where the text does
 _REQUIRED: Final = object()
-_SEAL: Final = re.compile(r',"crc":"([0-9a-f]{8})"\}')
+_SEAL_START: Final = ',"crc":"'
 _SEAL_LENGTH: Final = len(',"crc":"00000000"}')
 
 
@@ -56,11 +56,11 @@ def seal(text: str) -> str:
 
 def unseal(text: str) -> str:
     """Return the JSON that was sealed.  Raises ValueError where it is not what was sealed."""
-    found = _SEAL.fullmatch(text, max(0, len(text) - _SEAL_LENGTH))
-    if found is None:
+    tail = text[-_SEAL_LENGTH:]
+    if len(tail) < _SEAL_LENGTH or not tail.startswith(_SEAL_START) or not tail.endswith('"}'):
         raise ValueError("it has no checksum")
     body = text[:-_SEAL_LENGTH] + "}"
-    if int(found[1], 16) != zlib.crc32(body.encode("utf-8", "surrogatepass")):
+    if f"{zlib.crc32(body.encode('utf-8', 'surrogatepass')):08x}" != tail[len(_SEAL_START) : -2]:
         raise ValueError("its checksum is wrong")
     return body
 
@@ -79,7 +79,13 @@ class Codec(Generic[R]):
         self._type = record_type
         self._values = attrgetter(*names) if len(names) > 1 else lambda record: (getattr(record, names[0]),)
         self._writers = [(f.name, _default_of(f), _writer(hints[f.name])) for f in kept]
-        self._readers = {f.name: _reader(hints[f.name]) for f in kept}
+        self._required = [f.name for f in fields(record_type) if f.default is MISSING]  # type: ignore[arg-type]
+        # A copy of a record with all defaults, changed, is made several times as fast as a record.
+        self._template = record_type(**dict.fromkeys(self._required))
+        copy, self._setters = copier(record_type)  # type: ignore[arg-type]
+        self._copy: Callable[[R], R] = copy  # type: ignore[assignment]
+        # A value of exactly this type needs no look; what may be anything else does.
+        self._readers = {f.name: (_plain_type(hints[f.name]), _reader(hints[f.name]), self._setters[f.name]) for f in kept}
 
     def encode(self, record: R) -> str:
         """Return the record's text.  Raises CheckFailedError where a field holds what its type forbids."""
@@ -100,30 +106,40 @@ class Codec(Generic[R]):
         except ValueError as error:
             raise self._unreadable(str(error)) from None
         try:
-            raw = _parse_json(body)
-        except ValueError:
+            raw, end = _scan_json(body, 0)
+        except (ValueError, StopIteration):
             raise self._unreadable("it is not JSON") from None
+        if end != len(body):
+            raise self._unreadable("it is not JSON")
         if not isinstance(raw, dict):
             raise self._unreadable("it is not an object")
         version = raw.pop("v", None)
         if version != VERSION:
             raise self._unreadable(f"version {version!r}, this sshq reads {VERSION}")
-        readers = self._readers
-        name = ""
+        record, readers, name = self._copy(self._template), self._readers, ""
         try:
             for name, value in raw.items():
-                given[name] = readers[name](value)
+                kind, read, put = readers[name]
+                put(record, value if type(value) is kind else read(value))
+            for name, value in given.items():
+                self._setters[name](record, value)
         except KeyError:
             raise self._unreadable(f"unknown field {name}") from None
         except _TypeMismatchError as error:
             raise self._unreadable(f"field {name}: {error}") from None
-        try:
-            return self._type(**given)
-        except TypeError as error:  # a field without default is missing
-            raise self._unreadable(str(error).split(") ")[-1].removeprefix(f"{self._type.__name__}.")) from None
+        if missing := [name for name in self._required if name not in raw and name not in given]:
+            names = " and ".join(repr(name) for name in missing)
+            raise self._unreadable(f"it lacks {names}")
+        return record
 
     def _unreadable(self, why: str) -> StoreError:
         return StoreError(f"a {self._type.__name__} record of the store cannot be read: {why}")
+
+
+def _plain_type(hint: object) -> type | None:
+    """Return the type whose values are of `hint` as they are read from JSON, None where they have to be looked at."""
+    inner = [arg for arg in get_args(hint) if arg is not NoneType] if get_origin(hint) in {Union, UnionType} else [hint]
+    return inner[0] if len(inner) == 1 and inner[0] in (bool, int, float, str) else None
 
 
 def _default_of(field: "Field[object]") -> object:

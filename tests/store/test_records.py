@@ -93,7 +93,7 @@ BROKEN = [
     ('{"v":1,"name":"n1","generation":true}', "field generation: not an integer: True"),
     ('{"v":1,"name":"n1","down_asserted":1}', "field down_asserted: not a truth value: 1"),
     ('{"v":1,"name":"n1","drain_at":"soon"}', "field drain_at: not a number: 'soon'"),
-    ('{"v":1}', "missing 1 required keyword-only argument: 'name'"),
+    ('{"v":1}', "it lacks 'name'"),
 ]
 
 
