@@ -1,13 +1,15 @@
 """Does the queue stay flat as the lab grows?  The pure core first, then a real controller with its store and socket.
 
-    python contrib/bench/scale.py [core] [controller] [--pending 1000,10000,100000,1000000] [--jobs 100000] [--json FILE]
+    python contrib/bench/scale.py [core] [controller] [history] [--pending 1000,10000,100000,1000000]
+                                  [--jobs 100000] [--history 500000] [--json FILE]
 
 core        1 000 hosts × 16 slots, N pending jobs of 50 shapes and 20 users: one scheduling pass, one submission, one
             end of a job, one look at one job, for each N; bytes a pending job and a pending array task.
 controller  a controller process of its own in a temporary directory: N jobs through `submit_many`, then squeue (first
             line, last line, memory of both sides, what others wait meanwhile), squeue -j, restart.
+history     N finished jobs of 400 days put into the store: start, sacct -j, sacct -S today, what others wait meanwhile.
 
-Without words both, core up to 100 000.  Times of the core are medians, p99 and worst, in milliseconds.
+Without words core and controller, core up to 100 000.  Times of the core are medians, p99 and worst, in milliseconds.
 """
 
 import argparse
@@ -22,9 +24,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", help="core, controller")
+    parser.add_argument("parts", nargs="*", help="core, controller, history")
     parser.add_argument("--pending", default="1000,10000,100000", help="lengths of the queue, for core")
     parser.add_argument("--jobs", type=int, default=100_000, help="jobs in the queue, for controller")
+    parser.add_argument("--history", type=int, default=500_000, help="finished jobs, for history; a million takes minutes to make")
     parser.add_argument("--json", help="write the figures here too")
     chosen = parser.parse_args()
     parts = chosen.parts or ["core", "controller"]
@@ -40,8 +43,12 @@ def main() -> None:
             from scale_controller import measure_controller
 
             found[part] = measure_controller(chosen.jobs)
+        elif part == "history":
+            from scale_controller import measure_history
+
+            found[part] = measure_history(chosen.history)
         else:
-            raise SystemExit(f"no part {part}: core, controller")
+            raise SystemExit(f"no part {part}: core, controller, history")
     if chosen.json:
         Path(chosen.json).write_text(json.dumps(found, indent=1))
 

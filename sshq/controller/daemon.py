@@ -62,6 +62,7 @@ from sshq.transport.pool import Transports
 from sshq.wire.server import Peer, Server
 
 log = logging.getLogger("sshq.daemon")
+MANY_JOBS = 10_000
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -159,8 +160,8 @@ class Controller:
             await self.store.run(lambda s: s.end_restore())
             log.warning("the store is a restored backup: %d pending jobs are held until released", len(cluster.doubted))
         log.info("store opened epoch=%d jobs=%d open_launches=%d", epoch, len(loaded.jobs), len(loaded.launches))
-        del loaded
-        gc.freeze()  # what is there stays for long: no later look at all objects has to pass over it
+        if len(loaded.jobs) >= MANY_JOBS:
+            gc.freeze()  # what is there stays for long: no later look at all objects has to pass over it
         gc.enable()
         return cluster
 

@@ -84,7 +84,7 @@ class Upkeep:
 
     async def _back_up(self) -> None:
         path = name_backup(self._state_dir, self._clock())
-        finish = await self._store.run(lambda s: s.begin_backup(path))
-        await asyncio.to_thread(finish)  # commits go on while the copy is checked
+        make = await self._store.run(lambda s: s.begin_backup(path))
+        await asyncio.to_thread(make)  # commits go on meanwhile: of a long history it takes minutes
         prune_backups(self._state_dir, self._config.backup_keep)
         log.info("backup written to %s", path)

@@ -346,6 +346,14 @@ def backup_database(connection: sqlite3.Connection, target: Path, crash: Crash =
     finish_backup(copy_database(connection, target), target, crash)
 
 
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Return a connection that only reads a store in use; it sees what was stored when its statement began."""
+    try:
+        return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=10)
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+
+
 def copy_database(connection: sqlite3.Connection, target: Path) -> Path:
     """Write a copy beside `target`, for `finish_backup`, which needs no connection and may run elsewhere."""
     aside = target.with_name(f".new.{os.getpid()}.{target.name}")

@@ -7,7 +7,7 @@ controller that lost its lock can no longer write.  What a failed commit means i
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -20,6 +20,7 @@ from sshq.store.database import (
     Database,
     DiskFullError,
     FatalStoreError,
+    connect_reader,
     copy_database,
     damaged,
     explain,
@@ -310,13 +311,19 @@ class Store:
 
     def backup(self, path: str | Path) -> None:
         """Write a checked copy, without environments, to `path`.  Raises StoreError; the store goes on."""
-        self.begin_backup(path)()
+        target = Path(path)
+        finish_backup(copy_database(self._connection, target), target, self._crash)
 
     def begin_backup(self, path: str | Path) -> Callable[[], None]:
-        """Copy the store as it stands; returns what checks the copy and gives it its name, in any thread."""
-        target = Path(path)
-        aside = copy_database(self._connection, target)
-        return lambda: finish_backup(aside, target, self._crash)
+        """Return what makes a backup in any thread, over a connection of its own: batches are stored meanwhile."""
+        source, target, crash = self.path, Path(path), self._crash
+
+        def make() -> None:
+            with closing(connect_reader(source)) as connection:
+                aside = copy_database(connection, target)
+            finish_backup(aside, target, crash)
+
+        return make
 
     def close(self) -> None:
         """Bring everything into the one file.  Nothing is lost without it: the next start reads the log."""

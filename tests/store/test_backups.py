@@ -1,6 +1,8 @@
 """Which backups are made, kept, named: rules of the clock and of file names."""
 
 import os
+import sqlite3
+import threading
 
 import pytest
 
@@ -71,3 +73,24 @@ def test_the_list_tells_good_ones_from_others(state):
 )
 def test_ages_are_told_in_the_largest_unit_of_which_there_are_two(seconds, text):
     assert format_age(seconds) == text
+
+
+def test_a_backup_is_made_in_a_thread_of_its_own_while_batches_are_stored(state):
+    """Of a long history it takes minutes: nobody may wait for it."""
+    store = Store.open(state, create=True)
+    store.begin_epoch()
+    for number in range(1, 40):
+        store.commit([make_job(one) for one in range(number * 50, number * 50 + 50)], number * 50 + 50)
+    make, stored, path = store.begin_backup(name_backup(state, HOUR_S)), 0, name_backup(state, HOUR_S)
+    maker = threading.Thread(target=make)
+    maker.start()
+    while maker.is_alive() or not stored:
+        stored += 1
+        store.commit([make_job(100_000 + stored)], 100_001 + stored)
+    maker.join()
+    store.close()
+    assert [one.path for one in find_backups(state, max(SCHEMA))] == [path]
+    with sqlite3.connect(path) as copy:
+        (count,) = copy.execute("SELECT count(*) FROM job").fetchone()
+        assert 39 * 50 <= count <= 39 * 50 + stored
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
