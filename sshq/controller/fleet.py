@@ -15,6 +15,7 @@ from sshq.controller.gpuwatch import GpuWatch
 from sshq.controller.hosts import HostLink, target_of
 from sshq.controller.joining import Surroundings
 from sshq.controller.placing import OTHER_SPOOL, is_elsewhere, recall_place
+from sshq.controller.resting import Resting
 from sshq.controller.session import Session
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Effect
@@ -53,6 +54,14 @@ class Fleet:
         self._clock = clock
         self._crash = crash
         self._signature = stat_signature(inventory.watched)
+        resting = Resting(
+            interval_s=around.config.reconcile_interval_s, hosts=lambda: len(self.links), is_busy=self._has_work,
+            now=lambda: asyncio.get_running_loop().time(),
+        )  # fmt: skip
+        around.worth_listing = resting.worth_listing
+
+    async def _has_work(self, name: str) -> bool:
+        return await self._around.mailbox.ask(partial(_is_busy, name))
 
     async def start(self) -> None:
         then = await self._recall_places()

@@ -55,6 +55,10 @@ async def _nothing_to_stage(_link: Link, _session: Session, _effect: StartLaunch
     """No job takes files along."""
 
 
+async def _always(_name: str) -> bool:
+    return True
+
+
 async def _ours() -> None:
     """Nobody else can have taken the store."""
 
@@ -75,6 +79,7 @@ class Surroundings:
     leases: "Leases"
     find_gpus: Callable[[str], tuple[GpuWatch, Session] | None] = lambda _: None  # of another host, while it is connected
     find_settled: Callable[[list[str]], Awaitable[frozenset[str]]] = _none_settled  # of these, what the store has as settled
+    worth_listing: Callable[[str], Awaitable[bool]] = _always  # whether a host whose interval is over is listed
     part_news: Callable[[PartNews], None] = _nobody_waits
     upcall: Callable[[str, rp.Upcall], None] = _unheard  # a command inside a job waits
     stage: Callable[[Link, Session, StartLaunch], Awaitable[LaunchRefused | None]] = _nothing_to_stage  # files that go along
