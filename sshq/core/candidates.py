@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sshq.core.features import parse_constraint
 from sshq.core.nodes import Node
-from sshq.core.placement import Request, Step, is_preferred, judge, judge_directory, judge_size, judge_state
+from sshq.core.placement import Request, Step, judge, judge_directory, judge_size, judge_state
 
 if TYPE_CHECKING:
     from sshq.core.cluster import Cluster
@@ -135,16 +136,14 @@ class Candidates:
             else:
                 fit.put(name, _step_of(request, fit, mark, cluster.directories))
 
-    def rank(self, request: Request, mark: Mark) -> Rank:
-        """Return the sort key of a node for a request: the smallest is taken first."""
-        kind = (request.prefer, request.wants_gpus)
-        found = mark.ranks.get(kind)
-        if found is None:
-            node = mark.node
-            # Hosts with GPUs last for who wants none.
-            gpus_wasted = not kind[1] and bool(node.gpus)
-            found = mark.ranks[kind] = (not is_preferred(request, node), mark.weight, gpus_wasted, mark.free_slots, node.name)
-        return found
+
+def rank_of(kind: RankKind, mark: Mark) -> Rank:
+    """Return the sort key of a node for requests that prefer these features, and that want GPUs or not."""
+    node = mark.node
+    prefer, wants_gpus = kind
+    liked = prefer is None or parse_constraint(prefer).holds(node.features)
+    # Hosts with GPUs last for who wants none.
+    return not liked, mark.weight, not wants_gpus and bool(node.gpus), mark.free_slots, node.name
 
 
 def _mark(node: Node) -> Mark:

@@ -10,9 +10,10 @@ The pass reads the live indexes and changes nothing but the reasons it finds; th
 
 import heapq
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sshq.core.candidates import FITS, Fit, Mark, Rank
+from sshq.core.candidates import FITS, Fit, Mark, Rank, RankKind, rank_of
 from sshq.core.cluster import Cluster
 from sshq.core.events import Start
 from sshq.core.licenses import free_licenses
@@ -44,10 +45,11 @@ class _Room:
 class _Turn:
     """What a pass knows of one request, made when its first job is looked at."""
 
-    __slots__ = ("fit", "limit", "ranked", "request", "seen")
+    __slots__ = ("fit", "kind", "limit", "ranked", "request", "seen")
 
     def __init__(self, request: Request, limit: str, fit: Fit) -> None:
         self.request = request
+        self.kind: RankKind = (request.prefer, request.wants_gpus)
         self.limit = limit  # the partitions' own reason against it
         self.fit = fit
         self.ranked: list[Rank] | None = None  # a heap of the nodes it may go to; made when it is first placed
@@ -183,27 +185,34 @@ class _Pass:
         if not fitting:
             return None
         if turn.ranked is None:
-            turn.ranked = [self.rank(request, name) for name in fitting if name in self.candidates.open and name not in self.full]
+            turn.ranked = self.ranks(request, turn.kind, (fitting & self.candidates.open) - self.full)
             heapq.heapify(turn.ranked)
         else:
-            for name in set(self.gifts[turn.seen :]):
-                if name in fitting and name not in self.full:
-                    heapq.heappush(turn.ranked, self.rank(request, name))
+            for rank in self.ranks(request, turn.kind, fitting.intersection(self.gifts[turn.seen :]) - self.full):
+                heapq.heappush(turn.ranked, rank)
         turn.seen = len(self.gifts)
         while turn.ranked:
             rank = turn.ranked[0]
             name = rank[4]
-            if name not in self.full and rank == self.rank(request, name) and self.fits(request, self.marks[name]):
+            is_new = name not in self.full and [rank] == self.ranks(request, turn.kind, (name,))
+            if is_new and self.fits(request, self.marks[name]):
                 return self.marks[name].node
             heapq.heappop(turn.ranked)
         return None
 
-    def rank(self, request: Request, name: str) -> Rank:
-        rank = self.candidates.rank(request, self.marks[name])
-        if request.near is not None and not self.cluster.directories.answer(request.near, name):
-            rank = (True, *rank[1:])
-        room = self.given.get(name)
-        return rank if room is None else (*rank[:3], rank[3] - room.slots, name)
+    def ranks(self, request: Request, kind: RankKind, names: Iterable[str]) -> list[Rank]:
+        """Return the sort keys of nodes: the smallest is taken first."""
+        found, marks, given = [], self.marks, self.given
+        for name in names:
+            mark = marks[name]
+            rank = mark.ranks.get(kind)
+            if rank is None:
+                rank = mark.ranks[kind] = rank_of(kind, mark)
+            if request.near is not None and not self.cluster.directories.answer(request.near, name):
+                rank = (True, *rank[1:])
+            room = given.get(name)
+            found.append(rank if room is None else (*rank[:3], rank[3] - room.slots, name))
+        return found
 
     def block(self, turn: _Turn) -> None:
         """Note why the group's head waits; the first in its partitions reserves the emptiest node that could hold it."""
