@@ -32,6 +32,7 @@ from sshq.controller.doctor_checks import (
     judge_signals,
     judge_silence,
     judge_spool,
+    judge_staging,
     judge_tools,
     judge_unusable,
 )
@@ -155,6 +156,7 @@ class Examination:
         facts = await runner.facts(FACTS_S)
         missing = look.missing if look.shell else [tool for tool in TOOLS_NEEDED if facts and tool not in facts.tools]
         self.checks.append(judge_tools(missing, self.host))
+        self.checks += judge_staging(look.unstaged)
         self.checks += judge_spool(hello, facts, look)
         self.checks.append(judge_clock(hello.clock_at, runner.asked_at, runner.answered_at))
         self.checks.append(judge_signals(hello.signals))
@@ -309,6 +311,8 @@ look() {
     say shell
     for TOOL in $TOOLS; do has "$TOOL" || say missing "$TOOL"; done
     has setsid || has perl || has python3 || say missing setsid, perl or python3
+    for TOOL in tar xargs uniq; do has "$TOOL" || say unstaged "$TOOL"; done
+    has sha256sum || has shasum || has openssl || say unstaged sha256sum, shasum or openssl
     for BASE in "$@"; do
         case $BASE in '~/'*) BASE=$HOME/${BASE#??} ;; /*) ;; *) BASE=$HOME/$BASE ;; esac
         set -- "$BASE/spool/$STORE"/a/*.exit
@@ -372,6 +376,8 @@ def _take_line(look: Look, line: str) -> None:
         look.shell = True
     elif word == "missing" and len(look.missing) < len(TOOLS_NEEDED) + len(SESSION_TOOLS):
         look.missing.append(rest[:60])
+    elif word == "unstaged" and len(look.unstaged) < 4:
+        look.unstaged.append(rest[:60])
     elif word == "launches":
         look.launches = _number(rest) or 0
     elif word == "place" and len(words := rest.split(" ", 3)) == 4:

@@ -68,6 +68,7 @@ class Look:
     missing: list[str] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     launches: int = 0
+    unstaged: list[str] = field(default_factory=list)  # what is missing only for files that go along
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +246,14 @@ def judge_tools(missing: Sequence[str], host: Host) -> Check:
         detail = f"missing: nice, but sshq_nice is {host.nice}: jobs are as nice as renice makes them, if it is there"
         return Check(check="tools", verdict="warn", detail=detail, hint=hint)
     return Check(check="tools", verdict="fail", detail=f"missing: {', '.join(needed)}", hint=_tools_hint(host))
+
+
+def judge_staging(missing: Sequence[str]) -> list[Check]:
+    """The commands that only jobs need that bring files along."""
+    if not missing:
+        return []
+    text = f"missing: {'; '.join(missing)}: jobs with --sync or --stage-in go elsewhere"
+    return [Check(check="files", verdict="warn", detail=text, hint="install coreutils and tar there")]
 
 
 def _tools_hint(host: Host) -> str:

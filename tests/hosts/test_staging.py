@@ -265,6 +265,7 @@ def test_a_host_that_cannot_compare_says_so(hosts, instance):
     job = instance.submit("--stage-in", "x", "--wrap", "cat x")
     instance.wait_for(lambda: "launch failed requeued held" in instance.out("squeue", "-h", "-o", "%R"), 30, "the job to be held")
     assert "neither sha256sum nor shasum nor openssl is there" in instance.out("why", str(job))
+    assert "missing: sha256sum, shasum or openssl: jobs with --sync or --stage-in go elsewhere" in instance.run("doctor", host.name).stdout
 
 
 def test_what_cannot_take_files_along_says_so(instance):
