@@ -78,7 +78,7 @@ def look_at(scenario, job_id):
     render_job(view, now=scenario.now)
     squeue_document([view])
     sacct_document([history_view(job, [], [])], 0.0)
-    _explain(scenario.cluster, job, scenario.now)
+    _explain(scenario.cluster, job, view, scenario.now)
 
 
 def write_orders(effects, host):
