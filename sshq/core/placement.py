@@ -238,7 +238,7 @@ class Directories:
 
     def is_private(self, spec: JobSpec, node: str) -> bool:
         """Whether a job runs in a directory of its own on a node."""
-        return spec.provable and (spec.frozen or not self.answer(spec.directory, node))
+        return (spec.provable or spec.tree is not None) and (spec.frozen or not self.answer(spec.directory, node))
 
     def age_s(self, path: str, node: str, now: float) -> float | None:
         """Seconds since the proof; None where there is none."""
