@@ -89,6 +89,7 @@ def test_what_names_places_of_the_laptop_does_not_travel(laptop):
     assert "/lap/bin" in laptop.path("env").read_text()
 
 
+@pytest.mark.slow
 def test_fetch_brings_outputs_later_and_once(laptop):
     first = submitted(laptop.run("sbatch", "--wrap", "seq 200000"))
     second = submitted(laptop.run("sbatch", "--wrap", "echo second"))
@@ -260,6 +261,7 @@ def test_a_submission_that_is_cut_anywhere_is_one_job_or_none(place, laptop, way
     instance.run("scancel", "-n", name)
 
 
+@pytest.mark.slow
 def test_a_large_output_comes_whole_although_the_line_is_cut(place, laptop):
     _, head = place
     job = submitted(laptop.run("sbatch", "-o", "big", "--wrap", "head -c 20000000 /dev/urandom"))
@@ -312,6 +314,7 @@ print(sorted(os.listdir(".sshq")), os.listdir("."))
 """
 
 
+@pytest.mark.slow
 def test_client_executor_and_pool_work_from_the_laptop(place, laptop):
     laptop.path("program.py").write_text(PROGRAM)
     done = laptop.call("python", "program.py", timeout_s=120)
@@ -335,6 +338,7 @@ print(job.result(120).state, flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_future_outlives_controller_and_ssh(instances, loopback):
     head, node = loopback.hosts[:2]
     instance = instances()
@@ -436,6 +440,7 @@ def test_ctrl_c_asks_srun_and_leaves_its_connection(laptop):
     assert "Force Terminated" in shown
 
 
+@pytest.mark.slow
 def test_a_directory_that_the_head_sees_needs_no_other(place, laptop):
     instance, _ = place
     laptop.work = instance.work  # nothing of its own hides this one
@@ -457,6 +462,7 @@ def test_a_directory_that_the_head_sees_needs_no_other(place, laptop):
 # ---- files that go along --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_tree_goes_along_and_only_what_changed_goes_again(place, laptop):
     _, head = place
     laptop.path("data").mkdir()
