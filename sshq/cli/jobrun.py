@@ -30,7 +30,8 @@ def make_submission(argv: "Sequence[str]", *, fed: bool, terminal: bool) -> Subm
     if terminal:  # held like salloc's: what runs in it is a part on a terminal
         description |= {"kind": "allocation", "std_out": "/dev/null", "std_err": None, "std_in": None, "requeue": False}
         return submission
-    description["kind"] = "attended" if fed else "command"
+    if "container" not in description:
+        description["kind"] = "attended" if fed else "command"
     _take_words(submission)
     for key, name in (("std_out", ".sshq-srun-%j.out"), ("std_err", ".sshq-srun-%j.err")):
         if description.get(key) is None:

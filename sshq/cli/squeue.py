@@ -7,7 +7,7 @@ import time
 from sshq.cli.asking import list_items
 from sshq.cli.people import lookup_uid, name_me
 from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
-from sshq.errors import RefusedError
+from sshq.errors import OptionError, RefusedError
 from sshq.slurm.layout import Output
 from sshq.slurm.squeue import SqueueOptions, StrayWordError, read_squeue_options, render_squeue, render_steps
 from sshq.slurm.squeue_columns import choose_columns, read_rows
@@ -31,6 +31,8 @@ def run(argv: "Sequence[str]") -> int:
 
         sys.stdout.write(describe_command("squeue", options.wants))
         return 0
+    if options.parsed.has("kinds") and _list_kinds(options):
+        return 0
     print_warnings("squeue", options.warnings)
     code = _show_once(options)
     while options.iterate_s:
@@ -39,6 +41,24 @@ def run(argv: "Sequence[str]") -> int:
         time.sleep(options.iterate_s)
         code = _show_once(options)
     return code
+
+
+def _list_kinds(options: SqueueOptions) -> bool:
+    """Print the kinds of jobs if --type=help asks for them, and say so; one that does not exist is an error."""
+    from sshq.kinds import KINDS, describe_kinds
+
+    words = options.words("kinds") or []
+    if words == ["help"]:
+        print_lines(describe_kinds())
+        return True
+    unknown = next((word for word in words if word not in KINDS), None)
+    given = options.parsed.last("kinds")
+    if (unknown is not None or not words) and given is not None:
+        raise OptionError(
+            f"Invalid job type specified: {unknown or ''}", source=given.source, detail=(given.text, f"Types are {', '.join(KINDS)}."),
+            hint="squeue --type=help", exit_code=1,
+        )  # fmt: skip
+    return False
 
 
 def _show_once(options: SqueueOptions) -> int:

@@ -33,6 +33,7 @@ def run(argv: "Sequence[str]") -> int:
     if not parsed.arguments:
         raise ExactError(("srun: fatal: No command given to execute.",))
     job_id = parsed.value("job_id")
+    _check_container(parsed, job_id)
     return _run_job(argv, parsed) if not job_id else _run_step(argv, parsed, _read_job_id(job_id))
 
 
@@ -47,6 +48,22 @@ def _read_job_id(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 1 << 62:
         raise OptionError(f"Invalid job id {text}")
     return int(text)
+
+
+def _check_container(parsed: Parsed, job_id: str | None) -> None:
+    """A container is a job's, and holds one task without a terminal."""
+    image = parsed.last("container")
+    if image is None:
+        return
+    tasks, nodes = parsed.value("num_tasks") or "1", parsed.value("num_nodes") or "1"
+    text = (
+        "a container is that of a whole job, not of a step" if job_id
+        else "a container has no terminal here" if parsed.has("pty")
+        else "a container holds one task" if (tasks, nodes) != ("1", "1") else ""
+    )  # fmt: skip
+    if text:
+        hint = "sbatch --container, and the job starts what it needs in it"
+        raise OptionError(text, source=image.source, detail=(image.text,), hint=hint, exit_code=1)
 
 
 def _run_step(argv: "Sequence[str]", parsed: Parsed, job_id: int) -> int:

@@ -252,6 +252,7 @@ def inventory_event(inventory: Inventory, now: float) -> InventoryLoaded:
         NodeConfig(
             name=h.name, address=h.address, port=h.port or 22, account=h.account or "", transport=h.connection, slots=h.slots,
             cpus=h.cpus, memory_mib=h.memory_mib, features=h.features, weight=h.weight, nice=h.nice, gpus=h.gpus,
+            container=h.container,
             partitions=inventory.partitions_of(h.name),
         )
         for h in inventory.hosts.values()

@@ -377,6 +377,7 @@ class HostLink:
                 effect.launch, effect.job, host=self.host, hello=session.hello, material=material,
                 grace_s=self._around.config.kill_wait_s, lease_from_s=lease_from_s, gpus=look or self.gpus.last,
                 over_s=self._around.config.over_time_limit_s, python=self.pythons.get(effect.job.spec.python or ""),
+                engine=effect.engine,
             )  # fmt: skip
             parts = rp.encode_launch(call)
         except Exception as error:

@@ -5,6 +5,8 @@ that speaks for the store: taking a generation closes every launch there that th
 """
 
 import asyncio
+import os
+import pwd
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -126,7 +128,7 @@ async def enter(
     entries = await complete_entries(around.mailbox, session, listing.entries)
     settled = await ask_settled(around, entries)
     around.crash("hosts.listed")
-    known = node_facts(facts, look.answer)
+    known = node_facts(facts, look.answer, own_account=hello.user == _own_account())
     if known.gpu_problem:  # what it has is what it had
         known = replace(known, gpus=await around.mailbox.ask(partial(_known_gpus, host.name)))
     connected = NodeConnected(
@@ -136,6 +138,13 @@ async def enter(
     )  # fmt: skip
     load = LoadReported(name=host.name, load=facts.load1, memory_free_mib=facts.memory_free_mib, room=facts.room)
     return connected, load, look.event(host.name)
+
+
+def _own_account() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # an account without a name is nobody's on a host
+        return ""
 
 
 def _known_gpus(name: str, cluster: Cluster) -> tuple[Gpu, ...]:

@@ -9,10 +9,12 @@ from sshq.controller.views import expand_output, spec_view
 from sshq.core import lease
 from sshq.core.gangs import limit_of
 from sshq.core.model import RANK_STEP, Job, Launch
+from sshq.core.payload import Payload, Site
 from sshq.inventory.gpufacts import GpuAnswer
 from sshq.inventory.model import Host
 from sshq.kinds import payload_of
 from sshq.kinds.allocation import hold_payload
+from sshq.runner.calls import dropped_names
 from sshq.runner.protocol import Hello, LaunchCall, out_path
 from sshq.slurm.environ import job_environment
 
@@ -88,14 +90,14 @@ def describe_start(launch: Launch, job: Job) -> dict[str, object]:
 
 def build_call(
     launch: Launch, job: Job, *, host: Host, hello: Hello, material: Material, grace_s: int, lease_from_s: int = 0,
-    gpus: GpuLook | None = None, over_s: int = 0, python: str | None = None,
+    gpus: GpuLook | None = None, over_s: int = 0, python: str | None = None, engine: str = "",
 ) -> LaunchCall:  # fmt: skip
     """Return the runner's call for one launch on one host; a lease is counted from `lease_from_s` of its uptime.
 
-    `gpus` is the newest look at its GPUs, `python` the interpreter it was found to have for the job's calls.
+    `gpus` is the newest look at its GPUs, `python` the interpreter it was found to have for the job's calls,
+    `engine` what runs its container.
     """
     spec = job.spec
-    payload = hold_payload(spec, material.script) if launch.rank else payload_of(spec, material.script)
     facts = describe_start(launch, job) | describe_gpus(launch, job, host, gpus)
     environ = {**material.environ, **dict(host.environment), **job_environment(facts), **_place_environment(launch, job, host)}
     std_in, std_out, std_err = _streams(launch, job, hello)
@@ -104,6 +106,7 @@ def build_call(
         environ["SSHQ_RESULT"] = where
     if python or host.python:
         environ["SSHQ_PYTHON"] = python or host.python or ""
+    payload = _payload(launch, job, host, material, environ, facts, engine)
     return LaunchCall(
         id=launch.id,
         job_id=job.job_id,
@@ -128,7 +131,7 @@ def build_call(
         interpreter=payload.interpreter,
         script=payload.script,
         args=payload.args,
-        environ=environ,
+        environ={} if payload.own_environ else environ,
         # Warned of its limit, not of what it may run beyond it.
         warn_signal=(spec.signal[0], spec.signal[1] + over_s, spec.signal[2]) if spec.signal and not launch.rank else None,
         limits=spec.limits,
@@ -137,6 +140,19 @@ def build_call(
         lease_grace_s=lease.grace_s(spec.lease_s) if spec.lease_s else 0,
         about=describe_launch(launch, job),
     )
+
+
+def _payload(
+    launch: Launch, job: Job, host: Host, material: Material, environ: Mapping[str, str], facts: Mapping[str, object], engine: str
+) -> Payload:
+    if launch.rank:
+        return hold_payload(job.spec, material.script)
+    dropped = frozenset(dropped_names(environ))
+    held = job.gpus[launch.rank] if job.gpus else ()
+    return payload_of(job.spec, material.script, Site(
+        node=launch.node, engine=engine, nice=host.nice, gpu_vendor=str(facts["gpu_vendor"] or "nvidia") if held else "",
+        gpu_ids=tuple(gpu_id for gpu_id, _, _ in held), environ={n: v for n, v in environ.items() if n not in dropped},
+    ))  # fmt: skip
 
 
 def _place_environment(launch: Launch, job: Job, host: Host) -> dict[str, str]:

@@ -83,8 +83,8 @@ def encode_facts(facts: NodeFacts) -> str:
     return json.dumps(asdict(facts), separators=(",", ":"))
 
 
-def node_facts(facts: Facts, gpus: GpuAnswer | None = None) -> NodeFacts:
-    """Return the facts of a node; `gpus` is what a look at them showed."""
+def node_facts(facts: Facts, gpus: GpuAnswer | None = None, *, own_account: bool = False) -> NodeFacts:
+    """Return the facts of a node; `gpus` is what a look at them showed, `own_account` whether jobs run as the controller's own."""
     gpus = gpus or GpuAnswer()
     return NodeFacts(
         cpus=facts.cpus or 1,
@@ -101,4 +101,6 @@ def node_facts(facts: Facts, gpus: GpuAnswer | None = None) -> NodeFacts:
         gpu_tool=gpus.tool,
         gpu_devices=gpus.devices,
         gpu_problem=gpus.problem,
+        engines=facts.engines,
+        own_account=own_account,
     )

@@ -158,6 +158,7 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "comment": _text(given, "comment"),
         "account": _text(given, "account"),
         "qos": _text(given, "qos"),
+        **_container(given),
         "anywhere": given.get("anywhere") is True,
         "tree": _text(given, "tree"),
         "frozen": given.get("frozen") is True,
@@ -211,6 +212,34 @@ def _int(given: Mapping[str, Any], key: str) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise _bad(f"{key} is not a whole number")
     return value
+
+
+def _container(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a job in a container; none for one that is in none, whatever else is said of it."""
+    image = _text(given, "container")
+    if (image is None) == (given.get("kind") == "container"):
+        raise _bad("a container job, and only one, names an image")
+    if image is None:
+        return {}
+    if not image or image.startswith("-") or any(c.isspace() or not c.isprintable() for c in image):
+        raise _bad("container is no name of an image")
+    mounts = []
+    for mount in given.get("container_mounts") or ():
+        if len(mount) != 3 or not isinstance(mount[0], str) or not isinstance(mount[1], str) or not isinstance(mount[2], bool):
+            raise _bad("container_mounts is not a list of source, target, read-only")
+        if not mount[0].startswith("/") or not mount[1].startswith("/") or mount[1].rstrip("/") in ("", "/.sshq"):
+            raise _bad(f"not a mount: {mount[0]}:{mount[1]}")
+        mounts.append((mount[0], mount[1], mount[2]))
+    if _count(given, "num_nodes") > 1:
+        raise RefusedError("Batch job submission failed: a job in a container runs on one node", code="bad_request",
+                           hint="one job a node, or an array")  # fmt: skip
+    names = given.get("container_env") or ()
+    if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+        raise _bad("container_env holds what is no name of a variable")
+    return {
+        "container": image, "container_mounts": tuple(mounts), "container_workdir": _text(given, "container_workdir"),
+        "container_pull": given.get("container_pull") or "never", "container_env": tuple(names),
+    }  # fmt: skip
 
 
 def _lease(given: Mapping[str, Any], config: Config) -> int | None:

@@ -18,7 +18,7 @@ from sshq.slurm.filename import default_output, expand_filename
 
 View = dict[str, object]
 _ALIVE = (State.CONFIGURING, State.RUNNING, State.SUSPENDED)
-BATCH_KINDS = ("script", "callable")  # salloc's and srun's jobs have no batch script, and no line of one in sacct
+BATCH_KINDS = ("script", "callable", "container")  # salloc's and srun's jobs have no batch script, and no line of one in sacct
 NO_SUCH_ARRAY_TASK = 0xFFFFFFFE  # what Slurm prints for %a of a job that is no array task
 
 

@@ -19,6 +19,7 @@ from sshq.core.arrays import IndexSet, parse_indices
 from sshq.core.candidates import Candidates
 from sshq.core.dependents import Dependents, facts_for, judge_dependency
 from sshq.core.effects import AckLaunches, Changes, DropEnvironment, Effect, KillLaunch, StartLaunch
+from sshq.core.engines import form_of
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.jobindex import JobIndex
 from sshq.core.lifecycle import FINAL, State, Trigger, next_state
@@ -382,7 +383,9 @@ class Cluster:
         return hashlib.sha256(text + random).hexdigest()[:32]
 
     def start_effect(self, launch: Launch, job: Job) -> None:
-        self.emit(StartLaunch(node=launch.node, launch=launch, job=job))
+        form = form_of(job.spec.container)
+        engine = self.nodes[launch.node].choose_engine(form)[0] if form else ""
+        self.emit(StartLaunch(node=launch.node, launch=launch, job=job, engine=engine))
 
     def kill(
         self, launch_id: str | None, signal: int, *, cancel: bool = True, batch_only: bool = False, whole: bool = False,

@@ -12,6 +12,7 @@ class StartLaunch:
     node: str
     launch: Launch
     job: Job
+    engine: str = ""  # what runs its container there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,11 @@ class JobSpec:
     comment: str | None = None
     account: str | None = None
     qos: str | None = None
+    container: str | None = None  # --container: the image it runs in
+    container_mounts: tuple[tuple[str, str, bool], ...] = ()  # directory or file of the node, place in the container, read-only
+    container_workdir: str | None = None
+    container_pull: Literal["never", "missing", "always"] = "never"
+    container_env: tuple[str, ...] = ()  # variables that are the submitter's even where the image sets them
     anywhere: bool = False  # --anywhere: a host that does not share the directory is as good
     provable: bool = False  # the directory existed at submission, so hosts can be asked whether they share it
     min_cpus: int = 0  # --mincpus: a node must have so many free, whatever the job takes of them
@@ -339,6 +344,7 @@ class NodeConfig:
     partitions: tuple[str, ...] = ()
     nice: int = 10
     gpus: GpuLimit | None = None  # what of its GPUs may be handed out; None: all that the probe finds
+    container: str | None = None  # what runs containers; None: what the probe finds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,6 +379,8 @@ class NodeFacts:
     gpu_tool: str = ""  # nvidia-smi, rocm-smi, amd-smi; "" where there is none
     gpu_devices: tuple[int, ...] = ()  # /dev/nvidiaN
     gpu_problem: str = ""  # why the tool could not tell
+    engines: tuple[str, ...] = ()  # of containers, as the probe names them (core/engines.py)
+    own_account: bool = False  # jobs run there as the controller's own account
 
     @classmethod
     def parse(cls, text: str) -> "NodeFacts | None":
@@ -381,6 +389,7 @@ class NodeFacts:
             known = json.loads(text)
             known["features"] = tuple(known.get("features", ()))
             known["gpu_devices"] = tuple(known.get("gpu_devices", ()))
+            known["engines"] = tuple(known.get("engines", ()))
             known["gpus"] = tuple(Gpu(**(gpu | {"instances": tuple(gpu["instances"])})) for gpu in known.get("gpus", ()))
             return cls(**known)
         except (ValueError, TypeError, KeyError):

@@ -6,6 +6,7 @@ Unreachable is a flag of the node, never a verdict on its jobs: their slots stay
 from dataclasses import dataclass, field
 from itertools import count
 
+from sshq.core.engines import ImageForm, choose_engine
 from sshq.core.gpus import Gpu, GpuUse, usable_gpus
 from sshq.core.model import SEQ_PER_GENERATION, NodeConfig, NodeFacts, NodeRecord
 from sshq.core.pythons import PythonAnswer
@@ -108,6 +109,13 @@ class Node:
             return (), ""
         told = bool(self.facts.gpu_tool) and not self.facts.gpu_problem
         return usable_gpus(self.facts.gpus, self.facts.gpu_devices, self.config.gpus, told)
+
+    def choose_engine(self, form: ImageForm) -> tuple[str, str]:
+        """Return what runs images of a form there, and "" or why nothing does."""
+        if self.facts is None:
+            return "", "not known yet whether it runs containers"
+        facts = self.facts
+        return choose_engine(form, asked=self.config.container, present=facts.engines, own_account=facts.own_account)
 
     def free_gpus(self) -> list[Gpu]:
         """Those that no job holds and nobody else has in use."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 
+from sshq.core.engines import ImageForm, form_of
 from sshq.core.features import parse_constraint
 from sshq.core.gpus import Gpu, Wanted, count_of, is_of_type, parse_gpus, pick_gpus, share_of, times
 from sshq.core.licenses import Licenses, parse_licenses
@@ -75,6 +76,7 @@ class Request:
     gpus_total: Wanted = ()  # over all its nodes
     near: str | None = None  # hosts that share this directory come first: nothing has to go there
     avoid: str | None = None  # the host that could not take its files; it gets another try if no other can
+    image: ImageForm = ""  # of the container it runs in
 
     def gpus_on(self, tasks: int, place: int = 0) -> Wanted:
         """Return the GPUs that go with so many tasks on its node number `place`; 0 gets the most."""
@@ -127,6 +129,7 @@ def request_of(job: Job) -> Request:
         licenses=parse_licenses(spec.licenses) if spec.licenses else (),
         near=spec.directory if spec.tree and spec.provable and not spec.frozen else None,
         avoid=job.last_refused_by if spec.tree else None,
+        image=form_of(spec.container),
     )
 
 
@@ -283,6 +286,8 @@ def judge_size(request: Request, node: Node) -> Rejection | None:
     if request.features and not parse_constraint(request.features).holds(node.features):
         return no(Step.CONSTRAINT, f"lacks {request.features} (has {','.join(sorted(node.features)) or 'no features'})")
     if node.known:
+        if request.image and (lack := node.choose_engine(request.image)[1]):
+            return no(Step.CONSTRAINT, lack)
         if request.slots > node.slots:
             return no(Step.TOO_SMALL, f"{request.slots} slots asked, {node.slots} present")
         if request.min_cpus > node.cpus:

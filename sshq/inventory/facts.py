@@ -8,6 +8,7 @@ from typing import Final
 _COUNT = re.compile(r"[0-9]{1,15}")
 _REAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _TEXT_MAX: Final = 200
+ENGINES: Final = ("podman", "apptainer", "singularity", "docker", "docker-rootless")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Facts:
     tools: frozenset[str] = frozenset()
     user_scope: bool = False  # `systemd-run --user --scope` works
     kill_user_processes: bool = False  # logind ends jobs at logout, unless they have a scope and linger
+    engines: tuple[str, ...] = ()  # of containers: podman, apptainer, singularity, docker (acting as root), docker-rootless
     linger: bool = False
 
 
@@ -77,6 +79,7 @@ def parse_facts(lines: Iterable[tuple[str, str]]) -> Facts:
         tools=frozenset(_text(said.get("tools")).split()),
         user_scope=said.get("user_scope") == "1",
         kill_user_processes=said.get("kill_user_processes") == "1",
+        engines=tuple(word for word in _text(said.get("engines")).split() if word in ENGINES),
         linger=said.get("linger") == "1",
     )
 

@@ -82,7 +82,7 @@ _HOST_ROWS: Final = (
         example="/opt/py311/bin/python3", meaning="the Python that callables run under"),
     Key(name="sshq_container", field="container", kind="docker | podman | apptainer | singularity",
         read=read_choice("docker", "podman", "apptainer", "singularity"), example="podman",
-        meaning="what runs container jobs"),
+        meaning="what runs containers; default: podman, apptainer, singularity or a rootless docker, the first that is there"),
     Key(name="sshq_cache_max", field="cache_max_bytes", read=read_size(1 << 20, 1 << 60), kind="size", example="50G",
         meaning="how much of the files that jobs brought along (sbatch --sync, --stage-in) is kept for the next; default 10G"),
     Key(name="sshq_channels_max", field="channels_max", read=read_integer(1, 8), kind="number", example="2",

@@ -138,7 +138,7 @@ def _find_twins(hosts: Iterable[Host]) -> list[str]:
 
 
 # Read and checked, so that an inventory can be complete today; what they ask for is not built yet, and that is said.
-NOT_USED_YET = ("container", "channels_max")
+NOT_USED_YET = ("channels_max",)
 
 
 def _find_unused(hosts: Iterable[Host]) -> Iterator[str]:

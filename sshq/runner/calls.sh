@@ -223,7 +223,7 @@ kill_orphan() {
 kill_orphan_job() {
     trap : HUP PIPE TERM XFSZ
     ID=$1 F=a/$1 JOB=$2 JOB_START=$3 SENT=$4 ENDING=cancel TERMINATED=0 BEGAN=0.00 ENDED=''
-    is_alive "$JOB" "$JOB_START" || exit 0
+    is_alive "$JOB" "$JOB_START" || { box_end "$ID" && exit 0; }
     read_request
     read -r _ _ _ _ BEGAN _ <"$F.run"
     write_notice ''
@@ -261,7 +261,7 @@ signal_launch() {
             return
             ;;
         esac
-        kill -s "$4" "$E_PID"
+        signal_batch "$1" "$E_PID" "$4"
         ;;
     signal-steps) find_steps "$1" && signal_tasks "$4" ;;
     suspend) signal_all "$1" "$E_PID" STOP ;;
@@ -291,7 +291,7 @@ signal_and_say() { # ID SIGNAL batch|all, of the process in E_PID
     read_request
     write_notice ''
     if is_ours "$E_PID" "$E_START" "$E_BOOT"; then
-        if [ "$3" = batch ]; then kill -s "$2" "$E_PID"; else signal_all "$1" "$E_PID" "$2"; fi
+        if [ "$3" = batch ]; then signal_batch "$1" "$E_PID" "$2"; else signal_all "$1" "$E_PID" "$2"; fi
     fi
     say "K $1 signalled"
 }
@@ -311,7 +311,7 @@ call_ack() {
         is_id "$LAST" || continue # the end word
         # What a listing finds goes last: if this is cut short, the rest is listed, and acknowledged again.
         set -- "$@" "a/$LAST.env" "a/$LAST.script" "a/$LAST.sup" "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.seen" "a/$LAST.limit" "a/$LAST.limited" \
-            "a/$LAST.out" "a/$LAST.err" "a/$LAST.result" "a/$LAST.steps" "a/$LAST.parts" "a/$LAST.calls" "a/$LAST.req" "a/$LAST.go" "a/$LAST.exit"
+            "a/$LAST.out" "a/$LAST.err" "a/$LAST.result" "a/$LAST.steps" "a/$LAST.parts" "a/$LAST.calls" "a/$LAST.boxd" "a/$LAST.req" "a/$LAST.go" "a/$LAST.exit"
         if [ -d "a/$LAST.d" ]; then { chmod -R u+rwX "a/$LAST.d" && rm -rf "a/$LAST.d"; } </dev/null 8>&- & fi
     done
     shift "$COUNT"
@@ -344,6 +344,7 @@ call_list() {
     done
     say "L $1 end $COUNT"
     announce_calls
+    tend_boxes
 }
 
 touch_spool() { # or those who clean /tmp and /var/tmp by age would take the files of a long job
@@ -365,7 +366,7 @@ sweep() {
     for LAST in "$@"; do
         is_id "$LAST" || continue
         entry "$LAST"
-        [ "$E_SUP$E_ALIVE" != 00 ] || set -- "$@" "$LAST"
+        if [ "$E_SUP$E_ALIVE" = 00 ] || [ -n "$E_BOXED" ]; then set -- "$@" "$LAST"; fi
     done
     shift "$COUNT"
     LEFT='' ROUNDS=0 KILLED=' ' TOTAL=0
@@ -383,6 +384,7 @@ sweep() {
         nap
     done
     name_survivors
+    for LAST in "$@"; do end_box "$LAST"; done
     say "W $TAG $TOTAL ${SURVIVORS:--}"
 } 2>/dev/null
 
@@ -418,6 +420,7 @@ call_purge() { # TAG END: the last thing a runner does
         entry "$LAST"
         [ "$E_SUP$E_ALIVE" = 00 ] || COUNT=$((COUNT + 1))
     done
+    [ "$COUNT" -gt 0 ] || end_boxes_of_spool
     if [ "$COUNT" -gt 0 ]; then
         say "Z $1 0 $COUNT"
         return 0
@@ -476,6 +479,7 @@ probe() {
         command -v "$TOOL" >/dev/null && TOOLS="$TOOLS${TOOLS:+ }$TOOL"
     done
     fact tools "$TOOLS"
+    find_engines && fact engines "${ENGINES# }"
     probe_login
     say "F $TAG . $FACTS"
 } 2>/dev/null

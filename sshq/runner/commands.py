@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sshq.slurm.messages import VERSION_LINE
-from sshq.slurm.options import HONOURED, IGNORED, NO_VALUE, REQUIRED, Option, options_of
+from sshq.slurm.options import HONOURED, IGNORED, NO_VALUE, REFUSED, REQUIRED, Option, options_of
 
 SRUN_FILES: Final = (
     "srun_options.sh", "srun_record.sh", "srun_gpus.sh", "srun_streams.sh", "srun_nodes.sh", "srun_front.sh", "srun.sh"
@@ -31,6 +31,7 @@ _OF_THE_JOB: Final = frozenset(("name", "gres", "gpus", "gpus_per_node"))
 _IN_A_STEP: Final = {
     "overcommit": (HONOURED, ""),
     "oversubscribe": (HONOURED, ""),
+    "container": (REFUSED, "what the step runs in"),
     "time_limit_s": (IGNORED, "a step ends with its job"),
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The whole of sshq that ever runs on a node: POSIX sh, fed to the stdin of `exec /bin/sh` over one channel.
-# This part is what the others stand on; supervisor.sh, lease.sh, limits.sh, job.sh, start.sh, calls.sh, parts.sh, steps.sh and answers.sh
+# This part is what the others stand on; supervisor.sh, lease.sh, limits.sh, job.sh, box.sh, start.sh, calls.sh, parts.sh, steps.sh and answers.sh
 # follow it, as one program.
 # shellcheck disable=SC2034,SC2153 # variables shared with the other parts of the program
 #
@@ -22,6 +22,7 @@
 #   a/ID.steps/  a file a step, written by the job's own sruns (srun_record.sh)
 #   a/ID.parts/  what is started in it from outside, and the input it is fed (parts.sh, and the holder in sshq/kinds)
 #   a/ID.calls/  a directory a command of the job that asks the controller (command.sh)
+#   a/ID.box     it has a container, or is about to: its engine, and its name (box.sh); a/ID.boxd/  what that reads
 #   bin/         srun, sbatch, ...: what jobs find first on their PATH; the second line of each is its mark
 #   a/ID.out, .err, .d   output and working directory of a job that has no place of its own
 #   floor        "1 H open...": a launch is settled if its seq <= H and is not listed; only ever raised, by rename
@@ -151,7 +152,7 @@ read_record() {
 # Order matters.  A job's process names itself before it looks whether its supervisor lives, so: supervisor first, then
 # job; and a record may appear between two looks, so: record last again.
 entry() {
-    E_SEQ=0 E_JOB=0 E_ATTEMPT=0 E_GO=none E_SUP=0 E_ALIVE=0 E_PID=0 E_START=0 E_SINCE=- E_CLAIM=0 E_BY='' E_BYSTART='' E_BOOT=''
+    E_SEQ=0 E_JOB=0 E_ATTEMPT=0 E_GO=none E_SUP=0 E_ALIVE=0 E_PID=0 E_START=0 E_SINCE=- E_CLAIM=0 E_BY='' E_BYSTART='' E_BOOT='' E_BOXED=''
     [ ! -e "a/$1.exit" ] || E_CLAIM=1
     if [ -d "a/$1.go" ]; then E_GO="directory"; elif [ -e "a/$1.go" ]; then E_GO="file"; fi
     read -r _ _ E_SEQ E_JOB E_ATTEMPT _ 2>/dev/null <"a/$1.req"
@@ -162,6 +163,8 @@ entry() {
         is_number "$E_PID" && is_number "$E_START" || E_PID=0 E_START=0 E_SINCE=-
         [ "$E_SUP$E_ALIVE" != 00 ] || read_record "$1" || :
         [ "$E_SUP$RECORD" != '1!' ] || RECORD=- # it is being written
+        # Its container may live on without them: then it does, until that is proved gone (tend_boxes).
+        if [ "$E_SUP$E_ALIVE$RECORD$E_BOOT" = "00-$BOOT" ] && [ -e "a/$1.box" ]; then E_ALIVE=1 E_BOXED=1; fi
     fi
     # Where the arbiter's file was lost, what only its winner writes stands for it: it may have run.
     [ "$E_GO" != none ] || if [ -s "a/$1.run" ] || [ "$RECORD" != - ]; then E_GO="file"; fi
@@ -335,6 +338,7 @@ end_all() {
         if [ "$NAPS" -lt 20 ] || [ -n "${FORKLESS:-}" ]; then nap; else sleep 1; fi
     done
     name_survivors
+    end_box "$1"
 }
 
 name_survivors() { # of LEFT, at most five, as pid:name,... in SURVIVORS

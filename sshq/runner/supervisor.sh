@@ -232,6 +232,7 @@ finish() {
     else
         group_kill KILL "$JOB" # what the job left behind in its group; who left the group, a sweep finds
         [ ! -d "$F.steps" ] || end_steps
+        [ ! -e "$F.box" ] || end_box "$ID"
     fi
     if find_tmp; then clear_tmp; fi
     # Only what the job's process itself wrote says that it did not start: that a file is gone may be an accident of the spool.
@@ -367,7 +368,7 @@ watch() {
         [ "$FIRST" -gt 0 ] || FIRST=0
         doze "$FIRST"
         if find_job && job_lives; then
-            if [ "$job_warn_batch" = 1 ]; then kill -s "$2" "$JOB"; else signal_steps "$ID" "$JOB" "$2"; fi
+            if [ "$job_warn_batch" = 1 ]; then signal_batch "$ID" "$JOB" "$2"; else signal_steps "$ID" "$JOB" "$2"; fi
         fi
         doze $(($1 - FIRST))
     else

@@ -187,6 +187,9 @@ remove_one() { # in the spool
     fi
     end_of_spool
     [ -z "$LEFT" ] || { name_survivors && tell kept survivors "${SURVIVORS:--}" "$SPOOL" && return; }
+    COUNT=0
+    end_boxes_of_spool
+    [ "$COUNT" = 0 ] || { tell kept survivors 0:container "$SPOOL" && return; }
     cd /
     case $SPOOL_ID in '' | *[!0-9a-f]*) ;; *) rm -rf "/tmp/sshq-$SPOOL_ID" ;; esac
     if rm -rf "$SPOOL" && [ ! -e "$SPOOL" ]; then tell removed "$TOTAL" "$KEPT" "$SPOOL"; else tell kept space - "$SPOOL"; fi

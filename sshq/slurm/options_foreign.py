@@ -19,7 +19,6 @@ FOREIGN: tuple[Option, ...] = (
     Option("--cluster-constraint", "LIST", "", "cluster_constraint", "skip", I,
            "features of the cluster", "there is one cluster"),
     Option("-M --clusters", "NAMES", "SBATCH_CLUSTERS", "clusters", "skip", I, "clusters to submit to", "there is one cluster"),
-    Option("--container", "PATH", "SBATCH_CONTAINER", "container", "text", R, "OCI bundle to run in", "what the job runs in"),
     Option("--contiguous", "", "", "contiguous", "flag", I, "neighbouring nodes",
            "the order of hosts says nothing of their network"),
     Option("-S --core-spec", "N", "SBATCH_CORE_SPEC", "core_spec", "skip", I, "cores kept for the system", _NO_BINDING),
@@ -113,6 +112,7 @@ SRUN_FOREIGN: tuple[Option, ...] = (
 )  # fmt: skip
 
 SALLOC_FOREIGN: tuple[Option, ...] = (
+    Option("--container", "IMAGE", "SALLOC_CONTAINER", "container", "text", R, "image to run in", "what the job runs in"),
     Option("--get-user-env", "[=TIMEOUT][MODE]", "", "get_user_env", "skip", I, "environment of a login",
            "HOME, USER, SHELL and LOGNAME are the node's anyway"),
     Option("--wait-all-nodes", "0|1", "SALLOC_WAIT_ALL_NODES", "wait_all_nodes", "skip", H, "wait for all nodes to be up"),

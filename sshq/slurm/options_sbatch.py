@@ -7,6 +7,7 @@ from sshq.slurm.options import HONOURED as H
 from sshq.slurm.options import IGNORED as I  # a column of a table
 from sshq.slurm.options import REFUSED as R
 from sshq.slurm.options import Option
+from sshq.slurm.options_container import CONTAINER
 from sshq.slurm.options_foreign import FOREIGN, SALLOC_FOREIGN, SRUN_FOREIGN
 from sshq.slurm.options_gpus import GPUS
 
@@ -132,9 +133,9 @@ _SRUN_VARIABLES = {
 def submit_options(command: str) -> tuple[Option, ...]:
     """Return the rows of sbatch, srun or salloc; a command's own row replaces the shared one of that long name."""
     if command == "sbatch":
-        own, shared = SBATCH_ONLY, (*SHARED, *FILES, *GPUS, *FOREIGN)
+        own, shared = SBATCH_ONLY, (*SHARED, *FILES, *GPUS, *CONTAINER, *FOREIGN)
     elif command == "srun":
-        own, shared = (*SRUN_ONLY, *SRUN_FOREIGN), (*SHARED, *FILES, *GPUS, *FOREIGN)
+        own, shared = (*SRUN_ONLY, *SRUN_FOREIGN), (*SHARED, *FILES, *GPUS, *CONTAINER, *FOREIGN)
     else:
         own, shared = (*SALLOC_ONLY, *SALLOC_FOREIGN), (*SHARED, *GPUS, *FOREIGN)
     replaced = {row.longs[0] for row in own}

@@ -44,5 +44,5 @@ OPTIONS: tuple[Option, ...] = (
     Option("-V --version", "", "", "version", "flag", H, "show the version"),
     # Ours.
     Option("--finished", "", "", "finished", "flag", H, "sshq: also jobs that have ended and are still remembered"),
-    Option("--type", "KINDS", "", "kinds", "text", H, "sshq: only these kinds: script, command, callable, container"),
+    Option("--type", "KINDS", "", "kinds", "text", H, "sshq: only jobs of these kinds: container,callable; help lists them"),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from sshq.slurm.directives import FOREIGN_MARKERS, SLURM_MARKERS, check_script, 
 from sshq.slurm.getopt import Given, Parsed, judge_handling, scan_environment, scan_words
 from sshq.slurm.messages import SCRIPT_EMPTY, ExactError, make_error_lines
 from sshq.slurm.options import Option, options_of
+from sshq.slurm.options_container import CONTAINER_FIELDS
 from sshq.slurm.values import Clock, read_value
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ WRAPPER = "#!/bin/sh\n# This script was created by sbatch --wrap.\n\n{command}\n
 # What srun sends: the job is the srun of its node, with one step.  Its words are the script's arguments, so that nothing is
 # quoted anew; run by sh, as the spool may lie where nothing can be executed.
 COMMAND_RUNNER = '#!/bin/sh\nexec /bin/sh "${SSHQ_DIR%/a/*}/bin/srun" "$@"\n'
+PLAIN_RUNNER = '#!/bin/sh\nexec "$@"\n'  # in a container there is no srun of ours
 OWN_CLUSTERS = ("sshq", "all")  # what -M may name without being told that it has no effect
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -115,7 +117,7 @@ def build_submission(
     _take_client_options(submission, merged, chosen, cwd)
     _settle_conflicts(chosen, merged)
     _take_nodefile(chosen, read_file, cwd)
-    _check_times(chosen)
+    _check_combinations(chosen)
     submission.description = _describe(chosen, cwd)
     _take_limits(submission, chosen, read_limit)
     submission.description |= {
@@ -130,7 +132,7 @@ def build_submission(
         default = "interactive" if command == "salloc" else "sbatch"
         submission.description["name"] = "wrap" if early.has("wrap") else found.rpartition("/")[2] or default
     submission.sources = {field: one.text for field, (one, _) in chosen.items() if field not in _CLIENT_FIELDS}
-    if command == "srun":
+    if command == "srun" and "container" not in submission.description:
         submission.description["args"] = [*_take_step_options(submission, merged), "--", *args]
     if command == "salloc":
         submission.description |= {"kind": "allocation", "args": [], "command": "", "std_out": "/dev/null", "requeue": False}
@@ -162,7 +164,7 @@ def _read_script(
     if parsed.command == "srun":
         if not parsed.arguments:
             raise ExactError(("srun: fatal: No command given to execute.",))
-        return COMMAND_RUNNER, "", list(parsed.arguments)
+        return PLAIN_RUNNER if parsed.has("container") else COMMAND_RUNNER, "", list(parsed.arguments)
     if parsed.command == "salloc":
         return "#!/bin/sh\n", "", list(parsed.arguments)
     wrapped = parsed.value("wrap")
@@ -264,7 +266,11 @@ def _settle_conflicts(chosen: dict[str, tuple[Given, object]], parsed: Parsed) -
         del chosen[min(given, key=parsed.given.index).option.field]
 
 
-def _check_times(chosen: "Mapping[str, tuple[Given, object]]") -> None:
+def _check_combinations(chosen: "Mapping[str, tuple[Given, object]]") -> None:
+    if any(field in chosen for field in CONTAINER_FIELDS) and "container" not in chosen:
+        from sshq.slurm.containers import refuse_stray
+
+        raise refuse_stray(chosen)
     begin, deadline = chosen.get("begin_at"), chosen.get("deadline_at")
     if not begin or not deadline or not isinstance(begin[1], float) or not isinstance(deadline[1], float):
         return
@@ -335,6 +341,10 @@ def _describe(chosen: "Mapping[str, tuple[Given, object]]", cwd: str) -> dict[st
         "overcommit": "overcommit" in values,
         "stage_out": values.get("stage_out", []),
     }
+    if "container" in values:
+        from sshq.slurm.containers import describe_container
+
+        description |= describe_container(values, lambda name: _join(cwd, name))
     return description
 
 

@@ -38,6 +38,11 @@ EXPECTED = {
     "nodes": "Nodes are N, or MIN-MAX.",
     "hosts": "Hosts are names and ranges: ws1,ws[3-5].",
     "stage_out": "Patterns are relative to the job's directory and stay below it: out/*.csv, or results/ for all of a directory.",
+    "image": "Images are a name (busybox:1, docker.io/library/debian:12) or a file (/data/lab.sif), without blanks.",
+    "mounts": "Mounts are SRC[:DST[:ro]], several by commas; DST is absolute, and neither / nor /.sshq.",
+    "inner_path": "Directories in a container are absolute.",
+    "pull_policy": "never, missing or always.",
+    "variables": "Names of variables, by commas.",
     "mail_type": "Types are " + ",".join(MAIL_TYPES) + ".",
 }
 
@@ -317,6 +322,15 @@ def _parse_limits(text: str | None) -> list[str]:
     return [word.removeprefix("RLIMIT_") for word in words]
 
 
+def _parse_container(name: str) -> "Callable[[str | None], object]":
+    def parse(text: str | None) -> object:
+        from sshq.slurm import containers
+
+        return containers.PARSERS[name](text)
+
+    return parse
+
+
 PARSERS: "dict[str, Callable[[str | None], object]]" = {
     "array": _parse_array,
     "count": _parse_count,
@@ -325,10 +339,13 @@ PARSERS: "dict[str, Callable[[str | None], object]]" = {
     "gpus": _parse_gpus,
     "gres": _parse_gres,
     "hosts": _parse_hosts,
+    "image": _parse_container("image"),
+    "inner_path": _parse_container("inner_path"),
     "lease": _parse_lease,
     "mail_type": _parse_mail_type,
     "limits": _parse_limits,
     "memory": _parse_memory,
+    "mounts": _parse_container("mounts"),
     "nice": _parse_nice,
     "no_requeue": _parse_no_requeue,
     "nodes": _parse_nodes,
@@ -336,6 +353,7 @@ PARSERS: "dict[str, Callable[[str | None], object]]" = {
     "partitions": _parse_partitions,
     "positive": _parse_positive,
     "priority": _parse_priority,
+    "pull_policy": _parse_container("pull_policy"),
     "requeue": _parse_requeue,
     "signal": _parse_signal,
     "skip": _skip,
@@ -344,5 +362,6 @@ PARSERS: "dict[str, Callable[[str | None], object]]" = {
     "directory": _parse_directory,
     "text": _parse_text,
     "time": _parse_time,
+    "variables": _parse_container("variables"),
     "yes_no": _parse_yes_no,
 }

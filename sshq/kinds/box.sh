@@ -1,0 +1,324 @@
+#!/bin/sh
+# The job's process of a container job, on its node: it has an engine make a container, start it, waits for its end and removes it.
+# Sent in front of the job's own part (container.py), which sets box_engine, box_image, box_pull, box_gpus, box_workdir, box_node,
+# box_seconds, the functions box_mounts, box_script and box_init, and calls box_main.
+#
+# The container is named sshq-ID, and `a/ID.box` says so before the engine is asked for it: whoever ends a launch (the supervisor,
+# or who stands in for it) removes it and proves that it is gone (sshq/runner/box.sh).  Two steps, create and start: an engine that
+# is still busy with a `create` whose client was killed leaves something that does not run.
+#
+# Nobody here passes signals on: what runs in the container carries the job's cookie, so the supervisor's signals reach it as they
+# reach any process of a job.  Its pid 1 is a sh of ours, to which the kernel delivers no signal that it does not wait for.
+#
+# What is written into the container, at /.sshq: init (what its pid 1 runs: environment, streams, command) and the script.
+# shellcheck disable=SC2154 # set by the part behind
+
+box_fail() { # TEXT [HINT]
+    printf 'sshq: error: %s: %s\n' "$box_node" "$1" >&2
+    [ -z "${2:-}" ] || printf '    hint: %s\n' "$2" >&2
+    box_leave 125
+}
+
+box_leave() { # STATUS
+    [ ! -e "$SSHQ_DIR.box" ] || box_remove
+    rm -rf "$SSHQ_DIR.boxd"
+    exit "$1"
+}
+
+# box_run WORDS...: the engine, with an environment of the account's and nothing of the job's, which could lead it to another
+# storage, where the supervisor would not find the container.  As in sshq/runner/box.sh.
+box_run() {
+    case $box_engine in
+    docker) [ -w /var/run/docker.sock ] || [ ! -S "$box_xdg/docker.sock" ] || set -- -H "unix://$box_xdg/docker.sock" "$@" ;;
+    esac
+    env -i HOME="$HOME" PATH="$PATH" USER="$USER" LOGNAME="$LOGNAME" ${box_xdg:+XDG_RUNTIME_DIR="$box_xdg"} "$box_engine" "$@"
+}
+
+box_remove() { # the supervisor does it again, and asks, if this does not succeed
+    case $box_engine in
+    podman) box_run rm -f -t 0 -v "$box_name" || box_run rm -f -v "$box_name" ;;
+    *) box_run rm -f -v "$box_name" ;;
+    esac
+    if box_is_absent; then rm -f "$SSHQ_DIR.box"; fi
+} </dev/null >/dev/null 2>&1
+
+box_is_absent() { # proved: the engine answers, and has none of that name
+    case $box_engine in
+    podman)
+        box_run container exists "$box_name"
+        [ $? -eq 1 ]
+        ;;
+    *) ! box_run container inspect "$box_name" && box_run ps -q ;;
+    esac
+} </dev/null >/dev/null 2>&1
+
+box_link() { # FD: where it leads, in box_target; false if no path leads there
+    box_target=$(ls -l "/proc/$$/fd/$1" && printf x)
+    box_target=${box_target#*"/fd/$1 -> "}
+    box_target=${box_target%?x}
+    # shellcheck disable=SC3013 # every sh has it
+    case $box_target in /*) [ "$box_target" -ef "/proc/$$/fd/$1" ] ;; *) return 1 ;; esac
+} 2>/dev/null
+
+# box_mount SOURCE TARGET rw|ro: adds its words to those of the engine, quoted, in box_words.  A colon cannot be written in -v, and in --mount
+# a comma only for docker.
+box_mount() {
+    case $1 in /*) ;; *) box_fail "$1 cannot be mounted in a container: not an absolute path" ;; esac
+    [ -e "$1" ] || box_fail "$1 cannot be mounted in a container: no such file or directory, or not to be reached by $USER"
+    case $box_engine:$1$2 in
+    apptainer:*[:,]* | singularity:*[:,]*) box_fail "$1 cannot be mounted in a container: $box_engine takes no path with a colon or comma" ;;
+    apptainer:* | singularity:*)
+        box_add --bind
+        box_add "$1:$2:$3"
+        ;;
+    podman:*:*[,\"]* | podman:*[,\"]*:*) box_fail "$1 cannot be mounted in a container: podman takes no path with both a colon and a comma or quote" ;;
+    docker:*[:\"]*)
+        box_field=''
+        box_csv "source=$1" && box_csv "target=$2"
+        box_add --mount
+        box_add "type=bind,$box_field$([ "$3" = rw ] || printf readonly)"
+        ;;
+    podman:*:*)
+        box_add --mount
+        box_add "type=bind,source=$1,target=$2$([ "$3" = rw ] || printf ,ro)"
+        ;;
+    *)
+        box_add -v
+        box_add "$1:$2:$3"
+        ;;
+    esac
+}
+
+box_csv() { # FIELD: adds it to box_field, as csv quotes
+    box_rest=$1 box_field="$box_field\""
+    while :; do
+        case $box_rest in
+        *\"*) box_field="$box_field${box_rest%%\"*}\"\"" box_rest=${box_rest#*\"} ;;
+        *) break ;;
+        esac
+    done
+    box_field="$box_field$box_rest\","
+}
+
+box_add() { # WORD: single-quoted, so that eval gives it back whatever it holds
+    box_rest=$1 box_words="$box_words '"
+    while :; do
+        case $box_rest in
+        *\'*) box_words="$box_words${box_rest%%\'*}'\\''" box_rest=${box_rest#*\'} ;;
+        *) break ;;
+        esac
+    done
+    box_words="$box_words$box_rest'"
+}
+
+box_find_image() {
+    case $box_engine in
+    apptainer | singularity)
+        [ ! -e "$box_image" ] || return 0
+        case $box_image in
+        /* | ./* | ../* | *.sif | *.img) box_fail "no image $box_image there" "$box_engine takes an image's file or directory, or docker://NAME with --container-pull=missing" ;;
+        *://*) ;;
+        *) box_image=docker://$box_image ;;
+        esac
+        [ "$box_pull" != never ] || box_fail "no image file ${box_image#docker://} there, and --container-pull=never" \
+            "--container-pull=missing lets $box_engine fetch it"
+        return
+        ;;
+    esac
+    box_image=${box_image#docker://}
+    if [ "$box_pull" != always ]; then
+        box_said=$(box_run image inspect "$box_image" 2>&1 >/dev/null) && return
+        box_told
+        case $box_said in
+        *'o such image'* | *'image not known'* | *'not known'* | *'unable to find'* | *'failed to find image'*) ;;
+        *) box_fail "$box_engine cannot be asked for the image $box_image: $(box_brief "$box_said")" "$box_engine info, there" ;;
+        esac
+        [ "$box_pull" != never ] || box_fail "$box_engine there has no image $box_image, and --container-pull=never" \
+            "$box_engine pull $box_image there, or sbatch --container-pull=missing"
+    fi
+    box_said=$(box_run pull -q "$box_image" 2>&1 >/dev/null) && return
+    box_told
+    box_fail "$box_engine cannot pull the image $box_image (--container-pull=$box_pull): $(box_brief "$box_said")"
+}
+
+box_brief() { # TEXT: the line that tells most
+    box_line=''
+    while IFS= read -r box_next || [ -n "$box_next" ]; do
+        case $box_next in *[Ee]rror*) box_line=$box_next && break ;; '') ;; *) box_line=$box_next ;; esac
+    done <<EOT
+$1
+EOT
+    printf '%s' "${box_line:-no word of it}"
+}
+
+box_told() { [ -z "$box_end" ] || box_leave 143; } # to end: before the container ran, nobody else hears it
+
+box_write() { # what the container reads
+    box_script >"$SSHQ_DIR.boxd/script" && true >"$SSHQ_DIR.boxd/in" && true >"$SSHQ_DIR.boxd/out" && true >"$SSHQ_DIR.boxd/err" &&
+        {
+            printf 'umask %s\n' "$(umask)"
+            printf "export SSHQ_ATTEMPT='%s' SLURM_TASK_PID='%s'\n" "$SSHQ_ATTEMPT" "$$"
+            [ -z "${SSHQ_SLOT:-}" ] || printf "export SSHQ_SLOT='%s'\n" "$SSHQ_SLOT"
+            [ -z "$box_tmp" ] || printf "export TMPDIR='%s'\n" "$box_tmp"
+            printf '%s' "$box_streams"
+            box_init && printf '%s\n' "$box_last"
+        } >"$SSHQ_DIR.boxd/init" && [ -s "$SSHQ_DIR.boxd/init" ]
+}
+
+box_streams() { # the container writes where the job's output goes, itself: no engine in between
+    box_streams=''
+    box_link 1 || box_fail "the job's output leads to no file that could be mounted"
+    box_mount "$box_target" /.sshq/out rw
+    box_streams='exec >>/.sshq/out'
+    # shellcheck disable=SC3013
+    if [ "/proc/$$/fd/1" -ef "/proc/$$/fd/2" ]; then
+        box_streams="$box_streams 2>&1"
+    else
+        box_link 2 || box_fail "the job's error output leads to no file that could be mounted"
+        box_mount "$box_target" /.sshq/err rw
+        box_streams="$box_streams 2>>/.sshq/err"
+    fi
+    box_link 0 || box_fail "the job's input is no file that could be mounted"
+    if [ "$box_target" != /dev/null ]; then
+        box_mount "$box_target" /.sshq/in ro
+        box_streams="$box_streams </.sshq/in"
+    fi
+    box_streams="$box_streams
+"
+}
+
+box_gpu_words() {
+    # shellcheck disable=SC2086 # the ids, a word each
+    set -- $box_gpus
+    [ $# -gt 0 ] || return 0
+    box_vendor=$1
+    shift
+    case $box_engine:$box_vendor in
+    apptainer:nvidia | singularity:nvidia) box_add --nv ;;
+    apptainer:* | singularity:*) box_add --rocm ;;
+    docker:nvidia)
+        box_list=''
+        for box_id in "$@"; do box_list="$box_list${box_list:+,}$box_id"; done
+        box_add --gpus
+        box_add "\"device=$box_list\""
+        ;;
+    podman:nvidia)
+        for box_id in "$@"; do
+            box_add --device
+            box_add "nvidia.com/gpu=$box_id"
+        done
+        ;;
+    *) # ROCm: the variables choose among them
+        for box_id in /dev/kfd /dev/dri; do
+            [ -e "$box_id" ] || continue
+            box_add --device
+            box_add "$box_id"
+        done
+        ;;
+    esac
+}
+
+box_places() { # what is mounted of the node
+    [ "$PWD" = / ] || box_mount "$PWD" "$PWD" rw
+    case ${TMPDIR:-} in /tmp/sshq-*) box_tmp=$TMPDIR && box_mount "$TMPDIR" "$TMPDIR" rw ;; esac
+    box_mount "$SSHQ_DIR.boxd" /.sshq ro
+    box_mounts
+}
+
+box_main() {
+    box_name=sshq-$SSHQ_ATTEMPT box_words='' box_end='' box_tmp='' box_xdg='' box_streams=''
+    trap box_end=1 TERM INT
+    trap : HUP QUIT ALRM USR1 USR2
+    [ ! -d "/run/user/$(id -u)" ] || box_xdg=/run/user/$(id -u)
+    command -v "$box_engine" >/dev/null || box_fail "$box_engine is not there" "sshq_container in the inventory; sshq hosts"
+    box_find_image
+    mkdir -m 700 "$SSHQ_DIR.boxd" || box_fail "cannot write to the spool: no space left?"
+    box_places
+    box_gpu_words
+    case $box_engine in apptainer | singularity) box_become ;; esac
+    box_streams
+    # shellcheck disable=SC2016 # expanded by the sh in the container
+    box_last='exec 4>&2 2>/dev/null
+"$@" 2>&4 4>&-
+exit $?'
+    box_write || box_fail "cannot write to the spool: no space left?"
+    { printf '1 %s %s\n' "$box_engine" "$box_name" >"$SSHQ_DIR.box" && [ -s "$SSHQ_DIR.box" ]; } || box_fail "cannot write to the spool: no space left?"
+    box_told
+    box_create
+    box_told
+    box_start
+    box_wait
+}
+
+box_create() {
+    case $box_engine in
+    podman)
+        box_add --pull=never
+        if [ "$(id -u)" = 0 ]; then box_user; else box_add --userns=keep-id; fi
+        ;;
+    docker)
+        box_user
+        for box_id in $(id -G); do
+            box_add --group-add
+            box_add "$box_id"
+        done
+        box_add --security-opt
+        box_add no-new-privileges
+        ;;
+    esac
+    # The host's network, names and shared memory, as of any job; its own processes, so that nothing outlives the first of them.
+    eval "set -- create --name '$box_name' --label sshq=1 --network host --ipc host --security-opt label=disable --log-driver none \
+        --restart no --entrypoint /bin/sh -e 'SSHQ_ATTEMPT=$SSHQ_ATTEMPT' $box_words"
+    if [ -n "$box_workdir" ]; then set -- "$@" -w "$box_workdir"; else set -- "$@" -w "$PWD"; fi
+    box_said=$(box_run "$@" "$box_image" /.sshq/init 2>&1 >/dev/null) && return
+    box_told
+    box_fail "$box_engine cannot make the container: $(box_brief "$box_said")"
+}
+
+box_user() {
+    box_add --user
+    box_add "$(id -u):$(id -g)"
+}
+
+box_start() {
+    box_said=$(box_run start "$box_name" 2>&1 >/dev/null) && return
+    box_told
+    case $box_said in
+    *'"/bin/sh"'*'no such file'* | *'/bin/sh: no such file'*) box_fail "the image $box_image has no /bin/sh, which runs the job in it" ;;
+    esac
+    box_fail "$box_engine cannot start the container: $(box_brief "$box_said")"
+}
+
+box_wait() { # a client that waits may be killed by the job's signals, or its engine be restarted: then the next one waits
+    box_tries=0
+    while :; do
+        case $box_engine in
+        podman) box_run wait -i 100ms "$box_name" ;;
+        *) box_run wait "$box_name" ;;
+        esac </dev/null >/dev/null 2>&1
+        box_said=$(box_run container inspect -f '{{.State.Status}} {{.State.ExitCode}}' "$box_name" 2>/dev/null)
+        case $box_said in
+        exited\ [0-9]* | stopped\ [0-9]* | dead\ [0-9]*) box_leave "${box_said#* }" ;;
+        '')
+            if box_is_absent; then
+                printf 'sshq: error: %s: somebody removed the container %s\n' "$box_node" "$box_name" >&2
+                box_leave 137
+            fi
+            box_tries=$((box_tries + 1))
+            [ "$box_tries" -lt 5 ] || sleep 1
+            ;;
+        *) sleep 0.1 2>/dev/null || sleep 1 ;;
+        esac
+    done
+}
+
+box_become() { # apptainer's container is a process of this job like another, and needs nobody to look after it
+    # shellcheck disable=SC2016
+    box_last='exec "$@"'
+    box_write || box_fail "cannot write to the spool: no space left?"
+    eval "set -- exec --cleanenv --no-home $box_words"
+    if [ -n "$box_workdir" ]; then set -- "$@" --pwd "$box_workdir"; else set -- "$@" --pwd "$PWD"; fi
+    trap - TERM INT HUP QUIT ALRM USR1 USR2
+    exec env -i HOME="$HOME" PATH="$PATH" USER="$USER" LOGNAME="$LOGNAME" SSHQ_ATTEMPT="$SSHQ_ATTEMPT" \
+        ${box_xdg:+XDG_RUNTIME_DIR="$box_xdg"} "$box_engine" "$@" "$box_image" /bin/sh /.sshq/init
+}
