@@ -52,13 +52,13 @@ box_is_absent() { # proved: the engine answers, and has none of that name
     esac
 } </dev/null >/dev/null 2>&1
 
-box_link() { # FD: where it leads, in box_target; false if no path leads there
-    box_target=$(ls -l "/proc/$$/fd/$1" && printf x)
+box_link() { # FD: where it leads, in box_target; false if no path leads there.  This shell's own: nothing is redirected meanwhile
+    box_target=$(ls -l "/proc/$$/fd/$1" 2>/dev/null && printf x)
     box_target=${box_target#*"/fd/$1 -> "}
     box_target=${box_target%?x}
     # shellcheck disable=SC3013 # every sh has it
     case $box_target in /*) [ "$box_target" -ef "/proc/$$/fd/$1" ] ;; *) return 1 ;; esac
-} 2>/dev/null
+}
 
 # box_mount SOURCE TARGET rw|ro: adds its words to those of the engine, quoted, in box_words.  A colon cannot be written in -v, and in --mount
 # a comma only for docker.
