@@ -106,7 +106,7 @@ def build_call(
         environ["SSHQ_RESULT"] = where
     if python or host.python:
         environ["SSHQ_PYTHON"] = python or host.python or ""
-    payload = _payload(launch, job, host, material, environ, facts, engine)
+    payload = _payload(launch, job, material, environ, facts, nice=host.nice, engine=engine)
     return LaunchCall(
         id=launch.id,
         job_id=job.job_id,
@@ -143,14 +143,14 @@ def build_call(
 
 
 def _payload(
-    launch: Launch, job: Job, host: Host, material: Material, environ: Mapping[str, str], facts: Mapping[str, object], engine: str
+    launch: Launch, job: Job, material: Material, environ: Mapping[str, str], facts: Mapping[str, object], *, nice: int, engine: str
 ) -> Payload:
     if launch.rank:
         return hold_payload(job.spec, material.script)
     dropped = frozenset(dropped_names(environ))
     held = job.gpus[launch.rank] if job.gpus else ()
     return payload_of(job.spec, material.script, Site(
-        node=launch.node, engine=engine, nice=host.nice, gpu_vendor=str(facts["gpu_vendor"] or "nvidia") if held else "",
+        node=launch.node, engine=engine, nice=nice, gpu_vendor=str(facts["gpu_vendor"] or "nvidia") if held else "",
         gpu_ids=tuple(gpu_id for gpu_id, _, _ in held), environ={n: v for n, v in environ.items() if n not in dropped},
     ))  # fmt: skip
 

@@ -84,7 +84,7 @@ def encode_facts(facts: NodeFacts) -> str:
 
 
 def node_facts(facts: Facts, gpus: GpuAnswer | None = None, *, own_account: bool = False) -> NodeFacts:
-    """Return the facts of a node; `gpus` is what a look at them showed, `own_account` whether jobs run as the controller's own."""
+    """Return the facts of a node; `gpus` is what a look at them showed, `own_account` that of the controller itself."""
     gpus = gpus or GpuAnswer()
     return NodeFacts(
         cpus=facts.cpus or 1,

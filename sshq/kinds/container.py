@@ -82,11 +82,3 @@ def _renumber(site: Site) -> Mapping[str, str]:
     if site.gpu_vendor != "nvidia" or site.engine not in ("docker", "podman") or not re.fullmatch(r"\d+(,\d+)*", numbers):
         return site.environ
     return {**site.environ, "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(len(numbers.split(",")))))}
-
-
-def needs_path(image: str) -> bool:
-    """Whether an image is a file or directory, which only apptainer and singularity run."""
-    return image.startswith(("/", "./", "../")) or image.endswith((".sif", ".img"))
-
-
-

@@ -11,6 +11,7 @@
 The fixtures that hand these out are in tests/conftest.py.
 """
 
+from .boxes import BoxHost, why_no_podman
 from .containers import ContainerBed, ContainerHost, why_no_containers
 from .cutter import Cut, Cutter
 from .host import Host, inventory_text, known_hosts_text
@@ -22,7 +23,7 @@ from .odd import ODD, OddKind, lacking_tool
 from .session import REPO, CommandError, call, close_session, session, wait_until, which
 
 __all__ = [
-    "ODD", "REPO", "CommandError", "ContainerBed", "ContainerHost", "Cut", "Cutter", "Host", "Instance", "Laptop", "LoopbackBed", "LoopbackHost", "NetnsBed", "NetnsHost", "OddKind",
+    "ODD", "REPO", "BoxHost", "CommandError", "ContainerBed", "ContainerHost", "Cut", "Cutter", "Host", "Instance", "Laptop", "LoopbackBed", "LoopbackHost", "NetnsBed", "NetnsHost", "OddKind",
     "call", "close_session", "inventory_text", "known_hosts_text", "lacking_tool", "session", "wait_until", "which",
-    "why_no_containers", "why_no_netns", "why_no_sshd",
+    "why_no_containers", "why_no_netns", "why_no_podman", "why_no_sshd",
 ]  # fmt: skip

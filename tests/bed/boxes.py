@@ -1,0 +1,124 @@
+"""Hosts that run containers of their own: podman, from this machine's packages, in a host of a network namespace.
+
+    host = add_podman_host(bed, "b1"); host.image("box:1")
+
+What its engine keeps is there when the host has been rebooted.  The image is a static busybox; no registry is asked.  A stand-in for apptainer (which no distribution of ours has) makes a real mount namespace
+and root of an image directory, and writes down how it was called.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import rootfs
+from .netns import NetnsBed, NetnsHost
+from .session import which
+
+APPLETS = "sh cat sleep echo env id pwd kill ls mkdir ps touch true nice stat hostname head grep dd rm test"
+CONTAINERS_CONF = """[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+[containers]
+default_ulimits = ["nofile=1024:4096", "nproc=4096:8192"]
+"""  # a cgroup tree that is hybrid; no journal; a root that may not raise its own limits
+STORAGE_CONF = '[storage]\ndriver = "vfs"\ngraphroot = "/var/lib/boxes"\nrunroot = "/run/boxes"\n'
+# Real namespaces, as a plain engine of images that are directories: mounts, root, working directory, environment.
+APPTAINER = r"""#!/bin/sh
+printf '%s\n' "$@" >"${APPTAINER_LOG:-/var/log/apptainer.log}"
+[ "$1" = exec ] || exit 255
+shift
+BINDS='' CLEAN=''
+while :; do
+    case $1 in
+    --cleanenv) CLEAN=1 ;;
+    --no-home | --nv | --rocm) ;;
+    --bind) BINDS="$BINDS $2"; shift ;;
+    --pwd) PLACE=$2; shift ;;
+    *) break ;;
+    esac
+    shift
+done
+ROOT=$1
+shift
+export BINDS ROOT PLACE CLEAN SSHQ_ATTEMPT
+exec unshare -m /bin/sh -c '
+for BIND in $BINDS; do
+    FROM=${BIND%%:*} REST=${BIND#*:}
+    TO=$ROOT${REST%%:*}
+    if [ -d "$FROM" ]; then mkdir -p "$TO"; else mkdir -p "${TO%/*}"; : >>"$TO"; fi
+    mount --bind "$FROM" "$TO" || exit 255
+done
+mkdir -p "$ROOT/proc" "$ROOT/dev"
+mount --rbind /dev "$ROOT/dev"
+mount -t proc proc "$ROOT/proc" 2>/dev/null
+exec chroot "$ROOT" /bin/env -i PATH=/bin HOME=/root "$0" -c "cd \"$PLACE\" && exec \"\$@\"" sh "$@"' "$@"
+"""
+
+
+def why_no_podman() -> str | None:
+    """What this machine lacks for such hosts, or None."""
+    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+        return "optional: containers on hosts need root, of the machine and not of a user namespace"
+    packages = {"podman": "podman", "runc": "runc", "conmon": "conmon", "busybox": "busybox-static"}
+    missing = [package for tool, package in packages.items() if not which(tool)]
+    return f"apt-get install --no-install-recommends {' '.join(missing)}" if missing else None
+
+
+def build_boxes(root: str) -> None:
+    """A lab host with podman, unable to reach any registry."""
+    rootfs.build_lab(root)
+    found = [rootfs.system_tool(name) for name in ("podman", "runc", "conmon", "busybox")]
+    rootfs.copy_programs(root, [path for path in found if path])
+    rootfs.write_file(root, "/etc/containers/containers.conf", CONTAINERS_CONF)
+    rootfs.write_file(root, "/etc/containers/storage.conf", STORAGE_CONF)
+    rootfs.write_file(root, "/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
+    rootfs.make_directory(root, "/var/lib/boxes")
+    rootfs.write_file(root, "/usr/local/lib/apptainer", APPTAINER, 0o755)
+
+
+def build_image_root(path: str) -> None:
+    """A root file system for an image: busybox, root's account, a directory anybody may write to."""
+    for name in ("bin", "etc", "root", "tmp"):
+        os.makedirs(f"{path}/{name}", exist_ok=True)
+    os.chmod(f"{path}/tmp", 0o1777)
+    shutil.copy(rootfs.system_tool("busybox") or "", f"{path}/bin/busybox")
+    for name in APPLETS.split():
+        os.symlink("busybox", f"{path}/bin/{name}")
+    rootfs.write_file(path, "/etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+
+
+class BoxHost:
+    """A host of the bed with podman on it, logged in to as root."""
+
+    def __init__(self, bed: NetnsBed, name: str) -> None:
+        rootfs.BUILDERS.setdefault("boxes", build_boxes)
+        self.host: NetnsHost = bed.add(1, root="boxes", names=[name])[0]
+        self.host.user, self.host.home = "root", "/root"
+        self.image_root = f"{bed.dir}/{name}.image"
+        build_image_root(self.image_root)
+        self.mount()
+
+    def mount(self) -> None:
+        """After each boot: control groups and message queues."""
+        self.host.share("/sys", "/sys")
+        self.host.sh("mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue")
+
+    def import_image(self, name: str, *changes: str) -> None:
+        tar = subprocess.run(["tar", "-C", self.image_root, "-cf", "-", "."], capture_output=True, check=True).stdout
+        self.host.path("/root/image.tar").write_bytes(tar)
+        words = " ".join(f"-c '{change}'" for change in changes)
+        self.host.sh(f"podman import {words} /root/image.tar {name} && rm /root/image.tar")
+
+    def containers(self) -> str:
+        return self.host.sh("podman ps -a --format '{{.Names}} {{.Status}}'").stdout
+
+    def boxes(self) -> list[str]:
+        """What the spool still says of containers."""
+        return self.host.sh("ls -d /root/.local/state/sshq/spool/*/a/*.box 2>/dev/null", check=False).stdout.split()
+
+    def pids_of(self, kind: str) -> list[int]:
+        """Of all launches: "sup" or "run"."""
+        text = self.host.sh(f"cat /root/.local/state/sshq/spool/*/a/*.{kind} 2>/dev/null", check=False).stdout
+        return [int(line.split()[1]) for line in text.splitlines() if line]
