@@ -73,6 +73,12 @@ missing_packages() { # what the tests use and this machine lacks, as Debian name
         command -v "${pair%%:*}" >/dev/null || printf '%s\n' "${pair#*:}"
     done
     # Hosts in containers need the machine's root.  An engine that is here serves; the tests start one of their own beside it.
+    # Jobs in containers: an engine on hosts of the bed, as the machine's root.
+    if [ "$(id -u)" = 0 ]; then
+        for pair in podman:podman runc:runc conmon:conmon; do
+            command -v "${pair%%:*}" >/dev/null || printf '%s\n' "${pair#*:}"
+        done
+    fi
     [ "$(id -u)" != 0 ] || command -v dockerd >/dev/null || printf '%s\n' docker.io
     compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || printf '%s\n' libfaketime
 }

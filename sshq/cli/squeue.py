@@ -55,8 +55,8 @@ def _list_kinds(options: SqueueOptions) -> bool:
     given = options.parsed.last("kinds")
     if (unknown is not None or not words) and given is not None:
         raise OptionError(
-            f"Invalid job type specified: {unknown or ''}", source=given.source, detail=(given.text, f"Types are {', '.join(KINDS)}."),
-            hint="squeue --type=help", exit_code=1,
+            f"Invalid job type specified: {unknown or ''}", source=given.source,
+            detail=(given.text, f"Types are {', '.join(KINDS)}."), hint="squeue --type=help", exit_code=1,
         )  # fmt: skip
     return False
 

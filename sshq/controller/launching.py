@@ -143,7 +143,8 @@ def build_call(
 
 
 def _payload(
-    launch: Launch, job: Job, material: Material, environ: Mapping[str, str], facts: Mapping[str, object], *, nice: int, engine: str
+    launch: Launch, job: Job, material: Material, environ: Mapping[str, str], facts: Mapping[str, object], *, nice: int,
+    engine: str,
 ) -> Payload:
     if launch.rank:
         return hold_payload(job.spec, material.script)

@@ -162,7 +162,7 @@ def _mark(node: Node) -> Mark:
 def _step_of(request: Request, fit: Fit, mark: Mark, directories: "Directories") -> int:
     """Return how far a node comes, as `judge` would say."""
     node = mark.node
-    if request.req_nodes or request.exc_nodes or request.wants_gpus or request.python is not None:
+    if request.req_nodes or request.exc_nodes or request.wants_gpus or request.image or request.python is not None:
         if fit.allowed.isdisjoint(node.config.partitions):
             return ELSEWHERE
         rejection = judge(request, node, directories)

@@ -35,7 +35,13 @@ def payload(spec: JobSpec, script: bytes) -> Payload:
 
 
 def enclose(spec: JobSpec, inner: Payload, site: Site) -> Payload:
-    """Return what the node runs, so that `inner` runs in a container there."""
+    """Return what the node runs, so that `inner` runs in a container there.
+
+    Raises:
+        ValueError: there is no engine.
+    """
+    if not site.engine:
+        raise ValueError(f"nothing on {site.node} runs containers any more")
     assignments = {
         "box_engine": site.engine, "box_image": spec.container or "", "box_pull": spec.container_pull, "box_node": site.node,
         "box_gpus": " ".join((site.gpu_vendor, *site.gpu_ids)) if site.gpu_ids else "",
