@@ -12,8 +12,7 @@ Time stands still but for `wait`.  Every row and effect is kept; `rows` folds th
 from dataclasses import replace
 from typing import Self
 
-from plain_schedule import schedule_plainly
-
+from core.plain_schedule import schedule_plainly
 from sshq.core import events as ev
 from sshq.core.cluster import Cluster
 from sshq.core.effects import AckLaunches, Changes, Effect, FenceLaunch, KillLaunch, StartLaunch

@@ -188,7 +188,7 @@ def test_small_bounds_change_nothing(monkeypatch) -> None:
     """Verdicts that are forgotten for want of room, and passes that end early."""
     monkeypatch.setattr(candidates, "VERDICTS_MAX", 30)
     monkeypatch.setattr(product, "STARTS_MAX", 3)
-    import plain_schedule
+    from core import plain_schedule
 
     monkeypatch.setattr(plain_schedule, "STARTS_MAX", 3)
     world = World(7)
