@@ -15,7 +15,8 @@ from typing import Any
 # Their tests share something that takes seconds to make; one worker runs them all.
 KEPT_TOGETHER = (
     "tests/daemon/test_limits.py", "tests/clients/test_clients.py", "tests/clients/test_everyday.py",
-    "tests/containers/test_containers.py", "tests/differential/test_differential.py", "tests/api/test_client.py",
+    "tests/containers/test_containers.py", "tests/containers/test_container_jobs.py",
+    "tests/differential/test_differential.py", "tests/api/test_client.py",
     "tests/api/test_executor.py", "tests/api/test_pool.py", "tests/api/test_examples.py",
     "tests/api/test_executor_limits.py", "tests/api/test_interpreters.py",
 )  # fmt: skip

@@ -1,0 +1,204 @@
+"""Jobs in containers, by a real podman on a real host: they behave as scripts do, and are proved gone whatever ends them."""
+
+import os
+import time
+
+import pytest
+
+import bed as beds
+
+CONFIG = "keepalive_interval: 1s\nkeepalive_count: 2\nreconcile_interval: 5s\nkill_wait: 1s\n"
+IMAGE = "box:1"
+PATIENCE_S = 60
+DEAF = "trap '' TERM; (trap '' TERM HUP; sleep 600) & echo up; while :; do sleep 0.2; done"
+
+
+class Lab:
+    """One host with an engine and one sshq, for all tests of the module; each job of a test has its own directory there."""
+
+    def __init__(self, box: beds.BoxHost, instance: beds.Instance) -> None:
+        self.box, self.host, self.sshq = box, box.host, instance
+
+    def submit(self, script: str, *options: str) -> int:
+        return self.sshq.submit(f"--container={IMAGE}", *options, "--wrap", script)
+
+    def submit_with(self, env: dict[str, str], *words: str, **kwargs: object) -> int:
+        """Submit with these variables in the environment."""
+        said = self.sshq.out("sbatch", "--parsable", f"--container={IMAGE}", *words, env=env, **kwargs)
+        return int(said)
+
+    def until(self, job: int | str, *states: str) -> str:
+        return self.sshq.until_state(job, *states, timeout_s=PATIENCE_S)
+
+    def output(self, job: int | str) -> str:
+        return self.sshq.run("logs", str(job)).stdout
+
+    def until_said(self, job: int | str, word: str) -> None:
+        self.sshq.wait_for(lambda: word in self.output(job), PATIENCE_S, lambda: f"{word}: {self.sshq.out('why', str(job))}")
+
+    def finished(self, job: int | str, *states: str) -> str:
+        """Wait until it is over and its output is home; returns that."""
+        self.until(job, *states)
+        self.sshq.wait_for(lambda: os.path.exists(f"{self.sshq.work}/slurm-{job}.out"), PATIENCE_S, f"output of {job}")
+        return self.sshq.read(f"slurm-{job}.out")
+
+    def account(self, job: int | str) -> tuple[str, str]:
+        state, _, code = self.sshq.out("sacct", "-n", "-P", "-X", "-o", "state,exitcode", "-j", str(job)).strip().partition("|")
+        return state.split()[0], code
+
+    def nothing_left(self) -> bool:
+        return not self.box.containers().strip() and not self.box.boxes() and not self.living()
+
+    def living(self) -> list[int]:
+        """Processes with a launch's cookie, in containers or not."""
+        words = self.host.sh("grep -l SSHQ_ATTEMPT= /proc/[0-9]*/environ 2>/dev/null", check=False).stdout.split()
+        return [int(word.split("/")[2]) for word in words]
+
+    def assert_gone(self) -> None:
+        self.sshq.wait_for(
+            self.nothing_left, PATIENCE_S,
+            lambda: f"nothing is left: {self.box.containers()} {self.box.boxes()} {self.living()}",
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab(netns_bed):
+    reason = beds.why_no_podman()
+    if reason:
+        pytest.skip(reason)
+    box = beds.BoxHost(netns_bed, "b1")
+    box.import_image(IMAGE, "ENV PATH=/bin", "ENV FROM_IMAGE=image")
+    plain = netns_bed.add(1, names=["plain"])[0]
+    try:
+        with beds.Instance() as instance:
+            instance.use([box.host, plain], sshq_slots=4, host_vars={"plain": {"sshq_weight": 1}, "b1": {"sshq_weight": 100}})
+            instance.write_config(CONFIG)
+            instance.up()
+            instance.ready(timeout_s=PATIENCE_S)
+            yield Lab(box, instance)
+    finally:
+        netns_bed.remove([box.host, plain])
+
+
+def test_a_job_has_its_directory_its_environment_and_its_own_user_and_gives_back_its_code(lab):
+    script = (
+        'echo "$0|$PWD|$FROM_IMAGE|$PATH|$HOME|$SLURM_JOB_ID|$SLURMD_NODENAME"; printf "%s\\n" "$ODD"; id -u; cat; '
+        'umask; hostname; echo two >&2; echo made >made; stat -c "%u %g" made; [ "$PWD" = "$(pwd)" ] && exit 7'
+    )
+    odd = "one\ntwo 'three' \"four\" $HOME \\ `x` \t end"
+    job = lab.submit_with({"ODD": odd, "FROM_IMAGE": "the submitter's", "LD_LIBRARY_PATH": "/no"}, "--wrap", script)
+    lines = lab.finished(job, "FAILED").splitlines()
+    assert len(lines) > 7, lines
+    zero, where, image, path, home, number, node = lines[0].split("|")
+    assert (zero, image, path, home, number, node) == ("/.sshq/script", "image", "/bin", "/root", str(job), "b1")
+    assert where.endswith(".d")
+    assert "\n".join(lines[1:3]) == odd
+    assert lines[3:] == ["0", "0022", "b1", "two", "0 0"]
+    assert lab.account(job) == ("FAILED", "7:0")
+    assert lab.sshq.out("squeue", "-h", "-t", "all", "-o", "%i", "--type=container").split() == [str(job)]
+    assert lab.sshq.out("squeue", "-h", "-t", "all", "-o", "%i", "--type=script") == ""
+    lab.assert_gone()
+
+
+@pytest.mark.parametrize("name", ["a b", "a,b", "a:b", "q\"u'o$te", "n\u00e4 x"])
+def test_directories_of_any_name_are_mounted(lab, name):
+    lab.host.path("/srv/odd").mkdir(parents=True, exist_ok=True)
+    lab.host.path(f"/srv/odd/{name}").mkdir(exist_ok=True)
+    job = lab.submit("pwd; echo here >made", "-D", f"/srv/odd/{name}", "-o", f"/srv/odd/{name}/out %j", "--anywhere")
+    lab.until(job, "COMPLETED")
+    assert lab.host.read(f"/srv/odd/{name}/out {job}") == f"/srv/odd/{name}\n"
+    assert lab.host.read(f"/srv/odd/{name}/made") == "here\n"
+
+
+def test_a_cancel_reaches_what_does_not_listen_and_leaves_nothing(lab):
+    deaf = lab.submit(DEAF)
+    polite = lab.submit("trap 'echo asked; exit 3' TERM; echo up; while :; do sleep 0.1; done")
+    for job in (deaf, polite):
+        lab.until_said(job, "up")
+    assert len(lab.living()) > 4
+    lab.sshq.out("scancel", str(deaf), str(polite))
+    assert "asked\n" in lab.finished(polite, "CANCELLED")
+    lab.until(deaf, "CANCELLED")
+    lab.assert_gone()
+
+
+def test_children_that_are_left_behind_go_with_the_container(lab):
+    job = lab.submit("(trap '' TERM HUP; sleep 601) & echo up")
+    assert lab.finished(job, "COMPLETED") == "up\n"
+    lab.assert_gone()
+
+
+def test_a_dead_controller_finds_its_container_job_again(lab):
+    job = lab.submit("echo up; until [ -e /tmp/go ]; do sleep 0.1; done; exit 4", "--container-mounts=/srv:/tmp")
+    lab.until_said(job, "up")
+    lab.sshq.kill9()
+    lab.sshq.up()
+    lab.sshq.ready(timeout_s=PATIENCE_S)
+    assert lab.sshq.state(job) == "RUNNING"
+    lab.host.sh("touch /srv/go")
+    assert lab.finished(job, "FAILED") == "up\n"
+    assert lab.account(job) == ("FAILED", "4:0")
+    lab.host.sh("rm /srv/go")
+    lab.assert_gone()
+
+
+def test_with_its_supervisor_dead_a_job_goes_on_and_can_be_cancelled(lab):
+    job = lab.submit(DEAF)
+    lab.until_said(job, "up")
+    lab.host.sh("kill -9 " + " ".join(map(str, lab.box.pids_of("sup"))), check=False)
+    assert lab.sshq.state(job) == "RUNNING"
+    lab.sshq.out("scancel", str(job))
+    lab.until(job, "CANCELLED")
+    lab.assert_gone()
+
+
+def test_with_supervisor_and_process_dead_the_container_counts_as_alive_until_it_is_gone(lab):
+    job = lab.submit(DEAF)
+    lab.until_said(job, "up")
+    pids = " ".join(map(str, (*lab.box.pids_of("sup"), *lab.box.pids_of("run"))))
+    lab.host.sh("mv /usr/bin/podman /usr/bin/podman.away")  # nobody can ask it
+    try:
+        lab.host.sh(f"kill -9 {pids}", check=False)
+        asked = time.monotonic()
+        lab.sshq.wait_for(lambda: time.monotonic() > asked + 5, PATIENCE_S, "two listings")
+        assert lab.sshq.state(job) == "RUNNING"
+        assert lab.living()
+    finally:
+        lab.host.sh("mv /usr/bin/podman.away /usr/bin/podman")
+    lab.until(job, "NODE_FAIL")
+    lab.assert_gone()
+
+
+def test_what_cannot_start_says_why_and_leaves_nothing(lab):
+    absent = lab.sshq.submit("--container=nosuch:7", "--wrap", "true")
+    said = lab.finished(absent, "FAILED")
+    assert said == (
+        "sshq: error: b1: podman there has no image nosuch:7, and --container-pull=never\n"
+        "    hint: podman pull nosuch:7 there, or sbatch --container-pull=missing\n"
+    )
+    assert lab.account(absent) == ("FAILED", "125:0")
+    pulled = lab.sshq.submit("--container=localhost:1/nosuch:7", "--container-pull=missing", "--wrap", "true")
+    assert "podman cannot pull the image localhost:1/nosuch:7 (--container-pull=missing): " in lab.finished(pulled, "FAILED")
+    unshaped = lab.sshq.submit(f"--container={IMAGE}", "/dev/stdin", input="#!/opt/no/shell\necho hi\n")
+    assert "bad interpreter(/opt/no/shell): No such file or directory in the image box:1" in lab.finished(unshaped, "FAILED")
+    unmounted = lab.submit("true", "--container-mounts=/nowhere:/x")
+    assert "b1: /nowhere cannot be mounted in a container: no such file or directory" in lab.finished(unmounted, "FAILED")
+    lab.host.sh("mount -t tmpfs -o size=16k,ro none /var/lib/boxes")
+    try:
+        full = lab.submit("true")
+        assert "sshq: error: b1: podman " in lab.finished(full, "FAILED")
+    finally:
+        lab.host.sh("umount /var/lib/boxes")
+    lab.assert_gone()
+
+
+def test_hosts_without_an_engine_are_not_asked(lab):
+    refused = lab.sshq.run("sbatch", f"--container={IMAGE}", "-w", "plain", "--wrap", "true")
+    assert refused.returncode == 1
+    assert "plain  no podman, apptainer, singularity or docker that its account could use" in refused.stderr
+    refused = lab.sshq.run("sbatch", "--container=/images/lab.sif", "--wrap", "true")
+    assert "neither apptainer nor singularity there, which run images that are files" in refused.stderr
+    array = lab.submit("echo task $SLURM_ARRAY_TASK_ID", "--array=1-3")
+    for task in (1, 2, 3):
+        assert lab.finished(f"{array}_{task}", "COMPLETED") == f"task {task}\n"
+    lab.assert_gone()
