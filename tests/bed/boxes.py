@@ -53,7 +53,7 @@ done
 mkdir -p "$ROOT/proc" "$ROOT/dev"
 mount --rbind /dev "$ROOT/dev"
 mount -t proc proc "$ROOT/proc" 2>/dev/null
-exec chroot "$ROOT" /bin/env -i PATH=/bin HOME=/root "$0" -c "cd \"$PLACE\" && exec \"\$@\"" sh "$@"' "$@"
+exec chroot "$ROOT" /bin/env -i PATH=/bin HOME=/root "$0" -c "cd \"$PLACE\" && exec \"\$@\"" sh "$0" "$@"' "$@"
 """
 
 
@@ -69,13 +69,13 @@ def why_no_podman() -> str | None:
 def build_boxes(root: str) -> None:
     """A lab host with podman, unable to reach any registry."""
     rootfs.build_lab(root)
-    found = [rootfs.system_tool(name) for name in ("podman", "runc", "conmon", "busybox")]
+    found = [rootfs.system_tool(name) for name in ("podman", "runc", "conmon", "busybox", "chroot", "unshare", "mount")]
     rootfs.copy_programs(root, [path for path in found if path])
     rootfs.write_file(root, "/etc/containers/containers.conf", CONTAINERS_CONF)
     rootfs.write_file(root, "/etc/containers/storage.conf", STORAGE_CONF)
     rootfs.write_file(root, "/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
     rootfs.make_directory(root, "/var/lib/boxes")
-    rootfs.write_file(root, "/usr/local/lib/apptainer", APPTAINER, 0o755)
+    rootfs.write_file(root, "/usr/local/bin/apptainer", APPTAINER, 0o755)
 
 
 def build_image_root(path: str) -> None:
@@ -110,6 +110,10 @@ class BoxHost:
         self.host.path("/root/image.tar").write_bytes(tar)
         words = " ".join(f"-c '{change}'" for change in changes)
         self.host.sh(f"podman import {words} /root/image.tar {name} && rm /root/image.tar")
+
+    def unpack_image(self, path: str) -> None:
+        """As a directory, for apptainer."""
+        shutil.copytree(self.image_root, self.host.path(path), symlinks=True)
 
     def containers(self) -> str:
         return self.host.sh("podman ps -a --format '{{.Names}} {{.Status}}'").stdout

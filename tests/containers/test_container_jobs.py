@@ -9,7 +9,7 @@ import bed as beds
 
 CONFIG = "keepalive_interval: 1s\nkeepalive_count: 2\nreconcile_interval: 5s\nkill_wait: 1s\n"
 IMAGE = "box:1"
-PATIENCE_S = 60
+PATIENCE_S = 40
 DEAF = "trap '' TERM; (trap '' TERM HUP; sleep 600) & echo up; while :; do sleep 0.2; done"
 
 
@@ -22,9 +22,9 @@ class Lab:
     def submit(self, script: str, *options: str) -> int:
         return self.sshq.submit(f"--container={IMAGE}", *options, "--wrap", script)
 
-    def submit_with(self, env: dict[str, str], *words: str, **kwargs: object) -> int:
+    def submit_with(self, env: dict[str, str], *words: str, image: str | None = IMAGE, **kwargs: object) -> int:
         """Submit with these variables in the environment."""
-        said = self.sshq.out("sbatch", "--parsable", f"--container={IMAGE}", *words, env=env, **kwargs)
+        said = self.sshq.out("sbatch", "--parsable", *([f"--container={image}"] if image else []), *words, env=env, **kwargs)
         return int(said)
 
     def until(self, job: int | str, *states: str) -> str:
@@ -67,6 +67,7 @@ def lab(netns_bed):
     if reason:
         pytest.skip(reason)
     box = beds.BoxHost(netns_bed, "b1")
+    box.unpack_image("/images/box")
     box.import_image(IMAGE, "ENV PATH=/bin", "ENV FROM_IMAGE=image")
     plain = netns_bed.add(1, names=["plain"])[0]
     try:
@@ -100,6 +101,24 @@ def test_a_job_has_its_directory_its_environment_and_its_own_user_and_gives_back
     lab.assert_gone()
 
 
+def test_files_places_and_mounts_are_those_that_are_asked_for(lab):
+    lab.host.sh("mkdir -p '/srv/a b'; echo data >'/srv/a b/f,1'; echo words >/srv/in; rm -rf /srv/out; mkdir /srv/out")
+    text = (
+        "#!/bin/sh\n#SBATCH --container-image=box:1 --container-workdir=/tmp -i /srv/in -o /srv/out/%j.o -e /srv/out/%j.e --anywhere\n"
+        "#SBATCH --container-mounts=/srv/out,/srv/in:/etc/words:ro\n"
+        'pwd; cat; cat /etc/words; echo e >&2; echo x >/etc/words || echo read-only; echo new >/srv/out/new; echo "$1 $FROM_IMAGE"\n'
+    )
+    words = ("--container-env=FROM_IMAGE", "-D", "/srv/out", "/dev/stdin", "an  arg")
+    job = lab.submit_with({"FROM_IMAGE": "mine"}, *words, input=text)
+    lab.until(job, "COMPLETED")
+    assert lab.host.read(f"/srv/out/{job}.o").splitlines() == ["/tmp", "words", "words", "read-only", "an  arg mine"]
+    assert lab.host.read(f"/srv/out/{job}.e").splitlines()[0] == "e"
+    assert lab.host.read("/srv/out/new") == "new\n"
+    inside = lab.sshq.run("srun", "-w", "b1", "--container=box:1", "sh", "-c", "echo out; echo err >&2; exit 9")
+    assert (inside.returncode, inside.stdout, inside.stderr) == (9, "out\n", "err\n")
+    lab.assert_gone()
+
+
 @pytest.mark.parametrize("name", ["a b", "a,b", "a:b", "q\"u'o$te", "n\u00e4 x"])
 def test_directories_of_any_name_are_mounted(lab, name):
     lab.host.path("/srv/odd").mkdir(parents=True, exist_ok=True)
@@ -119,6 +138,49 @@ def test_a_cancel_reaches_what_does_not_listen_and_leaves_nothing(lab):
     lab.sshq.out("scancel", str(deaf), str(polite))
     assert "asked\n" in lab.finished(polite, "CANCELLED")
     lab.until(deaf, "CANCELLED")
+    lab.assert_gone()
+
+
+@pytest.mark.slow  # a limit is a whole minute
+def test_a_limit_reaches_what_does_not_listen_with_and_without_its_supervisor(lab):
+    watched = lab.submit(DEAF, "-t", "1")
+    lab.until_said(watched, "up")
+    lab.host.sh("kill -9 " + " ".join(map(str, lab.box.pids_of("sup"))), check=False)
+    limited = lab.submit(DEAF, "-t", "1")
+    lab.sshq.until_state(limited, "TIMEOUT", timeout_s=100)
+    lab.sshq.until_state(watched, "NODE_FAIL", "TIMEOUT", timeout_s=60)
+    lab.assert_gone()
+
+
+def test_signals_reach_the_script_alone_or_all_of_it_and_a_suspended_one_stands_still(lab):
+    lab.host.sh("mkdir /srv/sig")
+    counting = "trap 'echo usr1' USR1; echo up; (trap 'echo child' USR1; until [ -e go ]; do sleep 0.05; done) & until [ -e go ]; do sleep 0.05; done; wait"
+    for option, expected in (("-b", ["up", "usr1"]), ("-f", ["child", "up", "usr1"])):
+        job = lab.submit(f"cd /tmp; {counting}", "-o", "/srv/sig/signalled", "-D", "/srv/sig", "--anywhere", "--container-mounts=/srv/sig:/tmp")
+        lab.sshq.wait_for(lambda: lab.host.exists("/srv/sig/signalled") and "up" in lab.host.read("/srv/sig/signalled"), PATIENCE_S, "up")
+        lab.sshq.out("scancel", option, "-s", "USR1", str(job))
+        lab.sshq.wait_for(lambda n=len(expected): lab.host.read("/srv/sig/signalled").count("\n") >= n, PATIENCE_S, "signalled")
+        lab.host.sh("touch /srv/sig/go")
+        lab.until(job, "COMPLETED")
+        said = [line for line in lab.host.read("/srv/sig/signalled").splitlines() if "signal" not in line]
+        assert sorted(said) == expected
+        lab.host.sh("rm /srv/sig/go /srv/sig/signalled")
+    job = lab.submit("i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.02; done", "--container-mounts=/srv/sig:/tmp")
+
+    def count() -> int:
+        text = lab.host.read("/srv/sig/n").strip() if lab.host.exists("/srv/sig/n") else ""
+        return int(text or 0)
+
+    lab.sshq.wait_for(count, PATIENCE_S, "it counts")
+    lab.sshq.out("scontrol", "suspend", str(job))
+    lab.until(job, "SUSPENDED")
+    stopped = [pid for pid in lab.living() if "T (stopped)" in lab.host.sh(f"grep State /proc/{pid}/status", check=False).stdout]
+    assert len(stopped) >= 3  # its process here, pid 1 of the container, and the script
+    seen = count()
+    lab.sshq.out("scontrol", "resume", str(job))
+    lab.sshq.wait_for(lambda: count() > seen, PATIENCE_S, "it goes on")
+    lab.sshq.out("scancel", str(job))
+    lab.until(job, "CANCELLED")
     lab.assert_gone()
 
 
@@ -196,9 +258,43 @@ def test_hosts_without_an_engine_are_not_asked(lab):
     refused = lab.sshq.run("sbatch", f"--container={IMAGE}", "-w", "plain", "--wrap", "true")
     assert refused.returncode == 1
     assert "plain  no podman, apptainer, singularity or docker that its account could use" in refused.stderr
-    refused = lab.sshq.run("sbatch", "--container=/images/lab.sif", "--wrap", "true")
+    refused = lab.sshq.run("sbatch", "--container=/images/lab.sif", "-w", "plain", "--wrap", "true")
     assert "neither apptainer nor singularity there, which run images that are files" in refused.stderr
     array = lab.submit("echo task $SLURM_ARRAY_TASK_ID", "--array=1-3")
     for task in (1, 2, 3):
         assert lab.finished(f"{array}_{task}", "COMPLETED") == f"task {task}\n"
+    lab.assert_gone()
+
+
+def test_after_a_reboot_the_container_is_removed_and_the_job_runs_again(lab):
+    again = lab.submit("echo up; until [ -e /tmp/go ]; do sleep 0.1; done", "--container-mounts=/srv:/tmp")
+    lab.until_said(again, "up")
+    assert lab.box.containers()
+    lab.host.power_off()
+    lab.host.power_on()
+    lab.box.mount()
+    lab.host.sh("touch /srv/go")
+    lab.until(again, "COMPLETED")
+    rows = lab.sshq.out("sacct", "-n", "-P", "-X", "-D", "-o", "state", "-j", str(again)).split()
+    assert len(rows) == 2, rows
+    assert rows[1] == "COMPLETED"
+    lab.host.sh("rm /srv/go")
+    lab.assert_gone()
+
+
+def test_an_image_that_is_a_directory_runs_by_apptainer(lab):
+    """By its stand-in: a real mount namespace and root, real processes; only the tool itself is not the real one."""
+    text = '#!/bin/sh\n#SBATCH --container=/images/box\necho "$PWD|$SLURM_JOB_ID|$ODD"; echo made >made; ls /; echo err >&2; exit 5\n'
+    job = lab.submit_with({"ODD": "one\n'two'"}, "/dev/stdin", input=text, image=None)
+    lines = lab.finished(job, "FAILED").splitlines()
+    assert lines[0].count("|") == 2, lines
+    where, number, odd = lines[0].split("|")
+    assert (where.endswith(".d"), number, odd, lines[1]) == (True, str(job), "one", "'two'")
+    assert "home" not in lines
+    assert "err" in lines
+    assert lab.account(job) == ("FAILED", "5:0")
+    deaf = lab.sshq.submit("--container=/images/box", "--wrap", DEAF)
+    lab.until_said(deaf, "up")
+    lab.sshq.out("scancel", str(deaf))
+    lab.until(deaf, "CANCELLED")
     lab.assert_gone()
