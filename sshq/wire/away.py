@@ -17,7 +17,6 @@ from sshq.wire.headssh import SSH_FAILED, USUAL, Head, end_child, reap, start_co
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
 RELAY = 1  # version of the lines; both ends say theirs
@@ -321,31 +320,6 @@ def _dial(head: Head) -> socket.socket:
     if answer["error"] == "unreachable":
         raise UnreachableError(f"{head.name}:{answer.get('socket')}")
     raise ControllerError(f"on {head.name}: {answer.get('message')}", hint=str(answer["hint"]) if answer.get("hint") else None)
-
-
-class HeadCommand:
-    """`sshq WORDS` on the head, its standard input and output being `stream`: for what one end streams to the other.
-
-    `stream.shutdown(1)` ends its input.  What it writes to stderr is told by `finish`, or shown by the terminal.
-    """
-
-    def __init__(self, head: Head, words: "Sequence[str]") -> None:
-        with _starting:
-            self.stream, self._pid, self._errors = start_command(head, words)
-        self._name = head.name
-
-    def finish(self) -> tuple[int, str]:
-        """Wait for its end; return its exit status (255: ssh failed) and what it wrote to stderr, "" on a terminal."""
-        self.stream.close()
-        status = wait_for(self._pid)
-        text = ""
-        if self._errors is not None:
-            text = os.pread(self._errors, ERRORS_BYTES_MAX, 0).decode("utf-8", "replace")
-            os.close(self._errors)
-            self._errors = None
-        if status == 0:
-            _reached.add(self._name)
-        return status, text
 
 
 def _advise(words: tuple[str, ...]) -> str:
