@@ -1,3 +1,5 @@
+#!/bin/sh
+# shellcheck disable=SC2012,SC2015 # names are digests; a mkdir that failed and a cd that failed are told alike
 # A host's cache of chunks, and the building of trees from them.  Run on channels of their own, never in the runner.
 #
 # SPOOL/cache: o/DIGEST chunks, m/TREE which chunks a tree has, in order (its time is when it was last used), x/ what is being

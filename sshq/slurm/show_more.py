@@ -61,7 +61,7 @@ def render_licenses(licenses: "Iterable[View]", *, oneline: bool = False) -> str
 def render_slurmd(status: "Mapping[str, object]", started_at: float) -> str:
     """Return what `scontrol show slurmd` prints; the one daemon here is the controller."""
     hosts = status.get("hosts")
-    ready = hosts.get("ready", 0) if isinstance(hosts, Mapping) else 0
+    ready = hosts.get("ready", 0) if isinstance(hosts, dict) else 0
     pairs = (
         ("Active Steps", "NONE"), ("Actual CPUs", "0"), ("Hosts ready", str(ready)), ("Boot time", format_local(started_at)),
         ("Slurmd PID", str(status.get("pid"))), ("Version", SLURM_VERSION),

@@ -70,7 +70,7 @@ def test_calls_go_where_they_can_run_and_nowhere_else(hosts, instance):
     assert said["by_path"].endswith(f"has a Python {version} at {other}/bin/python3: {right.name} has none")
     assert (said["builtin"], said["pool"]) == (8, right.name)
     assert said["no_pool"].endswith(f"{bare.name} has none")
-    assert instance.out("squeue", "-h") == ""  # nothing that was refused is left in the queue
+    instance.wait_for(lambda: instance.out("squeue", "-h") == "", 20, "nothing that was refused is left in the queue")
 
 
 def test_a_job_waits_for_hosts_that_have_not_answered_and_why_says_so(loopback, instance):

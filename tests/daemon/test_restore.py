@@ -94,6 +94,9 @@ def test_over_sshd_an_old_backup_loses_kills_and_doubles_nothing(loopback, insta
     instance.out("scancel", str(cancelled))
     for job, state in ((ended, "COMPLETED"), (over, "COMPLETED"), (cancelled, "CANCELLED")):
         instance.until_state(job, state)
+    claims = [Path(host.vars["sshq_spool"]) for host in hosts]
+    left = lambda: [path for claim in claims for path in claim.glob("spool/*/a/*.exit")]  # noqa: E731
+    instance.wait_for(lambda: len(left()) == 3, 20, "the hosts have forgotten all but the three that run")
     instance.kill9()
     os.unlink(f"{instance.sshq_home}/state/sshq.db")
 

@@ -28,6 +28,7 @@ def ask(request, tmp_path):
         body = reader.feed(done.stdout)
         return body, reader
 
+    run.shell = shell
     return run
 
 
@@ -117,7 +118,8 @@ def test_sizes_sums_and_bytes(ask, tmp_path, tools):
         digest.update(content[:7])
         digest.update(content[7:])
         assert digest.hexdigest() == expected
-    assert (len(sums[0]) == 64) is (tools == "all" or need_path("busybox") in str(path))
+    if tools == "all" or "busybox" not in ask.shell:  # which has them built in, or not
+        assert (len(sums[0]) == 64) is (tools == "all")
     for offset in (0, 1, 100_000, 100_001):
         body, reader = ask(so.encode_read(nonce=NONCE, root=str(root), private=True, name=b"-big", offset=offset), path=path)
         assert reader.count == 1

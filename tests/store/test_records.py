@@ -67,7 +67,7 @@ def test_a_field_added_later_reads_from_old_rows_as_its_default():
 NOT_EMPTY_DEFAULTS = {
     "JobSpec": {
         "kind": "script", "work_dir": "/", "submit_dir": "/", "umask": 0o022, "num_nodes": 1, "num_tasks": 1,
-        "cpus_per_task": 1, "requeue": "yes", "array_step": 1,
+        "cpus_per_task": 1, "requeue": "yes", "array_step": 1, "container_pull": "never",
     },
     "Job": {"state": "PENDING", "reason": "None", "released": True},
     "Launch": {"state": "INTENT"},
