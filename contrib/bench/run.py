@@ -50,8 +50,13 @@ class Sshq:
         self.env = {**os.environ, "SSHQ_HOME": str(self.home), "HOME": str(hosts.dir / "home"), "PYTHONPATH": str(ROOT)}
 
     def run(self, *words: str) -> str:
-        words = (sys.executable, "-m", "sshq.cli.main", *words)
+        shim = self.home / "bin" / words[0]
+        words = (str(shim), *words[1:]) if shim.exists() else (sys.executable, "-m", "sshq.cli.main", *words)
         return subprocess.run(words, cwd=self.work, env=self.env, check=True, capture_output=True, text=True).stdout
+
+    def write_shims(self) -> None:
+        """From now on sbatch and the others are those that `sshq shims` writes, as users have them."""
+        self.run("shims", str(self.home / "bin"))
 
     def client(self) -> object:
         import sshq
@@ -150,6 +155,7 @@ def measure(jobs: int, rounds: int, single: int, only: list[str]) -> str:
             nodes.put(pid)
         instance = Sshq(hosts)
         instance.run("up")
+        instance.write_shims()
         stack.callback(instance.run, "down")
         controller = instance.pid()
         ours: list[Peer] = [kind(hosts, SLOTS, instance) for kind in (SshqArray, SshqMany, SshqLoop)]
