@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--latency", type=int, default=40, help="single jobs on an idle queue")
     parser.add_argument("--only", default="", help="parts of contenders' names, with commas")
-    parser.add_argument("--write", type=Path, help="also write the result to this file")
+    parser.add_argument("--write", type=lambda name: Path(name).resolve(), help="also write the result to this file")
     arguments = parser.parse_args()
     only = [word for word in arguments.only.split(",") if word]
     text = measure(arguments.jobs, arguments.rounds, arguments.latency, only)
