@@ -42,6 +42,7 @@ class LoopbackBed:
         self.key = f"{self.dir}/id"
         call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "sshq test bed", "-f", self.key])
         self.hosts: list[LoopbackHost] = []
+        self._numbers = itertools.count(1)
         self.add(n)
 
     def __enter__(self) -> "LoopbackBed":
@@ -51,7 +52,7 @@ class LoopbackBed:
         self.close()
 
     def add(self, n: int = 1, sshd_config: str = "") -> "list[LoopbackHost]":
-        made = [LoopbackHost(self, len(self.hosts) + 1 + i, sshd_config) for i in range(n)]
+        made = [LoopbackHost(self, next(self._numbers), sshd_config) for i in range(n)]  # no name twice: directories stay
         self.hosts += made
         for host in made:
             host.start()
