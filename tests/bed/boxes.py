@@ -120,9 +120,9 @@ class BoxHost:
 
     def boxes(self) -> list[str]:
         """What the spool still says of containers."""
-        return self.host.sh("ls -d /root/.local/state/sshq/spool/*/a/*.box 2>/dev/null", check=False).stdout.split()
+        return self.host.sh(f"ls -d {self.host.home}/.local/state/sshq/spool/*/a/*.box 2>/dev/null", check=False).stdout.split()
 
     def pids_of(self, kind: str) -> list[int]:
         """Of all launches: "sup" or "run"."""
-        text = self.host.sh(f"cat /root/.local/state/sshq/spool/*/a/*.{kind} 2>/dev/null", check=False).stdout
+        text = self.host.sh(f"cat {self.host.home}/.local/state/sshq/spool/*/a/*.{kind} 2>/dev/null", check=False).stdout
         return [int(line.split()[1]) for line in text.splitlines() if line]
