@@ -72,6 +72,7 @@ class ContainerBed:
         self.count = 1
         self.engine: subprocess.Popen[bytes] | None = None
         self.network: Any = None
+        self.client: Any = None
         self.key = f"{self.dir}/id"
         call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "sshq test bed", "-f", self.key])
         # Read by testcontainers when it is imported: its reaper is an image to pull, and /.dockerenv may be there.
@@ -106,12 +107,11 @@ class ContainerBed:
             self.engine = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True)
         import docker  # noqa: PLC0415  # here and below: after the environment above
 
-        self.client = docker.from_env(timeout=60)
-
         def answers() -> bool:
             if self.engine is None or self.engine.poll() is not None:
                 raise AssertionError(f"dockerd ended: {self.log()}")
             with contextlib.suppress(Exception):
+                self.client = docker.from_env(timeout=60)  # asks for the engine's version at once
                 return bool(self.client.ping())
             return False
 
@@ -173,7 +173,8 @@ class ContainerBed:
             with contextlib.suppress(Exception):
                 self.network.remove()
         if self.engine:
-            self.client.close()
+            if self.client:
+                self.client.close()
             self.engine.terminate()  # it ends its containerd itself
             try:
                 self.engine.wait(20)

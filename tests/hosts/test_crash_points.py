@@ -47,7 +47,7 @@ def test_output_that_is_appended_comes_home_once(hosts, instance, point):
     instance.use([host])
     Path(instance.work, "log").write_text("before\n")
     controller = instance.start_controller(point)
-    instance.wait_for(lambda: instance.run("sinfo").returncode == 0, 30, "a controller")
+    instance.wait_for(instance.status, 30, "a controller")
     job = instance.submit("--open-mode=append", "-o", "log", "--wrap", "echo once")
     controller.wait(30)
     assert instance.crashed_at() == point

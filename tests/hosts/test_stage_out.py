@@ -147,7 +147,7 @@ def test_a_controller_killed_while_files_come_back_loses_none(hosts, instance, p
     instance.use([host])
     instance.write_config("reconcile_interval: 5s\n")
     controller = instance.start_controller(point)
-    instance.wait_for(lambda: instance.run("sinfo").returncode == 0, 30, "a controller")
+    instance.wait_for(instance.status, 30, "a controller")
     job = instance.submit("--stage-out", "out/", "--wrap", "mkdir out; for i in 1 2 3; do echo $i >out/$i; done; echo said")
     controller.wait(30)
     assert instance.crashed_at() == point

@@ -172,7 +172,7 @@ def test_a_controller_that_dies_while_files_are_on_their_way_finds_them_there(ho
     instance.write_config(CONFIG)
     (Path(instance.work) / "data").write_bytes(os.urandom(3_000_000))
     controller = instance.start_controller(point)
-    instance.wait_for(lambda: instance.run("sinfo").returncode == 0, 30, "a controller")
+    instance.wait_for(instance.status, 30, "a controller")
     job = instance.submit("--sync", "--wrap", "sha256sum <data; ls -A")
     controller.wait(30)
     assert instance.crashed_at() == point
