@@ -88,7 +88,7 @@ def with_files(
             key = (base.sync, tuple(base.stage_in), base.description["work_dir"])
             if key not in made:
                 stage_files(base, connect, environ)
-                made[key] = {"tree": base.description["tree"], "frozen": base.description["frozen"]}
+                made[key] = {name: base.description[name] for name in ("tree", "tree_below", "frozen")}
             base.description |= made[key]
         yield one
 

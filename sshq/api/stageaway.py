@@ -7,6 +7,7 @@ changed is neither read nor sent again.  A transfer that was cut goes on: what a
 import errno
 import os
 import time
+from dataclasses import replace
 
 from sshq.api import proof
 from sshq.errors import OptionError, UnreachableError
@@ -70,7 +71,7 @@ def stage_away(
             if time.monotonic() > ends_at:
                 raise
     objects.sweep([snapshot.digest], bytes_max=CACHE_BYTES_MAX, keep_s=CACHE_KEEP_S)
-    return Snapshot(snapshot.digest, snapshot.files, snapshot.bytes, snapshot.bytes_read, new)
+    return replace(snapshot, bytes_new=new)
 
 
 def _lacking(head: "Head", directory: str, chunks: list[tuple[str, int]], option: str) -> "Iterator[list[tuple[str, int]]]":

@@ -52,7 +52,9 @@ def stage_files(
 
         snapshot = stage_away(submission, head, directory, option, progress=progress)
         own = str(submission.description["work_dir"])  # what stands for ours has no file of ours, even where hosts share it
-        submission.description |= {"tree": snapshot.digest, "frozen": submission.sync is not None or find_own(own) != own}
+        submission.description |= {
+            "tree": snapshot.digest, "tree_below": snapshot.below, "frozen": submission.sync is not None or find_own(own) != own,
+        }
         return snapshot
     try:
         owner = os.stat(directory).st_uid
@@ -69,5 +71,5 @@ def stage_files(
         )  # fmt: skip
     work_dir = str(submission.description["work_dir"])
     snapshot = take_snapshot(Objects(directory), work_dir, sync=submission.sync, stage_in=submission.stage_in, progress=progress)
-    submission.description |= {"tree": snapshot.digest, "frozen": submission.sync is not None}
+    submission.description |= {"tree": snapshot.digest, "tree_below": snapshot.below, "frozen": submission.sync is not None}
     return snapshot

@@ -83,7 +83,8 @@ class FileDesk:
         link = self._fleet.links.get(node)
         if link is None or link.session is None or link.session.hello is None:
             raise NodeError(f"{node} cannot be reached now", host=node)
-        root = rp.work_path(link.session.hello.spool, str(job.launch_id)) if job.private_dir else job.spec.work_dir
+        spool = link.session.hello.spool
+        root = rp.work_path(spool, str(job.launch_id), job.spec.tree_below) if job.private_dir else job.spec.work_dir
         return NodeFiles(link, root, private=job.private_dir)
 
 

@@ -122,6 +122,7 @@ def build_call(
         slot=launch.slot,
         work_dir=None if launch.private_dir else spec.work_dir,
         has_tree=launch.private_dir and spec.tree is not None,
+        below=spec.tree_below if launch.private_dir else "",
         stdout=std_out,
         stderr=std_err if std_err != std_out else None,
         stdin=std_in,

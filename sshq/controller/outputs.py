@@ -156,7 +156,7 @@ class OutputBringer:
 
     async def _bring_staged(self, effect: BringOutput, staging: Staging) -> None:
         link, spool = self._link_of(effect.node)
-        files = NodeFiles(link, rp.work_path(spool, effect.launch_id), private=True)
+        files = NodeFiles(link, rp.work_path(spool, effect.launch_id, effect.job.spec.tree_below), private=True)
         await bring_staged(effect.job, files, effect.launch_id[:16], staging, self._crash)
 
     async def _bring_one(self, effect: BringOutput, place: Callable[[str, str], str], home: str, way: _Way) -> None:

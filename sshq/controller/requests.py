@@ -263,7 +263,7 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
     )),
     "stage_out": _list(_text(PATTERN_BYTES_MAX), PATTERNS_MAX),
     "python": _text(16 << 10),
-    "tree": _text(64, pattern=r"[0-9a-f]{64}", what="the name of a tree"), "frozen": _flag,
+    "tree": _text(64, pattern=r"[0-9a-f]{64}", what="the name of a tree"), "tree_below": _path, "frozen": _flag,
     "container": _path, "container_mounts": _list(_list(_either("a path or a flag", _path, _flag), 3), NAMES_MAX),
     "container_workdir": _absolute, "container_pull": _one_of("never", "missing", "always"), "container_env": _names,
     "anywhere": _flag, "array": _text(ARRAY_BYTES_MAX), "array_limit": _whole(0, COUNT_MAX),

@@ -161,6 +161,7 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         **_container(given),
         "anywhere": given.get("anywhere") is True,
         "tree": _text(given, "tree"),
+        "tree_below": _below(given),
         "frozen": given.get("frozen") is True,
         "stage_out": _patterns(given),
         "gpus_per_node": _gpus(given, "gpus_per_node"),
@@ -198,6 +199,13 @@ def _patterns(given: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(check_pattern(text) for text in given.get("stage_out") or ()))
     except ValueError as error:
         raise _bad(f"Invalid --stage-out specification: {error}") from None
+
+
+def _below(given: Mapping[str, Any]) -> str:
+    below = _text(given, "tree_below") or ""
+    if below and (given.get("tree") is None or any(part in ("", ".", "..") for part in below.split("/"))):
+        raise _bad("tree_below is no directory in the tree that goes along")
+    return below
 
 
 def _text(given: Mapping[str, Any], key: str) -> str | None:

@@ -87,6 +87,7 @@ class JobSpec:
     seen_from: str | None = None  # submitted inside a job: the work_dir is what this node has under its name, not the head
     tree: str | None = None  # digest of the snapshot of files that goes along, in the store of chunks
     tree_bytes: int = 0
+    tree_below: str = ""  # the directory in it that stands for work_dir, and where the job starts
     frozen: bool = False  # --sync: it runs in a copy of that tree, also where the directory is shared
     stage_out: tuple[str, ...] = ()  # patterns of what comes home from a private directory, relative to it
     array_limit: int | None = None  # %N

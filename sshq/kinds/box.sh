@@ -219,7 +219,9 @@ box_gpu_words() {
 }
 
 box_places() { # what is mounted of the node
-    [ "$PWD" = / ] || box_mount "$PWD" "$PWD" rw
+    box_home=$PWD # a tree that goes along is there as a whole, wherever in it the job starts
+    [ -z "$box_below" ] || box_home=${PWD%"/$box_below"}
+    [ "$box_home" = / ] || box_mount "$box_home" "$box_home" rw
     case ${TMPDIR:-} in /tmp/sshq-*) box_tmp=$TMPDIR && box_mount "$TMPDIR" "$TMPDIR" rw ;; esac
     box_mount "$SSHQ_DIR.boxd" /.sshq ro
     box_mounts

@@ -45,7 +45,7 @@ def enclose(spec: JobSpec, inner: Payload, site: Site) -> Payload:
     assignments = {
         "box_engine": site.engine, "box_image": spec.container or "", "box_pull": spec.container_pull, "box_node": site.node,
         "box_gpus": " ".join((site.gpu_vendor, *site.gpu_ids)) if site.gpu_ids else "",
-        "box_workdir": spec.container_workdir or "",
+        "box_workdir": spec.container_workdir or "", "box_below": spec.tree_below,
     }  # fmt: skip
     mounts = [f"box_mount {shlex.quote(a)} {shlex.quote(b)} {'ro' if only else 'rw'}" for a, b, only in spec.container_mounts]
     parts = [

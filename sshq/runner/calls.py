@@ -82,6 +82,7 @@ class LaunchCall:
     args: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     has_tree: bool = False  # its directory in the spool was built already: it must be there
+    below: str = ""  # where in that tree it starts
     own_home: bool = False
     warn_signal: tuple[int, int, bool] | None = None
     mem_limit_mib: int | None = None
@@ -261,7 +262,7 @@ def _request(call: LaunchCall) -> bytes:
         "job_limits": " ".join(f"{_check(_NAME, name, 'limit')}={value}" for name, value in call.limits),
     }  # fmt: skip
     if call.has_tree:
-        values["job_tree"] = 1
+        values |= {"job_tree": 1, "job_below": call.below}
     if call.lease_s is not None:
         values |= {
             "job_lease": max(1, call.lease_s), "job_lease_from": _natural(call.lease_from_s, "uptime"),
@@ -436,6 +437,6 @@ def out_path(spool: str, id: str) -> str:  # noqa: A002
     return f"{spool}/a/{id}.out"
 
 
-def work_path(spool: str, id: str) -> str:  # noqa: A002
+def work_path(spool: str, id: str, below: str = "") -> str:  # noqa: A002
     """Return the working directory of a launch with `work_dir` None."""
-    return f"{spool}/a/{id}.d"
+    return f"{spool}/a/{id}.d{below and '/'}{below}"

@@ -29,7 +29,7 @@ supervise_job() {
     }
     job_format='' job_id='' job_seq='' job_limit='' job_grace=30 job_warn_signal='' job_out='' job_err='' job_in=/dev/null
     job_warn_s=0 job_warn_batch=0 job_node='' job_work='' job_append=0 job_umask=022 job_own_home=0 job_nice=0 job_slot='' job_tree=''
-    job_has_script=0 job_limits='' job_whole='' job_lease='' job_lease_from=0 job_lease_grace=0
+    job_below='' job_has_script=0 job_limits='' job_whole='' job_lease='' job_lease_from=0 job_lease_grace=0
     # shellcheck disable=SC1090
     . "./$F.req"
     [ "$job_format$job_whole" = 11 ] || exit 1 # damaged: nothing has started, and a fence will say so
@@ -406,7 +406,7 @@ doze() { # SECONDS; a TERM at any point ends the watchdog and its sleep
 }
 
 output_paths() { # sets OUT ERR WORK, absolute; ERR empty = joined
-    WORK=${job_work:-$SPOOL/$F.d}
+    WORK=${job_work:-$SPOOL/$F.d${job_below:+/$job_below}}
     case $job_out in '') OUT=$SPOOL/$F.out ;; /*) OUT=$job_out ;; *) OUT=$WORK/$job_out ;; esac
     case $job_err in '' | /*) ERR=$job_err ;; *) ERR=$WORK/$job_err ;; esac
     [ "$ERR" != "$OUT" ] || ERR=''

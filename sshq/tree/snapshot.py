@@ -3,24 +3,28 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from sshq.errors import OptionError
 from sshq.tree.objects import Objects, explain_room, format_manifest
 from sshq.tree.pack import END, RACY_NS, Progress, cut, read_piece
-from sshq.tree.walk import Entry, merge, walk_files, walk_sync
+from sshq.tree.walk import Entry, find_below, merge, walk_files, walk_sync, way_to
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was made: the tree's name, its members, its bytes, and how many of them had to be read and were new."""
+    """What was made: the tree's name, its members, its bytes, and how many of them had to be read and were new.
+
+    `below` is the directory in it that stands for the working directory, "" for its top.
+    """
 
     digest: str
     files: int
     bytes: int
     bytes_read: int
     bytes_new: int
+    below: str = ""
 
 
 def take_snapshot(
@@ -30,7 +34,7 @@ def take_snapshot(
 
     Args:
         objects: the store; what it has already is not written again, and what did not change not even read.
-        work_dir: where paths begin, and where the files that are named have their place.
+        work_dir: where paths begin, and where the files that are named have their place; it keeps its own in the tree of `sync`.
         sync: the directory whose tree it is, None for none.
         stage_in: files and directories to take along.
         progress: told how far it is.
@@ -39,14 +43,18 @@ def take_snapshot(
         OptionError: what cannot be taken along, or there is no room for it.
     """
     home = os.fsencode(work_dir)
-    tree = walk_sync(os.path.join(home, os.fsencode(sync))) if sync is not None else []
-    named = walk_files([os.fsencode(path) for path in stage_in], home) if stage_in else []
+    tree, top, below = [], home, b""
+    if sync is not None:
+        tree = walk_sync(os.path.join(home, os.fsencode(sync)))
+        top, below = find_below(os.path.join(home, os.fsencode(sync)), home)
+        tree = merge(tree, way_to(below, top))  # an ignored one too: the job starts there
+    named = walk_files([os.fsencode(path) for path in stage_in], home, top=top, below=below) if stage_in else []
     entries = merge(tree, named)
     if not entries:
         raise OptionError("--sync: there is nothing in the directory that could be taken along", source="--sync")
     name = sha256(repr((home, sync, tuple(stage_in))).encode("utf-8", "surrogateescape")).hexdigest()
     try:
-        return _store(objects, entries, name, progress)
+        return replace(_store(objects, entries, name, progress), below=os.fsdecode(below))
     except OSError as error:
         raise explain_room(error, objects.directory, sum(entry.size for entry in entries)) from None
     finally:

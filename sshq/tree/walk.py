@@ -79,30 +79,48 @@ def walk_sync(top: bytes) -> list[Entry]:
     return sorted(entries, key=_order)
 
 
-def walk_files(paths: Iterable[bytes], home: bytes) -> list[Entry]:
-    """Return what `--stage-in` names: what lies below `home` keeps its place there, all else comes under its last name.
+def find_below(top: bytes, home: bytes) -> tuple[bytes, bytes]:
+    """Return the directory that places in the tree are told from, and the way from there to the working directory.
 
-    Directories come whole, and ignore files say nothing here: it was asked for by name.
+    They are the top of `--sync` if the working directory is below it, else that one itself.
+    """
+    real_top, real_home = os.path.realpath(top), os.path.realpath(home)
+    if os.path.isdir(real_home) and real_home.startswith(real_top.rstrip(b"/") + b"/"):
+        return real_top, os.path.relpath(real_home, real_top)
+    return real_home, b""
+
+
+def way_to(below: bytes, top: bytes) -> list[Entry]:
+    """Return the directories that lead to one in the tree, and itself."""
+    return list(_parents(below + b"/", top, top)) if below else []
+
+
+def walk_files(paths: Iterable[bytes], home: bytes, *, top: bytes | None = None, below: bytes = b"") -> list[Entry]:
+    """Return what `--stage-in` names: what lies below `top` keeps its place there, all else comes to `below` under its last name.
+
+    Paths begin at `home`, which is `below` in the tree; without `top`, the tree is that of `home` itself.  Directories come
+    whole, and ignore files say nothing here: it was asked for by name.
 
     Raises:
         OptionError: as for `walk_sync`; and for two that would have one place.
     """
     findings, places = _Findings(), dict[bytes, Entry]()
     home = os.path.realpath(home)
+    base = home if top is None else top
     for given in paths:
-        place = _place_of(given, home)
+        place = _place_of(given, home, base, below)
         full = os.path.join(home, given)
         try:
             found = os.stat(full)
         except OSError as error:
             raise OptionError(f"--stage-in: {show(given)}: {error.strerror}", source="--stage-in") from None
-        top = os.path.realpath(full)
-        made = [_make_entry(place, top, found)] if place else []
+        real = os.path.realpath(full)
+        made = [_make_entry(place, real, found)] if place else []
         if stat.S_ISDIR(found.st_mode):
-            made += _walk(top, place, top, [], findings, ignoring=False)
+            made += _walk(real, place, real, [], findings, ignoring=False)
         elif not stat.S_ISREG(found.st_mode):
             findings.add(given, _name_kind(found.st_mode))
-        for entry in (*_parents(place, home, top), *made):
+        for entry in (*_parents(place, base, real), *made):
             before = places.setdefault(entry.path, entry)
             if before.source != entry.source and not (before.is_dir and entry.is_dir):
                 raise OptionError(
@@ -249,28 +267,28 @@ def _name_kind(mode: int) -> str:
     return next((text for is_kind, text in _KINDS if is_kind(mode)), "is no file, directory or symbolic link")
 
 
-def _place_of(given: bytes, home: bytes) -> bytes:
-    """Return where a path that was named goes: b"" for the working directory itself."""
+def _place_of(given: bytes, home: bytes, top: bytes, below: bytes) -> bytes:
+    """Return where a path that was named goes: b"" for the top of the tree itself."""
     lexical = os.path.normpath(os.path.join(home, given))
     parent = os.path.realpath(os.path.dirname(lexical))
     real = os.path.join(parent, os.path.basename(lexical)) if lexical != b"/" else lexical
-    if real == home:
+    if real == top:
         return b""
-    if real.startswith(home.rstrip(b"/") + b"/"):
-        return os.path.relpath(real, home)
+    if real.startswith(top.rstrip(b"/") + b"/"):
+        return os.path.relpath(real, top)
     name = os.path.basename(real)
     if not name:
         raise OptionError(f"--stage-in: {show(given)} has no name to go by", source="--stage-in")
-    return name
+    return below + b"/" + name if below else name
 
 
-def _parents(place: bytes, home: bytes, top: bytes) -> Iterator[Entry]:
-    """Yield the directories that lead to a place below `home`."""
+def _parents(place: bytes, top: bytes, real: bytes) -> Iterator[Entry]:
+    """Yield the directories that lead to a place below `top`."""
     parts = place.split(b"/")[:-1]
     for count in range(1, len(parts) + 1):
         path = b"/".join(parts[:count])
-        source = os.path.join(home, path)
+        source = os.path.join(top, path)
         try:
             yield _make_entry(path, source, os.stat(source))
         except OSError as error:
-            raise OptionError(f"--stage-in: {show(top)}: {error.strerror}", source="--stage-in") from None
+            raise OptionError(f"--stage-in: {show(real)}: {error.strerror}", source="--stage-in") from None

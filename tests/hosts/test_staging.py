@@ -87,6 +87,36 @@ def test_a_tree_goes_to_a_host_that_shares_nothing_and_only_what_changed_goes_ag
     assert second < 1_000_000, second
 
 
+def test_a_job_from_a_subdirectory_of_its_tree_starts_there_as_with_a_shared_directory(hosts, instance):
+    start(instance, hosts())
+    work = Path(instance.work)
+    (work / "exp/one").mkdir(parents=True)
+    (work / "data").write_text("of the top\n")
+    (work / "exp/one/run.sh").write_text("#!/bin/sh\npwd\ncat ../../data aside\nmkdir -p out\necho result >out/r\n")
+    (work / "exp/one/run.sh").chmod(0o755)
+    (work / "exp/one/aside").write_text("named\n")
+    (work / ".gitignore").write_text("aside\n")
+    here = str(work / "exp/one")
+    words = ("--wait", "--sync=../..", "--stage-in", "aside", "--stage-out", "out/*", "--wrap", "./run.sh; srun pwd")
+    done = instance.run("sbatch", *words, cwd=here)
+    assert done.returncode == 0, done.stderr + instance.logs()
+    lines = (work / "exp/one/slurm-1.out").read_text().splitlines()
+    assert re.fullmatch(r"/.*/a/[0-9a-f]{32}\.d/exp/one", lines[0]), lines
+    assert lines[1:] == ["of the top", "named", lines[0]]
+    assert (work / "exp/one/out/r").read_text() == "result\n"
+    # -D names it too; one that is not in the tree changes nothing, and one that is left out is there all the same.
+    (work / ".sshqignore").write_text("exp\n")
+    assert instance.run("sbatch", "--wait", "--sync", "-D", "exp", "-o", "elsewhere", "--wrap", "pwd; ls").returncode == 0
+    assert re.fullmatch(r"/.*/a/[0-9a-f]{32}\.d/exp\n", (work / "exp/elsewhere").read_text())
+    assert instance.run("sbatch", "--wait", "--sync=exp", "--wrap", "pwd").returncode == 0
+    assert re.fullmatch(r"/.*/a/[0-9a-f]{32}\.d\n", (work / "slurm-3.out").read_text())
+    job = instance.submit("--sync=..", "--wrap", "cat ../data; echo kept >kept; sleep 60", cwd=str(work / "exp"))
+    instance.wait_for(lambda: "of the top" in instance.run("logs", str(job)).stdout, 30, "its output")
+    instance.run("cp", f"{job}:kept", ".", cwd=str(work))
+    assert (work / "kept").read_text() == "kept\n"
+    instance.out("scancel", str(job))
+
+
 def test_python_takes_files_along_too(hosts, instance):
     start(instance, hosts())
     Path(instance.work, "data").mkdir()
