@@ -44,10 +44,11 @@ class Mark:
 class Fit:
     """What one request has met."""
 
-    __slots__ = ("allowed", "by_size", "counts", "cursor", "directory_at", "fitting", "steps")
+    __slots__ = ("allowed", "by_name", "by_size", "counts", "cursor", "directory_at", "fitting", "steps")
 
-    def __init__(self) -> None:
+    def __init__(self, request: Request) -> None:
         self.cursor = -1
+        self.by_name = not request.by_size
         self.allowed: frozenset[str] = frozenset()
         self.directory_at = 0
         self.by_size: dict[tuple[object, ...], int] = {}
@@ -84,11 +85,12 @@ class Candidates:
         self.open: set[str] = set()  # usable, with a free slot
         self._fits: dict[Request, Fit] = {}
         self._changes: list[str] = []  # names, oldest first
+        self._alike: list[list[Mark]] = []  # what differs in nothing but names, GPUs and interpreters; empty: not known
         self._base = 0  # how many changes have been forgotten before those
 
     def refresh(self, cluster: "Cluster") -> None:
         """Take in which nodes have changed, came or went."""
-        marks = self.marks
+        marks, before = self.marks, self._base + len(self._changes)
         for name, node in cluster.nodes.items():
             mark = marks.get(name)
             if mark is None or mark.stamp != node.stamp:
@@ -103,6 +105,8 @@ class Candidates:
                 del marks[name]
                 self.open.discard(name)
                 self._changes.append(name)
+        if self._base + len(self._changes) != before:
+            self._alike.clear()
         if len(self._changes) > 1000 + 4 * len(marks):
             self._base += len(self._changes)
             self._changes.clear()
@@ -113,7 +117,7 @@ class Candidates:
         if fit is None:
             while self._fits and (len(self._fits) + 1) * len(self.marks) > VERDICTS_MAX:
                 del self._fits[next(iter(self._fits))]
-            fit = self._fits[request] = Fit()
+            fit = self._fits[request] = Fit(request)
         directory_at = cluster.directories.changed_at(request.directory)
         now = self._base + len(self._changes)
         if fit.cursor < self._base or fit.allowed != allowed or fit.directory_at != directory_at:
@@ -122,7 +126,7 @@ class Candidates:
             fit.by_size.clear()
             fit.counts = [0] * (FITS + 2)
             fit.allowed, fit.directory_at = allowed, directory_at
-            self._judge(cluster, request, fit, self.marks)
+            self._judge_all(cluster, request, fit)
         elif fit.cursor < now:
             self._judge(cluster, request, fit, set(self._changes[fit.cursor - self._base :]))
         fit.cursor = now
@@ -135,6 +139,34 @@ class Candidates:
                 fit.drop(name)
             else:
                 fit.put(name, _step_of(request, fit, mark, cluster.directories))
+
+
+    def _judge_all(self, cluster: "Cluster", request: Request, fit: Fit) -> None:
+        """Judge every node, and those that are alike only once."""
+        if fit.by_name:
+            self._judge(cluster, request, fit, self.marks)
+            return
+        for marks in self.alike():
+            step = _step_alike(request, fit, marks[0])
+            names = [mark.node.name for mark in marks]
+            if request.directory is not None and step in (Step.BUSY, FITS):
+                far = [mark.node.name for mark in marks if judge_directory(request, mark.node, cluster.directories) is not None]
+                fit.steps.update(dict.fromkeys(far, Step.DIRECTORY))
+                fit.counts[Step.DIRECTORY] += len(far)
+                names = [name for name in names if name not in fit.steps]
+            fit.steps.update(dict.fromkeys(names, step))
+            fit.counts[step] += len(names)
+            if step == FITS:
+                fit.fitting.update(names)
+
+    def alike(self) -> list[list[Mark]]:
+        if not self._alike:
+            found: dict[tuple[object, ...], list[Mark]] = {}
+            for mark in self.marks.values():
+                key = (mark.size, mark.available, mark.has_jobs, mark.exclusive, mark.free_slots, mark.free_cpus, mark.free_mib)
+                found.setdefault(key, []).append(mark)
+            self._alike = list(found.values())
+        return self._alike
 
 
 def rank_of(kind: RankKind, mark: Mark) -> Rank:
@@ -162,11 +194,19 @@ def _mark(node: Node) -> Mark:
 def _step_of(request: Request, fit: Fit, mark: Mark, directories: "Directories") -> int:
     """Return how far a node comes, as `judge` would say."""
     node = mark.node
-    if request.req_nodes or request.exc_nodes or request.wants_gpus or request.image or request.python is not None:
+    if fit.by_name:
         if fit.allowed.isdisjoint(node.config.partitions):
             return ELSEWHERE
         rejection = judge(request, node, directories)
         return FITS if rejection is None else rejection.step
+    step = _step_alike(request, fit, mark)
+    far = request.directory is not None and step in (Step.BUSY, FITS) and judge_directory(request, node, directories) is not None
+    return Step.DIRECTORY if far else step
+
+
+def _step_alike(request: Request, fit: Fit, mark: Mark) -> int:
+    """Return how far a node comes where nothing but sizes and what is free tells it from others: its directories aside."""
+    node = mark.node
     step = fit.by_size.get(mark.size)
     if step is None:
         if fit.allowed.isdisjoint(node.config.partitions):
@@ -179,8 +219,6 @@ def _step_of(request: Request, fit: Fit, mark: Mark, directories: "Directories")
         return step
     if not mark.available:
         return Step.UNAVAILABLE
-    if request.directory is not None and judge_directory(request, node, directories) is not None:
-        return Step.DIRECTORY
     if (
         mark.exclusive
         or (request.exclusive and mark.has_jobs)

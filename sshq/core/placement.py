@@ -88,6 +88,11 @@ class Request:
     def wants_gpus(self) -> bool:
         return bool(self.gpus or self.gpus_per_task or self.gpus_total)
 
+    @property
+    def by_size(self) -> bool:
+        """Whether nodes are told apart by their sizes, directories and what is free on them only, not by what else they are."""
+        return not (self.req_nodes or self.exc_nodes or self.wants_gpus or self.image or self.python is not None)
+
     def memory_mib_for(self, cpus: int) -> int:
         """Return the memory in MiB that so many CPUs on one node come with."""
         return self.memory_per_cpu_mib * cpus if self.memory_per_cpu_mib else self.memory_mib

@@ -22,7 +22,8 @@ from sshq.core.nodes import Node
 from sshq.core.placement import Request, Step, judge, spread, take_gpus
 from sshq.core.reservations import reason_of, reject
 
-STARTS_MAX = 512  # a pass; the rest comes in the next, so that no single transaction grows without bound
+OWN_ORDER = 16  # a request that fits on fewer than one open node in so many gets a list of its own
+STARTS_MAX = 256  # a pass; the rest comes in the next, so that no single transaction grows without bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +46,16 @@ class _Room:
 class _Turn:
     """What a pass knows of one request, made when its first job is looked at."""
 
-    __slots__ = ("fit", "kind", "limit", "ranked", "request", "seen")
+    __slots__ = ("at", "fit", "gifted", "kind", "limit", "order", "request", "seen")
 
     def __init__(self, request: Request, limit: str, fit: Fit) -> None:
         self.request = request
         self.kind: RankKind = (request.prefer, request.wants_gpus)
         self.limit = limit  # the partitions' own reason against it
         self.fit = fit
-        self.ranked: list[Rank] | None = None  # a heap of the nodes it may go to; made when it is first placed
+        self.order: list[Rank] | None = None  # nodes as they stood before the pass, best first; made when it is first placed
+        self.at = 0  # those before are taken, full or do not fit
+        self.gifted: list[Rank] = []  # a heap of the nodes the pass has given something of
         self.seen = 0  # how many of the pass's gifts are in there
 
 
@@ -67,6 +70,7 @@ class _Pass:
         self.reserved_partitions: set[tuple[str, ...]] = set()
         self.full_partitions: set[str] = set()  # where somebody of higher priority waits for room already
         self.array_started: Counter[int] = Counter()  # array id -> tasks started in this pass
+        self.orders: dict[RankKind, list[Rank]] = {}  # all open nodes, best first, as they stood before the pass
         self.licenses = free_licenses(cluster)
         self.candidates = cluster.candidates
         self.candidates.refresh(cluster)
@@ -178,31 +182,54 @@ class _Pass:
     def node_for(self, turn: _Turn) -> Node | None:
         """Return the node that is to be taken first of those a request fits on.
 
-        What fits no longer in a pass never does again in it, so a node that is found wanting leaves the heap; one that
-        something was given of comes in once more with its new rank, and the old entry is skipped.
+        What fits no longer in a pass never does again in it, so a node that is found wanting is not looked at again.  A
+        node that something was given of ranks anew: it is in the heap, once for each gift, and old entries are skipped.
         """
-        request, fitting = turn.request, turn.fit.fitting
+        request, fitting, gifted = turn.request, turn.fit.fitting, turn.gifted
         if not fitting:
             return None
-        if turn.ranked is None:
-            turn.ranked = self.ranks(request, turn.kind, (fitting & self.candidates.open) - self.full)
-            heapq.heapify(turn.ranked)
-        else:
-            for rank in self.ranks(request, turn.kind, fitting.intersection(self.gifts[turn.seen :]) - self.full):
-                heapq.heappush(turn.ranked, rank)
+        for rank in self.ranks(request, turn.kind, fitting.intersection(self.gifts[turn.seen :]) - self.full):
+            heapq.heappush(gifted, rank)
         turn.seen = len(self.gifts)
-        while turn.ranked:
-            rank = turn.ranked[0]
+        untouched = self.untouched(turn)
+        while gifted:
+            rank = gifted[0]
+            if untouched is not None and untouched < rank:
+                break
             name = rank[4]
-            is_new = name not in self.full and [rank] == self.ranks(request, turn.kind, (name,))
-            if is_new and self.fits(request, self.marks[name]):
-                return self.marks[name].node
-            heapq.heappop(turn.ranked)
+            mark = self.marks[name]
+            is_new = name not in self.full and rank[3] == mark.free_slots - self.given[name].slots
+            if is_new and self.fits(request, mark):
+                return mark.node
+            heapq.heappop(gifted)
+        return None if untouched is None else self.marks[untouched[4]].node
+
+    def untouched(self, turn: _Turn) -> Rank | None:
+        """Return the best node a request fits on of those the pass has given nothing of."""
+        request, fitting, order = turn.request, turn.fit.fitting, turn.order
+        if order is None:
+            order = turn.order = self.order_for(turn)
+        for at in range(turn.at, len(order)):
+            name = order[at][4]
+            if name in fitting and name not in self.given and self.fits(request, self.marks[name]):
+                turn.at = at
+                return order[at]
+        turn.at = len(order)
         return None
 
-    def ranks(self, request: Request, kind: RankKind, names: Iterable[str]) -> list[Rank]:
-        """Return the sort keys of nodes: the smallest is taken first."""
-        found, marks, given = [], self.marks, self.given
+    def order_for(self, turn: _Turn) -> list[Rank]:
+        """Return the open nodes as they stood before the pass, best first; one list does for many requests."""
+        fitting, opened = turn.fit.fitting, self.candidates.open
+        if turn.request.near is not None or len(fitting) * OWN_ORDER < len(opened):
+            return sorted(self.ranks_before(turn.request, turn.kind, fitting & opened))
+        order = self.orders.get(turn.kind)
+        if order is None:
+            order = self.orders[turn.kind] = sorted(self.ranks_before(turn.request, turn.kind, opened))
+        return order
+
+    def ranks_before(self, request: Request, kind: RankKind, names: Iterable[str]) -> list[Rank]:
+        """Return the sort keys of nodes as they stood before the pass: the smallest is taken first."""
+        found, marks = [], self.marks
         for name in names:
             mark = marks[name]
             rank = mark.ranks.get(kind)
@@ -210,9 +237,12 @@ class _Pass:
                 rank = mark.ranks[kind] = rank_of(kind, mark)
             if request.near is not None and not self.cluster.directories.answer(request.near, name):
                 rank = (True, *rank[1:])
-            room = given.get(name)
-            found.append(rank if room is None else (*rank[:3], rank[3] - room.slots, name))
+            found.append(rank)
         return found
+
+    def ranks(self, request: Request, kind: RankKind, names: Iterable[str]) -> list[Rank]:
+        """Return the sort keys of nodes that something was given of."""
+        return [(*rank[:3], rank[3] - self.given[rank[4]].slots, rank[4]) for rank in self.ranks_before(request, kind, names)]
 
     def block(self, turn: _Turn) -> None:
         """Note why the group's head waits; the first in its partitions reserves the emptiest node that could hold it."""

@@ -185,9 +185,10 @@ def test_a_pass_that_keeps_what_it_found_plans_as_one_that_does_not(seed: int) -
 
 
 def test_small_bounds_change_nothing(monkeypatch) -> None:
-    """Verdicts that are forgotten for want of room, and passes that end early."""
+    """Verdicts that are forgotten for want of room, passes that end early, an order of nodes for each request."""
     monkeypatch.setattr(candidates, "VERDICTS_MAX", 30)
     monkeypatch.setattr(product, "STARTS_MAX", 3)
+    monkeypatch.setattr(product, "OWN_ORDER", 1)
     from core import plain_schedule
 
     monkeypatch.setattr(plain_schedule, "STARTS_MAX", 3)
