@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-FILES: Final = (b".gitignore", b".sshqignore")  # of one directory, the weaker first
+GITS, OURS = b".gitignore", b".sshqignore"
+FILES: Final = (GITS, OURS)  # of one directory, the weaker first
 
 _CLASSES: Final = {
     b"alnum": b"0-9A-Za-z", b"alpha": b"A-Za-z", b"blank": b" \\t", b"cntrl": b"\\x00-\\x1f\\x7f", b"digit": b"0-9",
@@ -18,11 +19,12 @@ _NOTHING: Final = b"(?!)"
 
 
 class Rule:
-    """One line: what it matches, and whether it takes back what an earlier one left out."""
+    """One line: what it matches, whether it takes back what an earlier one left out, and whether it is git's."""
 
-    __slots__ = ("anchored", "directories_only", "matches", "negated")
+    __slots__ = ("anchored", "directories_only", "git", "matches", "negated")
 
-    def __init__(self, pattern: bytes) -> None:
+    def __init__(self, pattern: bytes, *, git: bool) -> None:
+        self.git = git
         self.negated = pattern.startswith(b"!")
         pattern = pattern.removeprefix(b"!")
         self.directories_only = pattern.endswith(b"/")
@@ -38,33 +40,38 @@ class Rules:
 
     __slots__ = ("_rules", "below")
 
-    def __init__(self, below: bytes, texts: Iterable[bytes]) -> None:
+    def __init__(self, below: bytes, texts: Iterable[tuple[bytes, bytes]]) -> None:
         self.below = below
-        self._rules = [Rule(line) for text in texts for line in _read_lines(text)]
+        self._rules = [Rule(line, git=name != OURS) for name, text in texts for line in _read_lines(text)]
 
     def __bool__(self) -> bool:
         return bool(self._rules)
 
-    def judge(self, path: bytes, *, is_dir: bool) -> bool | None:
-        """Return whether a path below the directory is left out, None if no line speaks of it; the last that does decides."""
+    def judge(self, path: bytes, *, is_dir: bool, tracked: bool = False) -> Rule | None:
+        """Return the line that decides of a path below the directory: the last that speaks of it, None if none does.
+
+        What git tracks, no line of git's leaves out.
+        """
         relative = path[len(self.below) :]
         name = path.rpartition(b"/")[2]
         for rule in reversed(self._rules):
+            if tracked and rule.git and not rule.negated:
+                continue
             if (is_dir or not rule.directories_only) and rule.matches(relative if rule.anchored else name):
-                return not rule.negated
+                return rule
         return None
 
 
-def is_ignored(levels: Iterable[Rules], path: bytes, *, is_dir: bool) -> bool:
-    """Return whether a path is left out by the rules of the directories above it, given innermost first.
+def find_rule(levels: Iterable[Rules], path: bytes, *, is_dir: bool, tracked: bool = False) -> Rule | None:
+    """Return the line that leaves a path out, of the rules of the directories above it, given innermost first; None: it is taken.
 
     What lies in a directory that is left out is not asked for: nothing brings it back.
     """
     for rules in levels:
-        verdict = rules.judge(path, is_dir=is_dir)
-        if verdict is not None:
-            return verdict
-    return False
+        rule = rules.judge(path, is_dir=is_dir, tracked=tracked)
+        if rule is not None:
+            return None if rule.negated else rule
+    return None
 
 
 def _read_lines(text: bytes) -> Iterable[bytes]:

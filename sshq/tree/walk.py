@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sshq.errors import OptionError
-from sshq.tree.ignore import FILES, Rules, is_ignored
+from sshq.tree.gitindex import Tracked
+from sshq.tree.ignore import FILES, Rule, Rules, find_rule
 
 SHOWN_MAX: Final = 8  # names of one error
 _RULES_BYTES_MAX: Final = 1 << 20
@@ -67,6 +68,8 @@ class _Findings:
 def walk_sync(top: bytes) -> list[Entry]:
     """Return all that a directory holds but what its ignore files leave out, in canonical order.
 
+    What git tracks travels also where .gitignore names it, as it is a part of the repository to git; .sshqignore leaves it out.
+
     Raises:
         OptionError: what cannot be read, leads out of it, or is neither file, directory nor symbolic link.
     """
@@ -74,7 +77,7 @@ def walk_sync(top: bytes) -> list[Entry]:
         raise OptionError(f"--sync: {show(top)} is not a directory", source="--sync")
     findings = _Findings()
     top = os.path.realpath(top)
-    entries = list(_walk(top, b"", top, _outer_rules(top), findings, ignoring=True))
+    entries = list(_walk(top, b"", top, _outer_rules(top), findings, sieve=_Sieve(_outer_index(top))))
     findings.raise_any("--sync")
     return sorted(entries, key=_order)
 
@@ -117,7 +120,7 @@ def walk_files(paths: Iterable[bytes], home: bytes, *, top: bytes | None = None,
         real = os.path.realpath(full)
         made = [_make_entry(place, real, found)] if place else []
         if stat.S_ISDIR(found.st_mode):
-            made += _walk(real, place, real, [], findings, ignoring=False)
+            made += _walk(real, place, real, [], findings)
         elif not stat.S_ISREG(found.st_mode):
             findings.add(given, _name_kind(found.st_mode))
         for entry in (*_parents(place, base, real), *made):
@@ -159,7 +162,7 @@ def _order(entry: Entry) -> tuple[bytes, ...]:
 
 
 def _walk(
-    directory: bytes, below: bytes, top: bytes, outer: list[Rules], findings: _Findings, *, ignoring: bool
+    directory: bytes, below: bytes, top: bytes, outer: list[Rules], findings: _Findings, *, sieve: "_Sieve | None" = None
 ) -> Iterator[Entry]:
     try:
         with os.scandir(directory) as found:
@@ -168,14 +171,16 @@ def _walk(
         findings.add(directory, f"cannot be read: {error.strerror}")
         return
     prefix = below + b"/" if below else b""
-    levels = [_read_rules(directory, prefix, names), *outer] if ignoring else []
+    levels = [_read_rules(directory, prefix, names), *outer] if sieve else []
+    if sieve and prefix and any(one.name == GIT for one in names):
+        sieve = sieve.enter(os.path.join(directory, GIT), prefix)
     for one in names:
-        path = prefix + one.name
-        if ignoring and one.name == GIT:
+        path, inner = prefix + one.name, sieve
+        if sieve and one.name == GIT:
             continue
         try:
             is_dir = one.is_dir(follow_symlinks=False)
-            if levels and is_ignored(levels, path, is_dir=is_dir):
+            if sieve and (inner := sieve.judge(levels, path, is_dir=is_dir)) is None:
                 continue
             looked = one.stat(follow_symlinks=False)
             target = os.readlink(one.path) if stat.S_ISLNK(looked.st_mode) else b""
@@ -189,7 +194,36 @@ def _walk(
         else:
             findings.add(path, _name_kind(looked.st_mode))
         if is_dir:
-            yield from _walk(one.path, path, top, levels, findings, ignoring=ignoring)
+            yield from _walk(one.path, path, top, levels, findings, sieve=inner)
+
+
+class _Sieve:
+    """What of a directory is taken: all that no rule leaves out, or, in one that git's rules leave out, what git tracks."""
+
+    __slots__ = ("_index", "_only_tracked")
+
+    def __init__(self, index: Tracked | None, *, only_tracked: bool = False) -> None:
+        self._index = index
+        self._only_tracked = only_tracked
+
+    def enter(self, git: bytes, prefix: bytes) -> "_Sieve":
+        """Return the sieve of a repository in the tree."""
+        return _Sieve(Tracked(git, below=prefix), only_tracked=self._only_tracked)
+
+    def judge(self, levels: list[Rules], path: bytes, *, is_dir: bool) -> "_Sieve | None":
+        """Return None for what is left out, else the sieve for what it holds."""
+        rule: Rule | None = None
+        if not self._only_tracked:
+            rule = find_rule(levels, path, is_dir=is_dir)
+            if rule is None:
+                return self
+            if not rule.git:
+                return None
+        if self._index is None or not self._index.holds(path, is_dir=is_dir):
+            return None
+        if find_rule(levels, path, is_dir=is_dir, tracked=True) is not None:
+            return None
+        return self if self._only_tracked else _Sieve(self._index, only_tracked=True)
 
 
 def _make_entry(path: bytes, source: bytes, found: os.stat_result, target: bytes = b"") -> Entry:
@@ -200,7 +234,7 @@ def _make_entry(path: bytes, source: bytes, found: os.stat_result, target: bytes
 
 def _read_rules(directory: bytes, prefix: bytes, names: list["os.DirEntry[bytes]"]) -> Rules:
     present = {one.name for one in names if one.name in FILES and one.is_file(follow_symlinks=False)}
-    return Rules(prefix, [_read_text(os.path.join(directory, name)) for name in FILES if name in present])
+    return Rules(prefix, [(name, _read_text(os.path.join(directory, name))) for name in FILES if name in present])
 
 
 def _read_text(path: bytes) -> bytes:
@@ -219,14 +253,15 @@ def _outer_rules(top: bytes) -> list[Rules]:
     levels: list[Rules] = []
     directory, way = top, b""
     while True:
-        texts = [_read_text(path) for name in FILES if os.path.isfile(path := os.path.join(directory, name)) and directory != top]
+        paths = [(name, os.path.join(directory, name)) for name in FILES] if directory != top else []
+        texts = [(name, _read_text(path)) for name, path in paths if os.path.isfile(path)]
         inside = os.path.exists(os.path.join(directory, GIT))
         exclude = os.path.join(directory, GIT, b"info", b"exclude")
         if texts:
             levels.append(_Outer(way, texts))
         if inside:
             if os.path.isfile(exclude):
-                levels.append(_Outer(way, [_read_text(exclude)]))
+                levels.append(_Outer(way, [(b"exclude", _read_text(exclude))]))
             return levels
         parent = os.path.dirname(directory)
         if parent == directory:
@@ -240,12 +275,24 @@ class _Outer(Rules):
 
     __slots__ = ("_way",)
 
-    def __init__(self, way: bytes, texts: Iterable[bytes]) -> None:
+    def __init__(self, way: bytes, texts: Iterable[tuple[bytes, bytes]]) -> None:
         super().__init__(b"", texts)
         self._way = way + b"/" if way else b""
 
-    def judge(self, path: bytes, *, is_dir: bool) -> bool | None:
-        return super().judge(self._way + path, is_dir=is_dir)
+    def judge(self, path: bytes, *, is_dir: bool, tracked: bool = False) -> Rule | None:
+        return super().judge(self._way + path, is_dir=is_dir, tracked=tracked)
+
+
+def _outer_index(top: bytes) -> Tracked | None:
+    """Return what the repository tracks that the directory is, or is a part of."""
+    directory, way = top, b""
+    while not os.path.lexists(git := os.path.join(directory, GIT)):
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return None
+        way = os.path.basename(directory) + (b"/" + way if way else b"")
+        directory = parent
+    return Tracked(git, way=way)
 
 
 def _leads_out(directory: bytes, target: bytes, top: bytes) -> str:
