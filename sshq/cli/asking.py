@@ -7,7 +7,7 @@ from sshq.wire.client import Client, LostReplyError, connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Object = dict[str, object]
 
@@ -65,6 +65,15 @@ def list_items(program: str, method: str, params: "Mapping[str, object]") -> tup
         with open_controller(program) as client:
             stream = client.stream(method, params)
             return list(stream), stream.result
+    except LostReplyError as error:
+        raise NoAnswerError(error, UNREACHABLE_PREFIX[program]) from None
+
+
+def stream_items(program: str, method: str, params: "Mapping[str, object]") -> "Iterator[Object]":
+    """Ask for a listing; yield each item as soon as it is here."""
+    try:
+        with open_controller(program) as client:
+            yield from client.stream(method, params)
     except LostReplyError as error:
         raise NoAnswerError(error, UNREACHABLE_PREFIX[program]) from None
 

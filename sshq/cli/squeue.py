@@ -4,13 +4,21 @@ import os
 import sys
 import time
 
-from sshq.cli.asking import list_items
+from sshq.cli.asking import list_items, stream_items
 from sshq.cli.people import lookup_uid, name_me
 from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
 from sshq.errors import OptionError, RefusedError
 from sshq.slurm.layout import Output
-from sshq.slurm.squeue import SqueueOptions, StrayWordError, read_squeue_options, render_squeue, render_steps
-from sshq.slurm.squeue_columns import choose_columns, read_rows
+from sshq.slurm.squeue import (
+    SqueueOptions,
+    StrayWordError,
+    choose_layout,
+    read_squeue_options,
+    render_head,
+    render_squeue,
+    render_steps,
+)
+from sshq.slurm.squeue_columns import choose_columns, choose_listing, read_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +74,13 @@ def _show_once(options: SqueueOptions) -> int:
         steps, _ = list_items("squeue", "steps", {"filter": options.filter})
         return _print(render_steps(steps, options, time.time()))
     question = {"filter": options.filter, "finished": options.include_finished}
+    listing = choose_listing(options)
+    if listing is not None:
+        try:
+            return _print_lines(options, {**question, "listing": listing})
+        except RefusedError as error:
+            if "listing" not in error.message:
+                raise  # else a controller of the release before, which makes no lines
     columns = choose_columns(options)
     if columns is not None:
         try:
@@ -82,6 +97,22 @@ def _show_once(options: SqueueOptions) -> int:
         print_document(squeue_document(jobs), options.parsed)
         return 0
     return _print(render_squeue(jobs, options, time.time()))
+
+
+def _print_lines(options: SqueueOptions, question: "dict[str, object]") -> int:
+    """Print what the controller lays out, each piece as it comes."""
+    head, messages = render_head(options, choose_layout(options), time.time())
+    begun = False
+    for item in stream_items("squeue", "jobs", question):
+        if not begun:
+            print_lines(head)
+            begun = True
+        sys.stdout.write(str(item.get("text", "")))
+        sys.stdout.flush()
+    if not begun:
+        print_lines(head)
+    print_messages(messages)
+    return 0
 
 
 def _print(output: Output) -> int:

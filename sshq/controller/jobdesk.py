@@ -1,12 +1,15 @@
 """Requests about jobs in the live queue: list, wait, why, and the verbs that change them."""
 
+import asyncio
 import time
+from array import array
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from sshq.controller.endwatch import EndWatch
 from sshq.controller.filters import JobFilter, read_filter
+from sshq.controller.listing import KEYS_AT_ONCE, Listing, read_asked
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.rowviews import job_rows
 from sshq.controller.storethread import StoreThread
@@ -23,6 +26,7 @@ from sshq.errors import RefusedError
 from sshq.wire.server import Peer, StreamOut
 
 CHUNK = 500
+SORTING_MAX = 2  # long listings being put in order at once: each takes a hundred bytes a job meanwhile, later eight
 SIGTERM = 15
 
 
@@ -35,6 +39,7 @@ class JobDesk:
         self._mailbox = mailbox
         self._store = store
         self._clock = clock
+        self._sorting = asyncio.Semaphore(SORTING_MAX)
         self._staging = staging  # of launches whose files are on their way: how far they are
 
     def _view(self, cluster: Cluster, job: Job) -> View:
@@ -47,7 +52,9 @@ class JobDesk:
     # ---- reading ---------------------------------------------------------------------------------------------
 
     async def jobs(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
-        """Stream the jobs a filter means, in order of their numbers: whole, or a few columns of them."""
+        """Stream the jobs a filter means, in order of their numbers: whole, or a few columns of them, or squeue's lines."""
+        if params.get("listing") is not None:
+            return await self._list(params, stream)
         columns: list[str] | None = params.get("columns")
         wanted = read_filter(params)
         finished = params.get("finished") is True or bool(wanted.states)
@@ -67,6 +74,26 @@ class JobDesk:
         refs = [r.job_id for r in wanted.refs or ()]
         lost = set(unknown)
         return {"count": count, "unknown_ids": unknown, "known_ids": [r for r in refs if r not in lost]}
+
+    async def _list(self, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
+        """Stream the lines of squeue.  Between two parts of a long queue others have their turn, and jobs may change."""
+        wanted = read_filter(params)
+        finished = params.get("finished") is True or bool(wanted.states)
+        listing = Listing(read_asked(params["listing"]), wanted, finished=finished, now=self._clock())
+        in_order = array("q")
+        async with self._sorting:  # who reads slowly holds nothing here
+            ids, _ = await self._mailbox.ask(lambda c: _select_ids(c, wanted))
+            for start in range(0, len(ids), KEYS_AT_ONCE):
+                await self._mailbox.ask(partial(listing.sort_in, ids=ids[start : start + KEYS_AT_ONCE]))
+            for part in listing.order():
+                in_order += part
+                await asyncio.sleep(0)
+        start = 0
+        while start < len(in_order):
+            text, start = await self._mailbox.ask(partial(listing.render, ids=in_order, start=start))
+            if text:
+                await stream.text(text)
+        return {"count": len(in_order)}
 
     async def wait(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
         """Stream each job as soon as it is over and its output is home; an array is all of its tasks."""

@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
+from sshq.controller.listing import describe_fault, read_asked
 from sshq.controller.rowviews import COLUMNS
 from sshq.core.dependency import parse_dependency
 from sshq.core.stagenames import PATTERN_BYTES_MAX, PATTERNS_MAX
 from sshq.errors import RefusedError
+from sshq.slurm.squeue_columns import FORMAT_BYTES_MAX
 
 Check = Callable[[object, str], None]  # raises RefusedError, naming the place
 
@@ -209,6 +211,14 @@ def _columns(value: object, place: str) -> None:
             _bad(place, f"columns among {', '.join(COLUMNS)}")
 
 
+def _listing(value: object, place: str) -> None:
+    _object({
+        "format": _text(FORMAT_BYTES_MAX), "long": _flag, "sort": _text(256), "states": _list(_text(32), 64), "nodes": _names,
+    })(value, place)  # fmt: skip
+    if (fault := describe_fault(read_asked(value))) is not None:  # type: ignore[arg-type]  # it is an object
+        _bad(place, f"one that can be made: {fault}")
+
+
 def _environ(value: object, place: str) -> None:
     if not isinstance(value, dict):
         _bad(place, "an object")
@@ -309,7 +319,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
         "description": _object(_DESCRIPTION), "environ": _environ, "token": _text(64), "test_only": _flag,
         "directory": _DIRECTORY,
     },
-    "jobs": {"filter": _filter, "finished": _flag, "columns": _columns},
+    "jobs": {"filter": _filter, "finished": _flag, "columns": _columns, "listing": _listing},
     "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX)},
     "events": {"filter": _filter, "count": _whole(0, INT_MAX), "brief": _flag},
     "steps": {"filter": _filter},

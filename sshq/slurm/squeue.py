@@ -23,6 +23,7 @@ START_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.19S %.6D %20Y %R"
 UNKNOWN_STEP = "slurm_load_job_steps error: Invalid job id specified"
 DEFAULT_SORT = "P,t,-p"
 START_SORT = "S"
+UID_MAX = 0xFFFFFFFF
 JOB_ID_HINT = "job ids look like 12, 12_4 (array task) or 12_[1-5]"
 
 Key = object  # of one type for each letter: a number, a text, or a tuple
@@ -70,6 +71,7 @@ class SqueueOptions:
         return {
             "refs": [[job, list(tasks) if tasks is not None else None] for job, tasks in self.job_refs] or None,
             "users": self.users,
+            "uids": [uid for uid in self.uids if uid <= UID_MAX] if self.uids else None,
             "partitions": self.words("partitions"),
             "names": self.words("names"),
             "kinds": self.words("kinds"),
@@ -163,17 +165,21 @@ def render_squeue(jobs: "Iterable[View]", options: SqueueOptions, now: float) ->
         chosen = [task for job in chosen for task in _split_array(job)]
     if options.parsed.has("priority"):
         chosen = [{**job, "partition": name} for job in chosen for name in text_of(job, "partition").split(",")]
-    banner = [format_banner(now)] if options.parsed.has("long") or options.iterate_s else []
     layout = choose_layout(options)
-    faults = [f"squeue: error: Invalid job format specification: {fault}" for fault in layout.faults]
-    messages = [*options.messages, *faults]
-    head = [*banner, *([] if options.parsed.has("noheader") else [layout.header()])]
+    head, messages = render_head(options, layout, now)
     rows = [JobRow(job, now, options.time_style, convert=not options.parsed.has("noconvert")) for job in chosen]
     try:
-        rows = sort_rows(rows, _sort_text(options))
+        rows = sort_rows(rows, sort_text(options))
     except ValueError as error:  # Slurm finds this after the header
         return Output(head, (*messages, f"squeue: error: Invalid sort specification: {error}"), 1)
     return Output(_concatenate(head, layout.lines(rows)), messages)
+
+
+def render_head(options: SqueueOptions, layout: Layout[JobRow], now: float) -> tuple[list[str], list[str]]:
+    """Return the lines above the jobs, and what is to be said on stderr."""
+    banner = [format_banner(now)] if options.parsed.has("long") or options.iterate_s else []
+    faults = [f"squeue: error: Invalid job format specification: {fault}" for fault in layout.faults]
+    return [*banner, *([] if options.parsed.has("noheader") else [layout.header()])], [*options.messages, *faults]
 
 
 def choose_layout(options: SqueueOptions) -> Layout[JobRow]:
@@ -196,7 +202,19 @@ def sort_rows(rows: "Sequence[JobRow]", text: str) -> list[JobRow]:
     Raises:
         ValueError: an unknown letter; the message is that letter.
     """
-    ordered = sorted(rows, key=_by_id)  # type: ignore[arg-type]
+    ordered = sorted(rows, key=by_id)  # type: ignore[arg-type]
+    for letter, downwards in reversed(read_sort(text)):
+        ordered.sort(key=SORT_KEYS[letter], reverse=downwards)  # type: ignore[arg-type]  # keys of one letter are of one type
+    return ordered
+
+
+def read_sort(text: str) -> list[tuple[str, bool]]:
+    """Return the letters of a sort text, the weightiest first, each with whether it sorts downwards.
+
+    Raises:
+        ValueError: an unknown letter; the message is that letter.
+    """
+    found: list[tuple[str, bool]] = []
     at = len(text) - 1
     while at >= 0:  # from the end, as Slurm reads it
         letter = text[at]
@@ -205,11 +223,11 @@ def sort_rows(rows: "Sequence[JobRow]", text: str) -> list[JobRow]:
             continue
         sign = text[at] if at >= 0 and text[at] in "+-" else ""
         at -= len(sign)
-        key = SORT_KEYS.get(letter)
-        if key is None:
+        if letter not in SORT_KEYS:
             raise ValueError(letter)
-        ordered.sort(key=key, reverse=sign == "-")  # type: ignore[arg-type]  # keys of one letter are of one type
-    return ordered
+        found.append((letter, sign == "-"))
+    found.reverse()
+    return found
 
 
 def _concatenate(head: list[str], lines: "Iterable[str]") -> "Iterator[str]":
@@ -349,14 +367,16 @@ def _is_step_asked(step: View, options: SqueueOptions) -> bool:
     return not options.step_refs or any(ref in ids and name in (None, step.get("step_id")) for ref, _, name in options.step_refs)
 
 
-def _sort_text(options: SqueueOptions) -> str:
+def sort_text(options: SqueueOptions) -> str:
+    """Return the sort text that was given, or that of the kind of listing."""
     given = options.parsed.value("sort")
     if given is not None:
         return given
     return START_SORT if options.parsed.has("start") else DEFAULT_SORT
 
 
-def _by_id(row: JobRow) -> Key:
+def by_id(row: JobRow) -> Key:
+    """Return where a job stands among those that a sort leaves alike."""
     array_id = int_or_none(row.view, "array_job_id")
     task = int_or_none(row.view, "array_task_id")
     # The record of tasks not yet started stands behind the started ones.
@@ -391,8 +411,8 @@ SORT_KEYS: "dict[str, Callable[[JobRow], Key]]" = {
     "a": _by_view_text("account"), "A": _by_view_number("job_id"), "c": _by_view_number("cpus_per_task"),
     "b": _by_text(lambda _row: ""), "C": _by_view_number("cpus"), "d": _by_text(lambda _row: ""),
     "D": _by_view_number("num_nodes"), "e": _by_view_number("end_at"), "E": _by_view_text("dependency"),
-    "f": _by_view_text("features"), "F": _by_id, "g": _by_view_text("group"), "G": _by_view_number("gid"),
-    "h": _by_view_number("exclusive"), "H": _by_text(lambda _row: ""), "i": _by_id, "I": _by_text(lambda _row: ""),
+    "f": _by_view_text("features"), "F": by_id, "g": _by_view_text("group"), "G": _by_view_number("gid"),
+    "h": _by_view_number("exclusive"), "H": _by_text(lambda _row: ""), "i": by_id, "I": _by_text(lambda _row: ""),
     "j": _by_view_text("name"), "J": _by_text(lambda _row: ""), "k": _by_view_text("comment"),
     "K": _by_view_number("array_task_id"), "l": _by_view_number("time_limit_s"), "L": _by_view_number("time_limit_s"),
     "m": _by_view_number("memory_mib"), "M": _by_number(lambda row: elapsed_of(row.view, row.now)),

@@ -245,6 +245,13 @@ class StreamOut:
         else:
             await self._send_items([body])
 
+    async def text(self, text: str) -> None:
+        """Send whole lines as one item `{"text": "..."}`; they are as many as fit into a frame."""
+        if self._sends != "items":
+            raise BugError("this method sends no items")
+        body = _ENCODE_ROWS({"text": text}).encode("ascii")
+        await self._send_items([body if b"\\ud" not in body else encode_json({"text": text})])
+
     async def data(self, data: bytes) -> None:
         """Send raw bytes, in as many frames as they need."""
         if self._sends != "data":
