@@ -27,6 +27,20 @@ class SshqError(Exception):
         self.message = message
         self.detail = detail
         self.hint = hint
+        self._notes: list[str] = []
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it whole: most of its classes take more than their message, which is all that Exception would pass on."""
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
+        """What Python shows below the message in a traceback: the details and the next step, as `render` does."""
+        return [*(f"    {line}" for line in self.detail), *([f"    hint: {self.hint}"] if self.hint else ()), *self._notes]
+
+    def add_note(self, note: str, /) -> None:
+        """As every exception's: one more line below."""
+        self._notes.append(note)
 
     def render(self, program: str) -> str:
         """Return the text for stderr, ending in a newline."""
@@ -35,6 +49,12 @@ class SshqError(Exception):
         if self.hint:
             lines.append(f"    hint: {self.hint}")
         return "\n".join(lines) + "\n"
+
+
+def _rebuild(kind: type[SshqError], args: tuple[object, ...], state: dict[str, object]) -> SshqError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UserError(SshqError):

@@ -109,6 +109,8 @@ class Client:
                 of those before.
 
         """
+        if isinstance(scripts, str):  # it would be read letter by letter
+            raise OptionError("submit_many takes a list of scripts, not one", hint="Client.submit")
         read = with_files(_refuse_arrays(read_many(scripts, options)), self.connect, self._environ)
         jobs: list[Job] = []
         with self._watcher.expecting() as claim:

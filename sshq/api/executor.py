@@ -17,7 +17,7 @@ from sshq.api.proof import find_own_cwd, make_folder, stand_in
 from sshq.api.ship import names_of, pack_modules
 from sshq.api.words import build, format_options
 from sshq.core.pythons import write_need
-from sshq.errors import OptionError
+from sshq.errors import OptionError, UserError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,10 +48,10 @@ class Executor(concurrent.futures.Executor):
         self, *, client: Client | None = None, folder: "str | os.PathLike[str]" = FOLDER, python: str | None = None,
         requires: Sequence[str] = (), ship: "Sequence[ModuleType | str | os.PathLike[str]]" = (), **options: Any,
     ) -> None:  # fmt: skip
-        format_options(options)  # wrong ones are told now, not at the first call
         for name in ("array", "wrap", "output", "error"):
             if name in options:
                 raise OptionError(f"{name} is what the Executor sets itself", source=name)
+        build(format_options(options), b"#!/bin/sh\n")  # wrong ones are told now, not at the first call
         self.client = client or Client()
         self.folder = os.path.join(find_own_cwd(), os.fspath(folder))
         self._there = stand_in(self.folder)  # where jobs find it
@@ -61,6 +61,7 @@ class Executor(concurrent.futures.Executor):
             self._travel |= {"shipment": pack_modules(ship), "shipped": names_of(ship)}
         self._options = options
         self._jobs: set[Job] = set()
+        self._owner = os.getpid()
         self._shut = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Job:
@@ -111,19 +112,25 @@ class Executor(concurrent.futures.Executor):
             self.shutdown(wait=True)
             return
         self._shut = True
-        left = [job for job in self._jobs if not job.done()]
+        left = self._list_open()
         if left:
             self.client.cancel(left)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; with `wait`, until all are over; with `cancel_futures`, end those that have not started."""
         self._shut = True
-        jobs = [job for job in self._jobs if not job.done()]
+        jobs = self._list_open()
         pending = [job for job in jobs if job.state == "PENDING"] if cancel_futures else []
         if pending:
             self.client.cancel(pending)
         if wait:
             concurrent.futures.wait(jobs)
+
+    def _list_open(self) -> list[Job]:
+        """Return the jobs of this process that are not over; after a fork its parent's are neither waited for nor cancelled."""
+        if self._owner != os.getpid():
+            self._owner, self._jobs = os.getpid(), set()
+        return [job for job in list(self._jobs) if not job.done()]  # a copy: jobs leave the set as they end, in another thread
 
     def _submit(self, fn: Callable[..., Any], calls: list[Call], array: str | None) -> list[Job]:
         if self._shut:
@@ -134,20 +141,26 @@ class Executor(concurrent.futures.Executor):
         options: dict[str, Any] = {"job_name": name} | self._options
         options["output"] = os.path.join(self._there, "%j.out" if array is None else "%A_%a.out")
         script, need = write_script(fn, calls, folder=self._there, token=token, **self._travel)
-        words = format_options(options | {"array": array})
-        submission = build(words, script)
         stem = os.path.join(self._there, token)
         large = f"{stem}.call" if self._there == self.folder and os.path.exists(f"{stem}.call") else None
-        if large is not None:
-            submission.stage_in = [*submission.stage_in, large]
-        submission.description |= {
-            "kind": "callable", "command": name, "python": write_need(need),
-            "result": f"{_escape(stem)}.result" if array is None else f"{_escape(stem)}_%a.result",
-        }  # fmt: skip
-        if array is None:
-            jobs = [self.client.submit_read(submission, finish=partial(finish_call, f"{stem}.result"))]
-        else:
-            jobs = self.client.submit_tasks(submission, finish=partial(_finish_task, stem))
+        try:
+            submission = build(format_options(options | {"array": array}), script)
+            if large is not None:
+                submission.stage_in = [*submission.stage_in, large]
+            submission.description |= {
+                "kind": "callable", "command": name, "python": write_need(need),
+                "result": f"{_escape(stem)}.result" if array is None else f"{_escape(stem)}_%a.result",
+            }  # fmt: skip
+            if array is None:
+                jobs = [self.client.submit_read(submission, finish=partial(finish_call, f"{stem}.result"))]
+            else:
+                jobs = self.client.submit_tasks(submission, finish=partial(_finish_task, stem))
+        except UserError as error:
+            # Refused for good; of all else nobody knows whether it was taken, and the job would miss its file.
+            if large is not None and getattr(error, "code", "") != "internal":
+                os.unlink(large)
+            raise
+        self._list_open()  # whose jobs these are
         self._jobs.update(jobs)
         left = set(jobs)
         for job in jobs:

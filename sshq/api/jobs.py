@@ -67,6 +67,10 @@ class JobFailedError(SshqError):
     def __str__(self) -> str:
         return "\n".join([self.message, *self.detail])
 
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
+        return super().__notes__[len(self.detail) :]  # the job's last words stand in the message
+
 
 class TimeLimitError(JobFailedError):
     """The job's time limit ended it."""

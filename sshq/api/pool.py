@@ -24,6 +24,7 @@ from sshq.api.proof import find_cwd
 from sshq.api.ship import names_of, pack_modules
 from sshq.api.words import build, format_options
 from sshq.api.worker import PIECE_BYTES, Worker
+from sshq.core.hostlist import expand_hostlist
 from sshq.core.pythons import write_need
 from sshq.errors import OptionError, SshqError
 
@@ -41,7 +42,7 @@ class Pool:
 
     Args:
         slots: how many processes; each is a job of one task, which starts when there is room for it.
-        hosts: the hosts to use, in turn; default: wherever there is room.
+        hosts: the hosts to use, in turn: a list, or as sinfo writes them, "ws[1-3]"; default: wherever there is room.
         initializer, initargs: called once in each process.
         maxtasksperchild: chunks after which a process is replaced by a new one in the same job; default: never.
         away_s: seconds after which a host that is cut off counts as lost, with the calls it had; None: they wait for it.
@@ -54,11 +55,12 @@ class Pool:
     """
 
     def __init__(
-        self, slots: int | None = None, *, hosts: Sequence[str] | None = None, initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (), maxtasksperchild: int | None = None, away_s: float | None = 60.0,
-        client: Client | None = None, python: str | None = None, requires: Sequence[str] = (),
+        self, slots: int | None = None, *, hosts: Sequence[str] | str | None = None,
+        initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = (), maxtasksperchild: int | None = None,
+        away_s: float | None = 60.0, client: Client | None = None, python: str | None = None, requires: Sequence[str] = (),
         ship: "Sequence[ModuleType | str | os.PathLike[str]]" = (), **options: Any,
     ) -> None:  # fmt: skip
+        hosts = expand_hostlist(hosts) if isinstance(hosts, str) else hosts
         self.client = client or Client()
         self.need = make_need(python, requires, by_value=True)
         self.shipment, self._shipped = (pack_modules(ship), names_of(ship)) if ship else ("", set())
@@ -88,6 +90,7 @@ class Pool:
         self._replacements = 2 * self._slots + 2
         self._broken: BaseException | None = None
         self._workers: list[Worker] = []
+        self._owner = os.getpid()
         for number in range(self._slots):
             self._add_worker(number)
         if away_s is not None:
@@ -97,7 +100,8 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.terminate()
+        if self._owner == os.getpid():  # a child that was forked in the block ends nothing of its parent's
+            self.terminate()
 
     def _add_worker(self, number: int) -> None:
         where = {"nodelist": self._hosts[number % len(self._hosts)]} if self._hosts else {}
@@ -236,6 +240,8 @@ class Pool:
         with self._condition:
             if self._broken is not None:
                 raise self._broken
+            if self._owner != os.getpid():  # its threads are not here, so nobody would bring a result
+                raise ValueError("this pool is the parent's: make one in the process that uses it")
             if self._closed:
                 raise ValueError("Pool not running")
             for index, calls in enumerate(packed):

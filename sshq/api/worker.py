@@ -78,6 +78,11 @@ class Worker:
             self._send(b"")  # it ends when it has read that
         except SshqError as error:
             self._lose(error.message)
+        except Exception as error:  # or its calls would be waited for for ever
+            log.exception("sshq: worker %d of the pool", self.number)
+            self._lose(f"{type(error).__name__}: {error}")
+        finally:
+            self._hang_up()
 
     def _setup(self) -> dict[str, object]:
         return {
@@ -148,6 +153,10 @@ class Worker:
                 time.sleep(AWAY_S)
             except SshqError as error:
                 self._lose(error.message)
+                return
+            except Exception as error:  # what came is no answer of our worker's
+                log.exception("sshq: worker %d of the pool", self.number)
+                self._lose(f"{type(error).__name__}: {error}")
                 return
 
     def _take_frames(self, buffer: bytearray) -> None:
