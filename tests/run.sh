@@ -75,7 +75,7 @@ missing_packages() { # what the tests use and this machine lacks, as Debian name
     # Hosts in containers need the machine's root.  An engine that is here serves; the tests start one of their own beside it.
     # Jobs in containers: an engine on hosts of the bed, as the machine's root.
     if [ "$(id -u)" = 0 ]; then
-        for pair in podman:podman runc:runc conmon:conmon; do
+        for pair in podman:podman runc:runc conmon:conmon newuidmap:uidmap; do
             command -v "${pair%%:*}" >/dev/null || printf '%s\n' "${pair#*:}"
         done
     fi

@@ -16,6 +16,7 @@ from typing import Any
 KEPT_TOGETHER = (
     "tests/daemon/test_limits.py", "tests/clients/test_clients.py", "tests/clients/test_everyday.py",
     "tests/containers/test_containers.py", "tests/containers/test_container_jobs.py",
+    "tests/containers/test_container_engines.py",
     "tests/differential/test_differential.py", "tests/api/test_client.py",
     "tests/api/test_executor.py", "tests/api/test_pool.py", "tests/api/test_examples.py",
     "tests/api/test_executor_limits.py", "tests/api/test_interpreters.py",

@@ -4,6 +4,7 @@ The keys are the protocol of the socket (`wire`), read by the columns of `slurm.
 """
 
 import time
+from typing import Final
 
 from sshq.controller.gpuviews import job_gpus, node_gpus
 from sshq.core.arrangements import Reservation
@@ -146,12 +147,19 @@ def user_part(total_s: float | None, system_s: float | None) -> float | None:
     return None if total_s is None or system_s is None else max(0.0, total_s - system_s)
 
 
+CONTAINER_LEFT: Final = "0:container"  # among survivors, by runner/box.sh
+
+
 def _note_of(job: Job) -> str | None:
     """What is to be said of a job, processes that no signal could end before all else."""
     if not job.survivors:
         return job.note
     where = job.nodes[0] if job.nodes else "its host"
-    survived = f"still alive on {where}, where they could not be killed: {' '.join(job.survivors)}"
+    alive = [word for word in job.survivors if word != CONTAINER_LEFT]
+    told = [f"still alive on {where}, where they could not be killed: {' '.join(alive)}"] if alive else []
+    if len(alive) < len(job.survivors):
+        told.append(f"what runs containers on {where} does not say that its container is gone, and is asked again")
+    survived = "; ".join(told)
     return f"{survived}; {job.note}" if job.note else survived
 
 

@@ -10,47 +10,18 @@
 # Nobody here passes signals on: what runs in the container carries the job's cookie, so the supervisor's signals reach it as they
 # reach any process of a job.  Its pid 1 is a sh of ours, to which the kernel delivers no signal that it does not wait for.
 #
-# What is written into the container, at /.sshq: init (what its pid 1 runs: environment, streams, command) and the script.
-# shellcheck disable=SC2154 # set by the part behind
+# What is written into the container, at /.sshq: init (what its pid 1 runs: environment, streams, command) and the script.  Its pid
+# 1 says there, in `how`, how the script ended: no engine knows whether a signal ended it or it said 128+n, some say 0 of a
+# container that their own restart ended, and one that hangs says nothing.  Without that word it was no success.
+#
+# Engines hang, so nothing is asked without a limit, but for a pull, which has that of the job.
+# shellcheck disable=SC2034,SC2154 # shared with the other parts
 
 box_fail() { # TEXT [HINT]
     printf 'sshq: error: %s: %s\n' "$box_node" "$1" >&2
     [ -z "${2:-}" ] || printf '    hint: %s\n' "$2" >&2
     box_leave 125
 }
-
-box_leave() { # STATUS
-    [ ! -e "$SSHQ_DIR.box" ] || box_remove
-    rm -rf "$SSHQ_DIR.boxd"
-    exit "$1"
-}
-
-# box_run WORDS...: the engine, with an environment of the account's and nothing of the job's, which could lead it to another
-# storage, where the supervisor would not find the container.  As in sshq/runner/box.sh.
-box_run() {
-    case $box_engine in
-    docker) [ -w /var/run/docker.sock ] || [ ! -S "$box_xdg/docker.sock" ] || set -- -H "unix://$box_xdg/docker.sock" "$@" ;;
-    esac
-    env -i HOME="$HOME" PATH="$PATH" USER="$USER" LOGNAME="$LOGNAME" ${box_xdg:+XDG_RUNTIME_DIR="$box_xdg"} "$box_engine" "$@"
-}
-
-box_remove() { # the supervisor does it again, and asks, if this does not succeed
-    case $box_engine in
-    podman) box_run rm -f -t 0 -v "$box_name" || box_run rm -f -v "$box_name" ;;
-    *) box_run rm -f -v "$box_name" ;;
-    esac
-    if box_is_absent; then rm -f "$SSHQ_DIR.box"; fi
-} </dev/null >/dev/null 2>&1
-
-box_is_absent() { # proved: the engine answers, and has none of that name
-    case $box_engine in
-    podman)
-        box_run container exists "$box_name"
-        [ $? -eq 1 ]
-        ;;
-    *) ! box_run container inspect "$box_name" && box_run ps -q ;;
-    esac
-} </dev/null >/dev/null 2>&1
 
 box_link() { # FD: where it leads, in box_target; false if no path leads there.  This shell's own: nothing is redirected meanwhile
     box_target=$(ls -l "/proc/$$/fd/$1" 2>/dev/null && printf x)
@@ -126,9 +97,11 @@ box_find_image() {
         ;;
     esac
     box_image=${box_image#docker://}
-    if [ "$box_pull" != always ]; then
-        box_said=$(box_run image inspect "$box_image" 2>&1 >/dev/null) && return
-        box_told
+    # Asked also where it will be pulled all the same: a pull has no limit of its own.
+    box_said=$(box_ask "$BOX_ASK_S" image inspect "$box_image" 2>&1 >/dev/null)
+    box_answered $?
+    [ "$box_status" -ne 0 ] || [ "$box_pull" = always ] || return 0
+    if [ "$box_status" -ne 0 ]; then
         case $box_said in
         *'o such image'* | *'image not known'* | *'not known'* | *'unable to find'* | *'failed to find image'*) ;;
         *) box_fail "$box_engine cannot be asked for the image $box_image: $(box_brief "$box_said")" "$box_engine info, there" ;;
@@ -139,6 +112,15 @@ box_find_image() {
     box_said=$(box_run pull -q "$box_image" 2>&1 >/dev/null) && return
     box_told
     box_fail "$box_engine cannot pull the image $box_image (--container-pull=$box_pull): $(box_brief "$box_said")"
+}
+
+box_answered() { # STATUS of box_ask, kept in box_status: ends the job if there was no answer, or it is to end
+    box_status=$1
+    box_told
+    [ "$1" -ne 124 ] || {
+        box_deaf=1
+        box_fail "$box_engine does not answer" "$box_engine info, there; the job can be submitted again, or elsewhere"
+    }
 }
 
 box_brief() { # TEXT: the line that tells most
@@ -155,6 +137,7 @@ box_told() { [ -z "$box_end" ] || box_leave 143; } # to end: before the containe
 
 box_write() { # what the container reads
     box_script >"$SSHQ_DIR.boxd/script" && true >"$SSHQ_DIR.boxd/in" && true >"$SSHQ_DIR.boxd/out" && true >"$SSHQ_DIR.boxd/err" &&
+        printf '%63s\n' '' >"$SSHQ_DIR.boxd/how" && [ -s "$SSHQ_DIR.boxd/how" ] && # so long that its last word needs no space
         {
             printf 'umask %s\n' "$(umask)"
             printf "export SSHQ_ATTEMPT='%s' SLURM_TASK_PID='%s'\n" "$SSHQ_ATTEMPT" "$$"
@@ -167,6 +150,7 @@ box_write() { # what the container reads
 
 box_streams() { # the container writes where the job's output goes, itself: no engine in between
     box_streams=''
+    case $box_engine in podman | docker) box_mount "$SSHQ_DIR.boxd/how" /.sshq/how rw ;; esac
     box_link 1 || box_fail "the job's output leads to no file that could be mounted"
     box_mount "$box_target" /.sshq/out rw
     box_streams='exec >>/.sshq/out'
@@ -228,21 +212,37 @@ box_places() { # what is mounted of the node
 }
 
 box_main() {
-    box_name=sshq-$SSHQ_ATTEMPT box_words='' box_end='' box_tmp='' box_xdg='' box_streams=''
+    box_name=sshq-$SSHQ_ATTEMPT box_words='' box_end='' box_deaf='' box_tmp='' box_xdg='' box_streams=''
     trap box_end=1 TERM INT
     trap : HUP QUIT ALRM USR1 USR2
     [ ! -d "/run/user/$(id -u)" ] || box_xdg=/run/user/$(id -u)
     command -v "$box_engine" >/dev/null || box_fail "$box_engine is not there" "sshq_container in the inventory; sshq hosts"
     box_find_image
-    mkdir -m 700 "$SSHQ_DIR.boxd" || box_fail "cannot write to the spool: no space left?"
+    { mkdir -m 700 "$SSHQ_DIR.boxd" && true >"$SSHQ_DIR.boxd/how"; } || box_fail "cannot write to the spool: no space left?"
     box_places
     box_gpu_words
     case $box_engine in apptainer | singularity) box_become ;; esac
     box_streams
+    # What its sh says itself goes to `how`: dash, busybox and bash say `Killed` there, and nothing of one that said 137.  Some redirect
+    # a command in themselves, so not that.  What was killed for memory the kernel counts, in the container's own control group; not
+    # each engine tells.
     # shellcheck disable=SC2016 # expanded by the sh in the container
-    box_last='exec 4>&2 2>/dev/null
-"$@" 2>&4 4>&-
-exit $?'
+    box_last='sshq_look() {
+    sshq_count=0
+    for sshq_file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+        [ -r "$sshq_file" ] || continue
+        while read -r sshq_key sshq_value; do [ "$sshq_key" != oom_kill ] || sshq_count=$sshq_value; done <"$sshq_file"
+    done
+}
+sshq_look
+sshq_before=$sshq_count
+exec 4>&2 2<>/.sshq/how
+(exec "$@" 2>&4 4>&-)
+set -- $?
+sshq_look
+if [ "$sshq_count" = "$sshq_before" ]; then sshq_count=""; else sshq_count=oom; fi
+echo "end $1 ${BASH_VERSION:+bash} $sshq_count" >&2
+exit "$1"'
     box_write || box_fail "cannot write to the spool: no space left?"
     { printf '1 %s %s\n' "$box_engine" "$box_name" >"$SSHQ_DIR.box" && [ -s "$SSHQ_DIR.box" ]; } || box_fail "cannot write to the spool: no space left?"
     box_told
@@ -272,8 +272,9 @@ box_create() {
     eval "set -- create --name '$box_name' --label sshq=1 --network host --ipc host --security-opt label=disable --log-driver none \
         --restart no --entrypoint /bin/sh -e 'SSHQ_ATTEMPT=$SSHQ_ATTEMPT' $box_words"
     if [ -n "$box_workdir" ]; then set -- "$@" -w "$box_workdir"; else set -- "$@" -w "$PWD"; fi
-    box_said=$(box_run "$@" "$box_image" /.sshq/init 2>&1 >/dev/null) && return
-    box_told
+    box_said=$(box_ask "$BOX_MAKE_S" "$@" "$box_image" /.sshq/init 2>&1 >/dev/null)
+    box_answered $?
+    [ "$box_status" -ne 0 ] || return 0
     box_fail "$box_engine cannot make the container: $(box_brief "$box_said")"
 }
 
@@ -283,35 +284,13 @@ box_user() {
 }
 
 box_start() {
-    box_said=$(box_run start "$box_name" 2>&1 >/dev/null) && return
-    box_told
+    box_said=$(box_ask "$BOX_MAKE_S" start "$box_name" 2>&1 >/dev/null)
+    box_answered $?
+    [ "$box_status" -ne 0 ] || return 0
     case $box_said in
     *'"/bin/sh"'*'no such file'* | *'/bin/sh: no such file'*) box_fail "the image $box_image has no /bin/sh, which runs the job in it" ;;
     esac
     box_fail "$box_engine cannot start the container: $(box_brief "$box_said")"
-}
-
-box_wait() { # a client that waits may be killed by the job's signals, or its engine be restarted: then the next one waits
-    box_tries=0
-    while :; do
-        case $box_engine in
-        podman) box_run wait -i 100ms "$box_name" ;;
-        *) box_run wait "$box_name" ;;
-        esac </dev/null >/dev/null 2>&1
-        box_said=$(box_run container inspect -f '{{.State.Status}} {{.State.ExitCode}}' "$box_name" 2>/dev/null)
-        case $box_said in
-        exited\ [0-9]* | stopped\ [0-9]* | dead\ [0-9]*) box_leave "${box_said#* }" ;;
-        '')
-            if box_is_absent; then
-                printf 'sshq: error: %s: somebody removed the container %s\n' "$box_node" "$box_name" >&2
-                box_leave 137
-            fi
-            box_tries=$((box_tries + 1))
-            [ "$box_tries" -lt 5 ] || sleep 1
-            ;;
-        *) sleep 0.1 2>/dev/null || sleep 1 ;;
-        esac
-    done
 }
 
 box_become() { # apptainer's container is a process of this job like another, and needs nobody to look after it

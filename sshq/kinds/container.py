@@ -1,7 +1,7 @@
 """The kind "container": a batch script (or srun's command) that runs in an image, by podman, docker, apptainer or singularity.
 
-What its node runs is `box.sh`, in whose hands are the script, the environment and the command, as texts that a sh in the
-container reads: values keep their newlines and quotes, and the engine itself meets nothing of the job's environment.
+What its node runs is `box.sh` and `boxend.sh`, in whose hands are the script, the environment and the command, as texts that a
+sh in the container reads: values keep their newlines and quotes, and the engine itself meets nothing of the job's environment.
 """
 
 import re
@@ -24,8 +24,8 @@ _DAEMONS: Final = ("docker",)  # whose containers are no children of ours, so th
 
 @cache
 def _program() -> bytes:
-    """Return `box.sh` without comment and blank lines; read once in the life of the process."""
-    lines = Path(__file__).with_name("box.sh").read_bytes().split(b"\n")
+    """Return the programs without comment and blank lines; read once in the life of the process."""
+    lines = [line for name in ("box.sh", "boxend.sh") for line in Path(__file__).with_name(name).read_bytes().split(b"\n")]
     return b"".join(line + b"\n" for line in lines if line.strip() and not line.lstrip().startswith(b"#"))
 
 
@@ -68,7 +68,7 @@ def _init(spec: JobSpec, inner: Payload, site: Site) -> str:
         said = shlex.quote(f"{text} in the image {spec.container}")
         lines.append(f"[ -x \"$1\" ] || {{ printf '%s\\n' {said} >&2; exit 2; }}")
     if site.engine in _DAEMONS and site.nice:
-        lines.append(f'if command -v nice >/dev/null; then set -- nice -n {site.nice} "$@"; fi')
+        lines.append(f'if nice -n {site.nice} true 2>/dev/null; then set -- nice -n {site.nice} "$@"; fi')
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@
 
 BOX_ASK_S=20 # an engine that takes longer has not answered
 
-# box_run WORDS...: asks the engine in BOX_ENGINE; its status, or 124.  With the account's environment and nothing else, as in
+# box_run WORDS...: asks the engine in BOX_ENGINE; what it answers, and its status, or 124.  With the account's environment and nothing else, as in
 # sshq/kinds/box.sh: another storage would know nothing of the container.
 box_run() {
     BOX_XDG=/run/user/$(id -u)
@@ -16,7 +16,7 @@ box_run() {
     docker) [ -w /var/run/docker.sock ] || [ ! -S "$BOX_XDG/docker.sock" ] || set -- -H "unix://$BOX_XDG/docker.sock" "$@" ;;
     esac
     env -i HOME="$HOME" PATH="$PATH" USER="${USER_HERE:-$USER}" LOGNAME="${USER_HERE:-$USER}" \
-        ${BOX_XDG:+XDG_RUNTIME_DIR="$BOX_XDG"} "$BOX_ENGINE" "$@" </dev/null >/dev/null 2>&1 8>&- &
+        ${BOX_XDG:+XDG_RUNTIME_DIR="$BOX_XDG"} "$BOX_ENGINE" "$@" </dev/null 2>/dev/null 8>&- &
     BOX_PID=$!
     now
     BOX_UNTIL=$((${UPTIME%.*} + BOX_ASK_S))
@@ -40,13 +40,12 @@ box_run() {
 # box_exists NAME: 0 there may be one, 1 proved: the engine answers, and has none; 2 it does not answer
 box_exists() {
     if [ "$BOX_ENGINE" = podman ]; then
-        box_run container exists "$1"
+        box_run container exists "$1" >/dev/null
         case $? in 0) return 0 ;; 1) return 1 ;; *) return 2 ;; esac
     fi
-    box_run container inspect "$1"
-    case $? in 0) return 0 ;; 124) return 2 ;; esac
-    box_run ps -q || return 2 # it says the same of a daemon that is away
-    return 1
+    # One question: an `inspect` that fails may have met a daemon that was away, and the next one meets it again.
+    BOX_FOUND=$(box_run ps -a -q -f "name=^/?$1\$") || return 2
+    [ -n "$BOX_FOUND" ]
 }
 
 # box_end ID: ends and removes the container of a launch; true if it is proved that there is none.
@@ -64,7 +63,7 @@ box_end() {
         if [ -z "$BOX_KNOWN" ] && ! command -v "$BOX_ENGINE" >/dev/null; then continue; fi
         box_remove "sshq-$1" || return 1
     done
-    rm -rf "a/$1.boxd"
+    [ -e "a/$1.boxd/oom" ] || rm -rf "a/$1.boxd" # what is said there is still to be read
     rm -f "a/$1.box"
 } 2>/dev/null
 
@@ -77,7 +76,7 @@ box_remove() { # NAME
         case $BOX_ENGINE in
         podman) box_run rm -f -t 0 -v "$1" || box_run rm -f -v "$1" ;;
         *) box_run rm -f -v "$1" ;;
-        esac
+        esac >/dev/null
     done
     return 1
 }

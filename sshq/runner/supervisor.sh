@@ -446,7 +446,7 @@ write_record() {
     case $2$ENDING in
     137 | 265 | 393) # a KILL that was not ours
         count_oom
-        [ "$OOM" = "$OOM_BEFORE" ] || RECORD="$RECORD oom=1"
+        if [ "$OOM" != "$OOM_BEFORE" ] || [ -e "$F.boxd/oom" ]; then RECORD="$RECORD oom=1"; fi
         ;;
     esac
     for STEP in "$F.steps"/[0-9]*; do

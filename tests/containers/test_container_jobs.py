@@ -1,6 +1,5 @@
 """Jobs in containers, by a real podman on a real host: they behave as scripts do, and are proved gone whatever ends them."""
 
-import os
 import time
 
 import pytest
@@ -8,62 +7,14 @@ import pytest
 import bed as beds
 
 CONFIG = "keepalive_interval: 1s\nkeepalive_count: 2\nreconcile_interval: 5s\nkill_wait: 1s\n"
-IMAGE = "box:1"
-PATIENCE_S = 40
+IMAGE = beds.BOX_IMAGE
+PATIENCE_S = beds.BOX_PATIENCE_S
 DEAF = "trap '' TERM; (trap '' TERM HUP; sleep 600) & echo up; while :; do sleep 0.2; done"
-
-
-class Lab:
-    """One host with an engine and one sshq, for all tests of the module; each job of a test has its own directory there."""
-
-    def __init__(self, box: beds.BoxHost, instance: beds.Instance) -> None:
-        self.box, self.host, self.sshq = box, box.host, instance
-
-    def submit(self, script: str, *options: str) -> int:
-        return self.sshq.submit(f"--container={IMAGE}", *options, "--wrap", script)
-
-    def submit_with(self, env: dict[str, str], *words: str, image: str | None = IMAGE, **kwargs: object) -> int:
-        """Submit with these variables in the environment."""
-        said = self.sshq.out("sbatch", "--parsable", *([f"--container={image}"] if image else []), *words, env=env, **kwargs)
-        return int(said)
-
-    def until(self, job: int | str, *states: str) -> str:
-        return self.sshq.until_state(job, *states, timeout_s=PATIENCE_S)
-
-    def output(self, job: int | str) -> str:
-        return self.sshq.run("logs", str(job)).stdout
-
-    def until_said(self, job: int | str, word: str) -> None:
-        self.sshq.wait_for(lambda: word in self.output(job), PATIENCE_S, lambda: f"{word}: {self.sshq.out('why', str(job))}")
-
-    def finished(self, job: int | str, *states: str) -> str:
-        """Wait until it is over and its output is home; returns that."""
-        self.until(job, *states)
-        self.sshq.wait_for(lambda: os.path.exists(f"{self.sshq.work}/slurm-{job}.out"), PATIENCE_S, f"output of {job}")
-        return self.sshq.read(f"slurm-{job}.out")
-
-    def account(self, job: int | str) -> tuple[str, str]:
-        state, _, code = self.sshq.out("sacct", "-n", "-P", "-X", "-o", "state,exitcode", "-j", str(job)).strip().partition("|")
-        return state.split()[0], code
-
-    def nothing_left(self) -> bool:
-        return not self.box.containers().strip() and not self.box.boxes() and not self.living()
-
-    def living(self) -> list[int]:
-        """Processes with a launch's cookie, in containers or not."""
-        words = self.host.sh("grep -l SSHQ_ATTEMPT= /proc/[0-9]*/environ 2>/dev/null", check=False).stdout.split()
-        return [int(word.split("/")[2]) for word in words]
-
-    def assert_gone(self) -> None:
-        self.sshq.wait_for(
-            self.nothing_left, PATIENCE_S,
-            lambda: f"nothing is left: {self.box.containers()} {self.box.boxes()} {self.living()}",
-        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def lab(netns_bed):
-    reason = beds.why_no_podman()
+    reason = beds.why_no_engine()
     if reason:
         pytest.skip(reason)
     box = beds.BoxHost(netns_bed, "b1")
@@ -76,7 +27,7 @@ def lab(netns_bed):
             instance.write_config(CONFIG)
             instance.up()
             instance.ready(timeout_s=PATIENCE_S)
-            yield Lab(box, instance)
+            yield beds.BoxLab(box, instance)
     finally:
         netns_bed.remove([box.host, plain])
 
@@ -182,6 +133,10 @@ def test_signals_reach_the_script_alone_or_all_of_it_and_a_suspended_one_stands_
     lab.sshq.out("scancel", str(job))
     lab.until(job, "CANCELLED")
     lab.assert_gone()
+
+
+def test_a_death_by_a_signal_is_told_from_a_code(lab):
+    lab.assert_ends()
 
 
 def test_children_that_are_left_behind_go_with_the_container(lab):
