@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from sshq.api.origin import is_about_origin, leave_out_origin
 from sshq.api.proof import Proof, describe_directory, prove
 from sshq.errors import RefusedError, UnreachableError
 from sshq.slurm.many import Prepared, describe_part
@@ -63,6 +64,9 @@ def submit_batch(connect: Callable[[], Wire], parts: Iterable[list[Prepared]]) -
             with connect() as wire:
                 return sender.send_all(wire)
         except RefusedError as error:
+            if is_about_origin(error) and not sender.brief:
+                sender.brief = True
+                continue
             if error.code != "crowded" or time.monotonic() > crowded_until:
                 raise
         except LostReplyError:
@@ -99,6 +103,7 @@ class _Sender:
         self._read: list[list[Prepared]] = []  # what has been sent once
         self._token = os.urandom(16).hex()
         self._directories: dict[str, Proof | None] = {}
+        self.brief = False  # the controller is older than this client and does not know what is told of our origin
 
     def send_all(self, wire: Wire) -> Taken:
         """Send what has not been sent over this connection, and return what became of it."""
@@ -134,10 +139,11 @@ class _Sender:
         if work_dir not in self._directories:
             outputs = (base.description.get("std_out"), base.description.get("std_err"))
             self._directories[work_dir] = describe_directory(work_dir, outputs)
-        return {
+        params: Object = {
             **describe_part(part), "environ": base.environ, "token": self._token, "at": at, "more": not last,
             "directory": self._directories[work_dir],
         }  # fmt: skip
+        return leave_out_origin(params) if self.brief else params
 
     def _ask(self, wire: Wire, params: Object) -> Callable[[], Object]:
         """Send a part and return what waits for its answer; where the directory has to be proved, give the proof."""

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sshq.api.proof import find_cwd, leave_own, read_own_file
+from sshq.api.origin import PATIENT_LOOK_S, describe_origin, find_directory
+from sshq.api.proof import find_cwd, find_own_cwd, leave_own, read_own_file
 from sshq.errors import OptionError
 from sshq.slurm.many import Many, Prepared
 from sshq.slurm.options import NO_VALUE, options_of
@@ -107,7 +108,7 @@ def prepare_many(words: Sequence[str]) -> Many:
     os.umask(umask)
     return Many(
         words, os.environ, read_file=read_own_file, now=time.time(), umask=umask, cwd=find_cwd(),
-        submit_host=os.uname().nodename, choose_environ=leave_own,
+        submit_host=os.uname().nodename, choose_environ=leave_own, describe_origin=_describe_origin,
     )  # fmt: skip
 
 
@@ -120,7 +121,12 @@ def build(words: Sequence[str], stdin: bytes = b"", environ: Mapping[str, str] |
         umask=umask, cwd=find_cwd(), submit_host=os.uname().nodename,
     )  # fmt: skip
     submission.environ = leave_own(submission.environ, submission.description.get("export"))
+    submission.description["origin"] = _describe_origin(submission.sync)
     return submission
+
+
+def _describe_origin(sync: str | None) -> dict[str, str]:
+    return describe_origin(find_directory(sync, find_own_cwd()), look_s=PATIENT_LOOK_S)
 
 
 def _no_such(name: str, known: Sequence[str]) -> OptionError:

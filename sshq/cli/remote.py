@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 
+from sshq import __version__
 from sshq.api.proof import Proof
 from sshq.cli import here
 from sshq.errors import OptionError, RefusedError
@@ -111,6 +112,10 @@ class RemotePlace(here.Here):
 
     def write_file(self, path: str, data: bytes) -> None:
         self._node.ask_data("write", path, data=binascii.b2a_base64(data, newline=False).decode())
+
+    def describe_origin(self, _sync: str | None) -> dict[str, str]:
+        """What the node's directory belongs to is not looked at: each file would be a question over ssh."""
+        return {"version": __version__, "job": str(self._request["job"])}
 
     def describe_directory(self, description: dict[str, object]) -> Proof | None:
         work_dir = str(description["work_dir"])

@@ -132,6 +132,7 @@ def _prepare(words: list[str]) -> Many:
     return Many(
         words, place.environ, read_file=place.read_file, now=time.time(), umask=place.umask, cwd=place.find_cwd(),
         submit_host=place.host_name, read_limit=place.read_limit, choose_environ=leave_own,
+        describe_origin=place.describe_origin,
     )  # fmt: skip
 
 

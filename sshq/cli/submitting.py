@@ -42,6 +42,8 @@ def read_submission(argv: "Sequence[str]", command: str) -> Submission:
     submission.environ = proof.leave_own(submission.environ, submission.description.get("export"))
     line = os.fsencode(" ".join((command, *argv)))
     submission.description["submit_line"] = os.fsdecode(line[:SUBMIT_LINE_BYTES_MAX])
+    if submission.wants is None:
+        submission.description["origin"] = place.describe_origin(submission.sync)
     return submission
 
 

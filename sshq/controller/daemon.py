@@ -37,6 +37,7 @@ from sshq.controller.material import Materials
 from sshq.controller.outputs import OutputBringer
 from sshq.controller.parts import Parts
 from sshq.controller.preload import load_all
+from sshq.controller.provenance import ProvenanceDesk
 from sshq.controller.proving import DirectoryKeeper
 from sshq.controller.purging import RemovalDesk
 from sshq.controller.pythons import PythonDesk
@@ -253,6 +254,7 @@ class Controller:
             steps=steps,
             interact=InteractDesk(mailbox=mailbox, fleet=self.fleet, parts=self.parts),
             files=FileDesk(mailbox=mailbox, fleet=self.fleet),
+            provenance=ProvenanceDesk(self.store, self.materials),
             logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
             stats=StatsDesk(
                 stats=mailbox.stats, ask=mailbox.ask, hosts=self.fleet.counters, depths=lambda: self._depths(mailbox),

@@ -108,6 +108,7 @@ class HeadCommands:
             "token": call.token,
             "socket": self._socket_path,
             "node": call.host,
+            "job": str(call.job.job_id),
             "private": call.launch.private_dir,
             "private_dir": f"/a/{call.launch_id}.d",
             "work_dir": spec.work_dir,

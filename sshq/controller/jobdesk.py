@@ -117,7 +117,7 @@ class JobDesk:
 
     async def why(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Say for each node why the job does not run there now."""
-        job_id, task = _read_ref(params)
+        job_id, task = read_ref(params)
 
         def explain(cluster: Cluster) -> Mapping[str, object]:
             job = _find(cluster, job_id, task)
@@ -126,7 +126,7 @@ class JobDesk:
         return await self._mailbox.ask(explain)
 
     async def script(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
-        job_id, task = _read_ref(params)
+        job_id, task = read_ref(params)
         digest = await self._mailbox.ask(lambda c: _find(c, job_id, task).spec.script)
         data = await self._store.run(lambda s: s.script(digest))
         return {"script": data.decode("utf-8", "surrogateescape")}
@@ -226,7 +226,8 @@ def _answer_view(answer: Answer) -> View:
     }
 
 
-def _read_ref(params: Mapping[str, Any]) -> tuple[int, int | None]:
+def read_ref(params: Mapping[str, Any]) -> tuple[int, int | None]:
+    """Return the job that a request is about, and the task of an array or None."""
     ref = params.get("ref")
     if not isinstance(ref, list) or not ref or not isinstance(ref[0], int):
         raise RefusedError("Invalid job id specified", code="bad_request")

@@ -173,7 +173,10 @@ class ManyDesk:
             if known is not None:
                 return known
             self._crash("submit.before_commit")
-            event = SubmittedTogether(now=self._clock(), members=tuple(upload.members), token=upload.token)
+            variables = tuple((one, self._materials.describe_environ(one)) for one in dict.fromkeys(upload.environs))
+            event = SubmittedTogether(
+                now=self._clock(), members=tuple(upload.members), token=upload.token, variables=variables
+            )
             first = int(str(await self._mailbox.submit(event)))
             self._crash("submit.after_commit")
             log.info("jobs %d to %d submitted together uid=%d", first, first + len(upload.members) - 1, peer.uid)

@@ -13,10 +13,12 @@ from sshq.core.effects import StartLaunch
 from sshq.core.model import JobSpec
 from sshq.errors import RefusedError, StoreError
 from sshq.store.environ import Environments
+from sshq.store.variables import Variables
 from sshq.tree.objects import Objects
 
 log = logging.getLogger("sshq.material")
 CACHE_BYTES_MAX = 32 * 1024 * 1024
+NOTES_MAX = 64
 
 
 class _Cache:
@@ -51,6 +53,8 @@ class Materials:
     def __init__(self, state_dir: Path, store: StoreThread) -> None:
         self._store = store
         self._environments = Environments(state_dir / "environments")
+        self.variables = Variables(state_dir)
+        self._notes: OrderedDict[str, str] = OrderedDict()
         self.objects = Objects(str(state_dir / "objects"))
         self.objects.make()
         self._scripts = _Cache()
@@ -90,6 +94,25 @@ class Materials:
             self._kept.add(digest)
         self._environs.put(digest, data)
         return digest
+
+    def describe_environ(self, digest: str) -> str:
+        """Return what is noted of an environment that was just kept; many submissions have the same."""
+        note = self._notes.get(digest)
+        if note is None:
+            data = self._environs.get(digest) or self._environments.get(digest)
+            note = self._notes[digest] = self.variables.describe(decode_environ(data))
+            if len(self._notes) > NOTES_MAX:
+                self._notes.popitem(last=False)
+        return note
+
+    def find_environ(self, digest: str) -> dict[str, str] | None:
+        """Return an environment, None where it is kept no longer."""
+        if digest not in self._kept:
+            return None
+        try:
+            return decode_environ(self._environs.get(digest) or self._environments.get(digest))
+        except StoreError:
+            return None
 
     def pin(self, digest: str) -> None:
         """Keep an environment that is pinned already, for somebody else."""

@@ -43,6 +43,7 @@ MANY_MAX: Final = 1000  # submissions of one request
 TASKS_MAX: Final = 4_000_001
 NAMES_MAX: Final = 65_536
 LINES_MAX: Final = 1_000_000
+ORIGIN_KEYS_MAX: Final = 64
 
 
 def check_request(method: str, params: Mapping[str, object]) -> None:
@@ -185,6 +186,16 @@ def _step(value: object, place: str) -> None:
     _whole(0, INT_MAX)(value[2], f"{place}[2]")
 
 
+def _origin(value: object, place: str) -> None:
+    """What a client tells of itself.  Keys that are not known here are no request, so a newer client may tell more."""
+    if not isinstance(value, dict):
+        _bad(place, "an object")
+    if len(value) > ORIGIN_KEYS_MAX:
+        _too_long(place, len(value), ORIGIN_KEYS_MAX, "members")
+    for key, one in value.items():
+        _text(PATH_BYTES_MAX)(one, f"{place}.{key[:64]}")
+
+
 def _warning_signal(value: object, place: str) -> None:
     if not isinstance(value, list) or len(value) != 3:
         _bad(place, "[signal, seconds before the limit, batch script only]")
@@ -276,7 +287,7 @@ _DESCRIPTION: Final[Mapping[str, Check]] = {
     "tree": _text(64, pattern=r"[0-9a-f]{64}", what="the name of a tree"), "tree_below": _path, "frozen": _flag,
     "container": _path, "container_mounts": _list(_list(_either("a path or a flag", _path, _flag), 3), NAMES_MAX),
     "container_workdir": _absolute, "container_pull": _one_of("never", "missing", "always"), "container_env": _names,
-    "anywhere": _flag, "array": _text(ARRAY_BYTES_MAX), "array_limit": _whole(0, COUNT_MAX),
+    "origin": _origin, "anywhere": _flag, "array": _text(ARRAY_BYTES_MAX), "array_limit": _whole(0, COUNT_MAX),
 }  # fmt: skip
 
 _CHANGES: Final[Mapping[str, Check]] = {
@@ -328,6 +339,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
         "filter": _filter, "steps": _flag, "start_at": _number(-TIME_MAX, TIME_MAX), "end_at": _number(-TIME_MAX, TIME_MAX),
     },
     "why": {"ref": _ref},
+    "provenance": {"ref": _ref, "environ": _environ},
     "script": {"ref": _ref},
     "logs": {
         "ref": _ref, "stream": _one_of("out", "err"), "follow": _flag, "offset": _whole(0, INT_MAX),

@@ -17,6 +17,7 @@ from sshq.controller.hostdesk import HostDesk
 from sshq.controller.interactdesk import InteractDesk
 from sshq.controller.jobdesk import JobDesk
 from sshq.controller.logdesk import LogDesk
+from sshq.controller.provenance import ProvenanceDesk
 from sshq.controller.purging import RemovalDesk
 from sshq.controller.requests import check_request
 from sshq.controller.stats import StatsDesk, clock
@@ -33,7 +34,8 @@ Handler = Callable[[Peer, Mapping[str, Any], StreamOut], Awaitable[Mapping[str, 
 READING = frozenset({"jobs", "steps", "info", "status", "hosts", "history", "why", "wait", "events", "ping", "stats"})
 
 
-STORED_ALREADY = frozenset({"ping", "down", "history", "script", "logs", "controller_log"})  # answered without the queue
+# Answered without the queue.
+STORED_ALREADY = frozenset({"ping", "down", "history", "provenance", "script", "logs", "controller_log"})
 
 
 class Service:
@@ -42,7 +44,7 @@ class Service:
     def __init__(
         self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, removal: RemovalDesk, history: HistoryDesk,
         logs: LogDesk, files: FileDesk, events: EventDesk, steps: StepDesk, interact: InteractDesk,
-        stats: StatsDesk, note_request: Callable[[str, float], None], others_may_list: bool,
+        provenance: ProvenanceDesk, stats: StatsDesk, note_request: Callable[[str, float], None], others_may_list: bool,
         shut_down: Callable[[], None], waiting_for: Callable[[], SshqError | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._others_may_list = others_may_list
@@ -69,6 +71,7 @@ class Service:
             "purge": jobs.purge,
             "script": jobs.script,
             "history": history.history,
+            "provenance": provenance.provenance,
             "steps": steps.steps,
             "cancel_steps": steps.cancel_steps,
             "info": hosts.info,

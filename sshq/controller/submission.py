@@ -23,6 +23,7 @@ from sshq.core.events import DirectoryProved
 from sshq.core.gpus import format_gpus, parse_gpus
 from sshq.core.hostlist import expand_hostlist
 from sshq.core.model import JobSpec
+from sshq.core.origin import write_origin
 from sshq.core.placement import Directories
 from sshq.core.pythons import read_need, write_need
 from sshq.core.stagenames import check_pattern
@@ -163,6 +164,7 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "tree": _text(given, "tree"),
         "tree_below": _below(given),
         "frozen": given.get("frozen") is True,
+        "origin": write_origin(given.get("origin") or {}),
         "stage_out": _patterns(given),
         "gpus_per_node": _gpus(given, "gpus_per_node"),
         "gpus_by_gres": given.get("gpus_by_gres") is True,

@@ -129,7 +129,10 @@ class SubmitDesk:
         spec = replace(spec, script=digest_of(incoming.script))
         self._crash("submit.before_commit")
         job_id = await self._mailbox.submit(
-            Submitted(now=self._clock(), spec=spec, script=incoming.script, token=token, held=incoming.held, array=incoming.array)
+            Submitted(
+                now=self._clock(), spec=spec, script=incoming.script, token=token, held=incoming.held, array=incoming.array,
+                variables=self._materials.describe_environ(spec.environ),
+            )
         )
         self._crash("submit.after_commit")
         note = await self._mailbox.ask(lambda c: _describe_place(c, spec)) if spec.provable else None

@@ -66,7 +66,7 @@ class Upkeep:
                 log.exception("upkeep failed")
 
     async def _sweep(self, now: float) -> None:
-        await self._store.run(lambda s: s.sweep(now))
+        await self._store.run(lambda s: s.sweep(now, scripts_bytes_max=self._config.scripts_bytes_max))
         keep = self._config.history_keep_s
         if keep is not None:
             forgotten = FORGET_AT_ONCE

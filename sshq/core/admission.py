@@ -19,7 +19,7 @@ from sshq.core.gpuspec import nodes_for_total, settle_shares, settle_tasks
 from sshq.core.interpreters import ask_everywhere
 from sshq.core.licenses import parse_licenses
 from sshq.core.lifecycle import Trigger, next_state
-from sshq.core.model import SEQ_PER_GENERATION, Job, JobSpec, Launch, ScriptBlob, SubmitToken
+from sshq.core.model import SEQ_PER_GENERATION, Job, JobSpec, Launch, ScriptBlob, SubmitToken, VariableDigests
 from sshq.core.nodes import Node
 from sshq.core.placement import judge_size, request_of, take_gpus
 from sshq.core.replacing import replace
@@ -34,6 +34,8 @@ def submit(cluster: Cluster, event: Submitted) -> int:
     check_room(cluster, 1)
     job_id = make_job(cluster, spec, tasks, held=event.held, now=event.now)
     cluster.store_row(ScriptBlob(digest=spec.script, data=event.script))
+    if event.variables:
+        cluster.store_row(VariableDigests(environ=spec.environ, text=event.variables))
     if event.token:
         cluster.store_row(SubmitToken(token=event.token, uid=spec.uid, job_id=job_id, at=event.now))
     ask_hosts(cluster, spec)

@@ -16,6 +16,7 @@ class Submitted:
     token: str | None = None
     held: bool = False
     array: str | None = None  # the tasks as an index text, without %N
+    variables: str = ""  # of its environment, as `store.variables` writes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class SubmittedTogether:
     now: float
     members: tuple[Member, ...]
     token: str | None = None
+    variables: tuple[tuple[str, str], ...] = ()  # of each of their environments: its digest, and as in Submitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,6 +104,7 @@ class JobSpec:
     ntasks_per_gpu: int | None = None
     cpus_per_gpu: int | None = None
     memory_per_gpu_mib: int | None = None
+    origin: str | None = None  # what the client said of where it came from, as `core.origin` writes it
 
     @property
     def placed_tasks(self) -> int:
@@ -252,6 +253,7 @@ class Launch:
     fencing: bool = False  # our own fence is on its way: its win is not the node's refusal
     rank: int = 0  # 0: the script's, else a part of its job on another node
     held: bool = False  # not to be sent before the parts of its job have started: nobody has ever been told of it
+    facts: str | None = None  # digest of what its node was when it was decided (HostFacts)
 
 
 SEQ_PER_GENERATION = 1_000_000
@@ -406,6 +408,22 @@ class ScriptBlob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VariableDigests:
+    """What an environment held, without the values: stored once, under the digest of the environment."""
+
+    environ: str
+    text: str  # as `store.variables` writes it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What a host was, stored once under its digest: `Launch.facts` names it."""
+
+    digest: str
+    text: str  # JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitToken:
     """Makes a repeated submit one job."""
 
@@ -423,5 +441,6 @@ class Purged:
 
 
 Row = (
-    Job | Launch | Accounting | Step | NodeRecord | ScriptBlob | SubmitToken | Purged | PartitionRecord | Reservation | Withdrawn
+    Job | Launch | Accounting | Step | NodeRecord | ScriptBlob | VariableDigests | HostFacts | SubmitToken | Purged
+    | PartitionRecord | Reservation | Withdrawn
 )

@@ -7,7 +7,7 @@ from sshq.core.admission import ask_hosts, check_room, make_job, resolve
 from sshq.core.arrays import parse_indices
 from sshq.core.cluster import Cluster
 from sshq.core.events import SubmittedTogether
-from sshq.core.model import JobSpec, ScriptBlob, SubmitToken
+from sshq.core.model import JobSpec, ScriptBlob, SubmitToken, VariableDigests
 from sshq.core.replacing import replace
 from sshq.errors import RefusedError
 
@@ -49,6 +49,8 @@ def submit_together(cluster: Cluster, event: SubmittedTogether) -> int:
         tasks = parse_indices(member.array) if member.array is not None else None
         make_job(cluster, spec, tasks, held=member.held, now=event.now)
         cluster.store_row(ScriptBlob(digest=spec.script, data=member.script))
+    for environ, text in event.variables:
+        cluster.store_row(VariableDigests(environ=environ, text=text))
     if event.token:
         cluster.store_row(SubmitToken(token=event.token, uid=event.members[0].shared.uid, job_id=first, at=event.now))
     for spec in admitted.values():

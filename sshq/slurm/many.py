@@ -36,7 +36,8 @@ class Prepared:
 class Many:
     """Reads scripts; the words are options only, and mean for each script what they mean to sbatch.
 
-    Args are those of `build_submission`; and `choose_environ`: what of an environment goes along, given the value of --export.
+    Args are those of `build_submission`; and `choose_environ`: what of an environment goes along, given the value of --export;
+    `describe_origin`: what is told of where a submission comes from, given the value of --sync.
     Errors of the options are raised with the first script.
     """
 
@@ -44,12 +45,15 @@ class Many:
         self, words: "Sequence[str]", environ: "Mapping[str, str]", *, read_file: "Callable[[str], bytes]", now: float,
         umask: int, cwd: str, submit_host: str = "", read_limit: "Callable[[str], int] | None" = None,
         choose_environ: "Callable[[dict[str, str], object], dict[str, str]]" = lambda environ, _export: environ,
+        describe_origin: "Callable[[str | None], dict[str, str]] | None" = None,
     ) -> None:  # fmt: skip
         self._words = list(words)
         self._environ = dict(environ)  # os.environ decodes at each look
         self._read_file = read_file
         self._cwd = cwd
         self._choose_environ = choose_environ
+        self._describe_origin = describe_origin
+        self._origins: dict[str | None, dict[str, str]] = {}
         self._facts = {"now": now, "umask": umask, "cwd": cwd, "submit_host": submit_host, "read_limit": read_limit}
         self._bases: dict[tuple[object, ...], Submission] = {}
         self._environs: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
@@ -100,6 +104,10 @@ class Many:
         """Keep it for the next; environments that are equal become one object."""
         environ = self._choose_environ(base.environ, base.description.get("export"))
         base.environ = self._environs.setdefault(tuple(sorted(environ.items())), environ)
+        if self._describe_origin is not None:
+            if base.sync not in self._origins:
+                self._origins[base.sync] = self._describe_origin(base.sync)
+            base.description["origin"] = self._origins[base.sync]
         self._bases[key] = base
         return base
 

@@ -13,6 +13,7 @@ from typing import Final
 from sshq.core.arrangements import PartitionRecord, Reservation, Withdrawn
 from sshq.core.model import (
     Accounting,
+    HostFacts,
     Job,
     JobSpec,
     Launch,
@@ -23,6 +24,7 @@ from sshq.core.model import (
     ScriptBlob,
     Step,
     SubmitToken,
+    VariableDigests,
 )
 from sshq.errors import CheckFailedError
 from sshq.store.records import Codec, format_column, format_json, unseal
@@ -55,6 +57,8 @@ class Batch:
     nodes: dict[str, tuple[Value, ...]] = field(default_factory=dict)
     arrangements: dict[tuple[str, str], str | None] = field(default_factory=dict)  # None: withdrawn
     scripts: dict[str, bytes] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     tokens: list[tuple[Value, ...]] = field(default_factory=list)
 
 
@@ -88,6 +92,10 @@ def prepare_batch(rows: Iterable[Row], known_specs: dict[JobSpec, bytes]) -> Bat
                 batch.arrangements[row.kind, format_column(row.name)] = None
             case ScriptBlob():
                 batch.scripts[row.digest] = row.data
+            case VariableDigests():
+                batch.variables[row.environ] = row.text
+            case HostFacts():
+                batch.facts[row.digest] = row.text
             case SubmitToken():
                 batch.tokens.append((row.uid, format_column(row.token), row.job_id, row.at))
             case Purged():
@@ -110,6 +118,7 @@ def _add_launch(batch: Batch, launch: Launch) -> None:
         format_column(launch.node),
         int(not settled),
         LAUNCHES.encode(launch),
+        launch.facts,
     )
 
 
@@ -136,5 +145,5 @@ def _spec_digest(batch: Batch, spec: JobSpec, known: dict[JobSpec, bytes]) -> by
         digest = hashlib.blake2b(unseal(text).encode(), digest_size=16).digest()
         batch.specs[spec] = digest
         partitions = format_json([format_column(name) for name in spec.partitions])
-        batch.spec_rows.append((digest, spec.script, partitions, text))
+        batch.spec_rows.append((digest, spec.script, partitions, text, spec.kind, spec.environ))
     return digest

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sshq.core.lifecycle import State
 from sshq.core.model import Accounting, Job, JobSpec, Step
 from sshq.store.batch import ACCOUNTING, JOBS, SPECS, STEPS
+from sshq.store.kept import forget_launches, forget_specs
 from sshq.store.records import format_column, format_json
 
 PORTION: Final = 500
@@ -137,10 +138,7 @@ def forget_before(connection: sqlite3.Connection, at: float, at_most: int) -> in
     ids = [(job_id,) for job_id, _ in found]
     connection.executemany("DELETE FROM accounting WHERE job_id = ?", ids)
     connection.executemany("DELETE FROM step WHERE job_id = ?", ids)
-    connection.executemany("DELETE FROM launch WHERE job_id = ? AND open = 0", ids)
+    forget_launches(connection, (job_id for job_id, _ in found))
     connection.executemany("DELETE FROM job WHERE job_id = ?", ids)
-    connection.executemany(
-        "DELETE FROM spec WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM job WHERE spec = digest)",
-        [(digest,) for digest in {digest for _, digest in found}],
-    )
+    forget_specs(connection, {digest for _, digest in found})
     return len(found)

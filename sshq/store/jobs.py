@@ -29,6 +29,7 @@ from sshq.store.database import (
 )
 from sshq.store.files import sync_file
 from sshq.store.history import HistoryFilter, HistoryJob, forget_before, read_history
+from sshq.store.kept import sweep_scripts
 from sshq.store.records import format_column, format_json
 from sshq.store.reserve import Reserve
 
@@ -44,12 +45,13 @@ _PUT_JOB: Final = """
         uid = excluded.uid, user = excluded.user, name = excluded.name,
         state = excluded.state, since_at = excluded.since_at, until_at = excluded.until_at, live = 1,
         record = excluded.record"""
+_PUT_SPEC: Final = "INSERT OR IGNORE INTO spec (digest, script, partitions, record, kind, environ) VALUES (?, ?, ?, ?, ?, ?)"
 _PUT_OPEN_LAUNCH: Final = """
-    INSERT INTO launch (id, job_id, node, open, record) VALUES (?, ?, ?, ?, ?)
+    INSERT INTO launch (id, job_id, node, open, record, facts) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET record = excluded.record WHERE open = 1"""
 # Closes an open row, or takes in one that a restored store never knew; a closed row is left as it is.
 _SETTLE_LAUNCH: Final = """
-    INSERT INTO launch (id, job_id, node, open, record) VALUES (?, ?, ?, ?, ?)
+    INSERT INTO launch (id, job_id, node, open, record, facts) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET open = 0, record = excluded.record WHERE open = 1"""
 _PUT_NODE: Final = "INSERT INTO node VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET record = excluded.record"
 
@@ -148,16 +150,17 @@ class Store:
         finally:
             self._specs.clear()  # some may be gone
 
-    def sweep(self, now: float) -> int:
-        """Delete scripts no live job needs, and submit tokens of yesterday; returns how many rows went."""
+    def sweep(self, now: float, *, scripts_bytes_max: int) -> int:
+        """Delete scripts that nobody needs and submit tokens of yesterday; returns how many rows went.
+
+        A script stays with the history, so that its job can be submitted again, except for calls of functions, which cannot;
+        what all these take has a bound, and the first that came go first.  Scripts of live jobs stay in any case.
+        """
 
         def delete() -> int:
-            scripts = self._connection.execute(
-                "DELETE FROM script WHERE digest NOT IN"
-                " (SELECT script FROM spec WHERE digest IN (SELECT spec FROM job WHERE live = 1))"
-            )
+            scripts = sweep_scripts(self._connection, scripts_bytes_max)
             tokens = self._connection.execute("DELETE FROM token WHERE at < ?", (now - TOKEN_KEPT_S,))
-            return scripts.rowcount + tokens.rowcount
+            return scripts + tokens.rowcount
 
         self._specs.clear()  # else every spec there ever was would stay in memory
         return self._write(delete)
@@ -179,8 +182,10 @@ class Store:
 
     def _put(self, batch: Batch, next_job_id: int) -> None:
         run, run_many = self._connection.execute, self._connection.executemany
-        run_many("INSERT OR IGNORE INTO spec VALUES (?, ?, ?, ?)", batch.spec_rows)
+        run_many(_PUT_SPEC, batch.spec_rows)
         run_many("INSERT OR IGNORE INTO script VALUES (?, ?)", batch.scripts.items())
+        run_many("INSERT OR IGNORE INTO variables VALUES (?, ?)", batch.variables.items())
+        run_many("INSERT OR IGNORE INTO facts VALUES (?, ?)", batch.facts.items())
         run_many(_PUT_JOB, batch.jobs.values())
         run_many("UPDATE job SET live = 0 WHERE job_id = ?", [(job_id,) for job_id in batch.purged])
         run_many(_PUT_OPEN_LAUNCH, batch.opened.values())
@@ -291,6 +296,26 @@ class Store:
         if not found:
             raise StoreError(f"the store {self.path} has no script {digest}")
         return bytes(found[0][0])
+
+    def script_size(self, digest: str) -> int | None:
+        """Return the bytes of a script, None where it is kept no longer."""
+        found = self._select("SELECT length(data) FROM script WHERE digest = ?", digest)
+        return int(found[0][0]) if found else None
+
+    def variables(self, environ: str) -> str | None:
+        """Return what was noted of an environment."""
+        found = self._select("SELECT record FROM variables WHERE environ = ?", environ)
+        return str(found[0][0]) if found else None
+
+    def launches_of(self, job_id: int, at_most: int) -> tuple[Launch, ...]:
+        """Return the launches of a job, the newest first."""
+        statement = "SELECT record FROM launch WHERE job_id = ? ORDER BY rowid DESC LIMIT ?"
+        return tuple(LAUNCHES.decode(text) for (text,) in self._select(statement, job_id, at_most))
+
+    def facts(self, digest: str) -> str | None:
+        """Return what a host was."""
+        found = self._select("SELECT record FROM facts WHERE digest = ?", digest)
+        return str(found[0][0]) if found else None
 
     def token(self, token: str, uid: int) -> int | None:
         """Return the job that a submit with this token has already become."""

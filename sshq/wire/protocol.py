@@ -48,6 +48,7 @@ METHODS: dict[str, str] = {
     "logs": "data",
     "script": "nothing",
     "why": "nothing",
+    "provenance": "nothing",
     "status": "nothing",
     "hosts": "nothing",
     "hosts_retry": "nothing",

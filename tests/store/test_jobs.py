@@ -190,7 +190,7 @@ def test_a_controller_that_was_taken_over_writes_nothing_more(store, state):
     store.commit([make_job(1)], 2)
     second = Store.open(state, create=False)
     second.begin_epoch()
-    for write in (lambda: store.commit([make_job(2)], 3), lambda: store.sweep(0.0), lambda: store.forget_before(0.0)):
+    for write in (lambda: store.commit([make_job(2)], 3), lambda: store.sweep(0.0, scripts_bytes_max=0), lambda: store.forget_before(0.0)):
         with pytest.raises(FatalStoreError) as caught:
             write()
         assert caught.value.render("sshq") == (
@@ -250,7 +250,7 @@ def test_sweeping_takes_scripts_without_a_live_job_and_old_tokens(store):
     blobs = [ScriptBlob(digest=digest, data=digest.encode()) for digest in "ab"]
     tokens = [SubmitToken(token=f"t{n}", uid=1, job_id=n, at=n * 1000.0) for n in (1, 2)]
     store.commit([job, other, *blobs, *tokens, Purged(job_id=1)], 3)
-    assert store.sweep(now=86400.0 + 1500.0) == 2
+    assert store.sweep(now=86400.0 + 1500.0, scripts_bytes_max=0) == 2
     assert store.script("b") == b"b"
     with pytest.raises(StoreError):
         store.script("a")

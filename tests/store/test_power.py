@@ -82,7 +82,7 @@ def live(life: Life) -> None:
         life.run(job_id)
     life.store.backup(life.root / "backups" / "one.db")
     life.store.commit([Purged(job_id=done[0])], life.next)
-    life.store.sweep(1e9)
+    life.store.sweep(1e9, scripts_bytes_max=0)
     life.reopen()
     life.run(life.submit())
     life.submit()

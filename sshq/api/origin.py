@@ -1,0 +1,47 @@
+"""What a submission tells of where it comes from, and how an older controller that does not know it is served all the same."""
+
+import os
+
+from sshq import __version__
+from sshq.api.gitfacts import read_git
+from sshq.errors import RefusedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LOOK_S = 0.008  # a submission takes about 60 ms: more than this would be felt in a loop
+PATIENT_LOOK_S = 0.25  # where files go along, or in a program that runs on
+
+
+def describe_origin(directory: str, *, look_s: float = LOOK_S) -> dict[str, str]:
+    """Return version and commit, branch and state of the work tree that a directory of this machine is in.
+
+    Args:
+        directory: absolute.
+        look_s: how long all tracked files may be looked at.
+    """
+    return {"version": __version__} | read_git(directory, look_s=look_s)
+
+
+def is_about_origin(error: RefusedError) -> bool:
+    """Whether a controller refused because it does not know what we tell of our origin: it is older than this client."""
+    return error.code == "bad_request" and error.message.startswith("unknown parameter '") and error.message.endswith("origin'")
+
+
+def leave_out_origin(params: "Mapping[str, object]") -> dict[str, object]:
+    """Return the parameters of a submission without it: nothing that was asked for is lost with it."""
+    shorter = dict(params)
+    for key in ("description", "common"):
+        described = params.get(key)
+        if isinstance(described, dict):
+            shorter[key] = {name: value for name, value in described.items() if name != "origin"}
+    several = params.get("descriptions")
+    if isinstance(several, list):
+        shorter["descriptions"] = [{name: value for name, value in one.items() if name != "origin"} for one in several]
+    return shorter
+
+
+def find_directory(sync: str | None, cwd: str) -> str:
+    """Return the directory that is looked at: the tree that goes along, else where the command was typed."""
+    return os.path.join(cwd, sync) if sync is not None else cwd

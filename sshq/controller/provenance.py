@@ -1,0 +1,106 @@
+"""`provenance`: where a job came from, where it ran, and what of it is still kept to do it again."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sshq.controller.jobdesk import read_ref
+from sshq.controller.material import Materials
+from sshq.controller.storethread import StoreThread
+from sshq.controller.views import View, history_view
+from sshq.core.model import Job, JobSpec, Launch
+from sshq.core.origin import read_origin
+from sshq.errors import RefusedError, StoreError
+from sshq.store.history import HistoryFilter
+from sshq.store.jobs import Store
+from sshq.store.variables import names_of
+from sshq.wire.server import Peer, StreamOut
+
+JOBS_MAX: Final = 200  # tasks of an array whose launches are told
+LAUNCHES_MAX: Final = 100  # of one job
+
+
+class ProvenanceDesk:
+    """Reads the store; nothing is asked of hosts."""
+
+    def __init__(self, store: StoreThread, materials: Materials) -> None:
+        self._store = store
+        self._materials = materials
+
+    async def provenance(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
+        """Tell of a job, or of the first tasks of an array; `environ` is the caller's, to be compared.
+
+        Only who may read scripts may ask: the names of variables are told, never their values.
+        """
+        job_id, task = read_ref(params)
+        jobs = await self._store.run(lambda s: _find_jobs(s, job_id, task))
+        if not jobs:
+            raise RefusedError("Invalid job id specified", code="unknown_job", hint="sshq sacct -X")
+        spec = jobs[0].spec
+        launches, facts = await self._store.run(lambda s: _find_launches(s, jobs[:JOBS_MAX]))
+        script_bytes = await self._store.run(lambda s: s.script_size(spec.script))
+        return {
+            "job": history_view(jobs[0], [], []),
+            "jobs": len(jobs),
+            "submit_dir": spec.submit_dir,
+            "args": list(spec.args),
+            "script": {"digest": spec.script, "bytes": script_bytes},
+            "origin": read_origin(spec.origin),
+            "environ": await self._compare(spec, params.get("environ")),
+            "tree": await self._find_tree(spec),
+            "launches": launches,
+            "facts": facts,
+        }
+
+    async def _compare(self, spec: JobSpec, environ: Mapping[str, str] | None) -> View:
+        """Return what is known of the environment, beside the caller's where that was given."""
+        note = await self._store.run(lambda s: s.variables(spec.environ))
+        found: View = {"digest": spec.environ, "names": None if note is None else names_of(note), "difference": None}
+        found["kept"] = self._materials.find_environ(spec.environ) is not None
+        if note is not None and environ is not None:
+            difference = self._materials.variables.compare(note, environ)
+            if difference is not None:
+                found["difference"] = {
+                    "changed": list(difference.changed), "gone": list(difference.gone), "new": list(difference.new),
+                }  # fmt: skip
+        return found
+
+    async def _find_tree(self, spec: JobSpec) -> View | None:
+        if spec.tree is None:
+            return None
+        missing: str | None = None
+        try:
+            await asyncio.to_thread(self._materials.objects.check, spec.tree)
+        except StoreError as error:
+            missing = error.message
+        return {"digest": spec.tree, "bytes": spec.tree_bytes, "frozen": spec.frozen, "missing": missing}
+
+
+def _find_jobs(store: Store, job_id: int, task: int | None) -> list[Job]:
+    """Return the job, a task, or the tasks of an array, live or past; for a task that has not started its array."""
+    found = store.history(HistoryFilter(array_tasks=((job_id, task),))) if task is not None else ()
+    return [one.job for one in found] or [one.job for one in store.history(HistoryFilter(job_ids=(job_id,)))]
+
+
+def _find_launches(store: Store, jobs: list[Job]) -> tuple[list[View], dict[str, object]]:
+    """Return the launches of jobs, oldest first, and what their hosts were, each once."""
+    views: list[View] = []
+    facts: dict[str, object] = {}
+    for job in jobs:
+        for launch in reversed(store.launches_of(job.job_id, LAUNCHES_MAX)):
+            views.append(_launch_view(job, launch))
+            if launch.facts is not None and launch.facts not in facts:
+                text = store.facts(launch.facts)
+                facts[launch.facts] = None if text is None else json.loads(text)
+    return views, facts
+
+
+def _launch_view(job: Job, launch: Launch) -> View:
+    boot_id = launch.boot.split(":")[0].split(" ")[0]
+    return {
+        "job_id": job.job_id, "array_job_id": job.array_job_id, "array_task_id": job.array_task_id,
+        "attempt": launch.attempt, "rank": launch.rank, "node": launch.node, "decided_at": launch.decided_at,
+        "started_at": launch.started_at, "ended_at": launch.ended_at, "boot": boot_id,
+        "outcome": None if launch.outcome is None else launch.outcome.value, "facts": launch.facts,
+    }  # fmt: skip

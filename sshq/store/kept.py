@@ -1,0 +1,53 @@
+"""What the history keeps beside its rows, each thing once under its digest: scripts, notes of environments, facts of hosts."""
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Final
+
+_LIVE: Final = """EXISTS (
+    SELECT 1 FROM spec JOIN job ON job.spec = spec.digest AND job.live = 1 WHERE spec.script = script.digest)"""
+_REPEATABLE: Final = "EXISTS (SELECT 1 FROM spec WHERE spec.script = script.digest AND kind <> 'callable')"
+
+
+def sweep_scripts(connection: sqlite3.Connection, bytes_max: int) -> int:
+    """Delete scripts that no live job needs and no job of the past can use, or that are too much; returns how many."""
+    # Only the constants above are put together.
+    gone = connection.execute(f"DELETE FROM script WHERE NOT {_LIVE} AND NOT {_REPEATABLE}").rowcount  # noqa: S608
+    total, excess = 0, []
+    for rowid, size in connection.execute(f"SELECT rowid, length(data) FROM script WHERE NOT {_LIVE} ORDER BY rowid DESC"):  # noqa: S608
+        total += size
+        if total > bytes_max:
+            excess.append((rowid,))
+    connection.executemany("DELETE FROM script WHERE rowid = ?", excess)
+    return gone + len(excess)
+
+
+def forget_specs(connection: sqlite3.Connection, digests: Iterable[bytes]) -> None:
+    """Delete those of the specs that no job has any more, with what only they needed."""
+    for digest in digests:
+        found = connection.execute(
+            "DELETE FROM spec WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM job WHERE spec = digest) RETURNING script, environ",
+            (digest,),
+        ).fetchall()
+        for script, environ in found:
+            connection.execute(
+                "DELETE FROM script WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM spec WHERE spec.script = script.digest)",
+                (script,),
+            )
+            connection.execute(
+                "DELETE FROM variables WHERE environ = ?"
+                " AND NOT EXISTS (SELECT 1 FROM spec WHERE spec.environ = variables.environ)",
+                (environ,),
+            )
+
+
+def forget_launches(connection: sqlite3.Connection, job_ids: Iterable[int]) -> None:
+    """Delete the closed launches of jobs, with facts of hosts that no other launch names."""
+    facts: set[str] = set()
+    for job_id in job_ids:
+        found = connection.execute("DELETE FROM launch WHERE job_id = ? AND open = 0 RETURNING facts", (job_id,)).fetchall()
+        facts.update(digest for (digest,) in found if digest is not None)
+    connection.executemany(
+        "DELETE FROM facts WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM launch WHERE launch.facts = facts.digest)",
+        [(digest,) for digest in facts],
+    )

@@ -1,0 +1,133 @@
+"""Where a job came from and where it ran, as the whole program tells it: `sshq show`, its --provenance, and `sshq reproduce`."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@x", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@x", "HOME": "/nonexistent"}
+WHEN = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+
+
+@pytest.fixture
+def up(instance):
+    """A controller with this machine alone."""
+    done = instance.up()
+    assert done.returncode == 0, done.stderr
+    return instance
+
+
+def git(folder, *words):
+    done = subprocess.run(["git", "-C", folder, *words], env=os.environ | GIT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def make_repository(folder):
+    git(folder, "init", "-q", "-b", "main")
+    Path(folder, "job.sh").write_text("#!/bin/sh\n#SBATCH -J train\necho from $1\n")
+    git(folder, "add", "job.sh")
+    git(folder, "commit", "-qm", "first")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def finish(instance, *words, **kwargs):
+    """Submit and wait; the job's number."""
+    done = instance.run("sbatch", "--wait", "--parsable", *words, **kwargs)
+    return done.stdout.strip()
+
+
+def test_a_job_on_one_page_in_the_queue_and_after_it_left(up):
+    commit = make_repository(up.work)
+    job = finish(up, "-c", "1", "--mem=64M", "job.sh", "there")
+    page = up.out("show", job)
+    host = os.uname().nodename
+    assert re.fullmatch(
+        rf"Job {job} \(train\): COMPLETED, exit code 0:0\n"
+        rf"    user        \S+ \(uid {os.getuid()}\)\n"
+        rf"    submitted   {WHEN} on {host}\n"
+        r"    command     sbatch --wait --parsable -c 1 --mem=64M job.sh there\n"
+        rf"    script      {up.work}/job.sh there\n"
+        rf"    directory   {up.work}\n"
+        r"    asked for   1 node, 1 task, 1 CPU, 64 MiB, partition lab\n"
+        rf"    ran         {WHEN} to {WHEN} \(\d+ s\) on localhost\n"
+        r"    used        \d+\.\d s of CPU(, [\d.]+ MB of memory)?\n"
+        rf"    output      {up.work}/slurm-{job}.out\n",
+        page,
+    ), page
+    up.out("purge", job)
+    up.wait_for(lambda: not up.out("squeue", "-h", "-t", "all"), 20, "the job has left the queue")
+    assert up.out("show", job) == page
+    told = up.out("show", job, "--provenance")
+    assert f"    commit       {commit} on main: tracked files as committed\n" in told
+    assert f"    work tree    {up.work}\n" in told
+    assert re.search(r"^    script       sha256 [0-9a-f]{64}, \d+ bytes, kept$", told, re.MULTILINE)
+    assert re.search(r"^    tracked      sha256 [0-9a-f]{64} of all tracked files$", told, re.MULTILINE)
+    assert re.search(rf"^    launched     {job} attempt 1 on localhost, {WHEN}, boot [0-9a-f-]{{36}}", told, re.MULTILINE)
+
+
+def test_what_changed_since_the_commit_is_said(up):
+    make_repository(up.work)
+    Path(up.work, "job.sh").write_text("#!/bin/sh\necho changed\n")
+    job = finish(up, "job.sh")
+    assert "on main: tracked files changed since\n" in up.out("show", job, "--provenance")
+
+
+def test_a_broken_repository_disturbs_no_submission(up):
+    Path(up.work, ".git").write_text("gitdir: /nowhere\n")
+    job = finish(up, "--wrap", "true")
+    assert "    commit       no commit: /nowhere/HEAD: No such file or directory\n" in up.out("show", job, "--provenance")
+
+
+def test_an_array_is_a_table_and_each_task_a_page(up):
+    job = finish(up, "-a", "1-3", "-J", "sweep", "--wrap", "exit $((SLURM_ARRAY_TASK_ID == 2))")
+    page = up.out("show", job)
+    assert page.startswith(f"Job {job} (sweep): array 1-3: 2 COMPLETED, 1 FAILED\n")
+    rows = [line.split()[:4] for line in page.splitlines() if line.startswith(f"    {job}_")]
+    assert rows == [[f"{job}_1", "COMPLETED", "0:0", "localhost"], [f"{job}_2", "FAILED", "1:0", "localhost"],
+                    [f"{job}_3", "COMPLETED", "0:0", "localhost"]]  # fmt: skip
+    assert up.out("show", f"{job}_2").startswith(f"Job {job}_2 (sweep): FAILED, exit code 1:0\n")
+    launched = re.findall(r"launched     (\S+) attempt 1", up.out("show", job, "--provenance"))
+    assert sorted(launched) == [f"{job}_1", f"{job}_2", f"{job}_3"]
+
+
+def test_each_attempt_is_told(up):
+    job = finish(up, "--retries=1", "--wrap", "exit 3")
+    page = up.out("show", job)
+    assert re.search(r"^    attempts\n        1  localhost  FAILED 3:0 .*\n        2  localhost  FAILED 3:0 ", page, re.MULTILINE), page
+    assert re.findall(r"attempt (\d)", up.out("show", job, "--provenance")) == ["1", "2"]
+
+
+def test_as_json_all_of_it_and_never_a_value_of_a_variable(up):
+    job = finish(up, "--wrap", "true", env={"SECRET_TOKEN": "hunter2-canary"})
+    document = json.loads(up.out("show", job, "--provenance", "--json"))
+    (view,) = document["jobs"]
+    assert (view["job_id"], view["state"], view["attempts"][0]["node"]) == (int(job), "COMPLETED", "localhost")
+    told = document["provenance"]
+    assert "SECRET_TOKEN" in told["environ"]["names"]
+    assert told["origin"]["version"]
+    assert "hunter2-canary" not in json.dumps(document)
+    assert "provenance" not in json.loads(up.out("show", job, "--json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "stderr"),
+    [
+        (["show", "99"], 1, "sshq: error: Invalid job id specified\n    99\n    hint: sshq sacct -X\n"),
+        (["show", "x"], 1, "sshq: error: Invalid job id: x\n    hint: job ids look like 12 or 12_4 (array task)\n"),
+        (["show"], 2, "sshq: error: Missing argument 'JOB'\n    hint: sshq show --help\n"),
+        (["show", "--provenance", "99"], 1, "sshq: error: Invalid job id specified\n    hint: sshq sacct -X\n"),
+    ],
+)  # fmt: skip
+def test_one_clear_error(up, words, status, stderr):
+    done = up.run(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", stderr)
+
+
+def test_tasks_that_wait_are_told_of(up):
+    job = up.submit("--hold", "-a", "4-6", "-J", "later", "--wrap", "true")
+    assert up.out("show", str(job)).startswith(f"Job {job} (later): array 4-6: 3 PENDING\n")
+    assert up.out("show", f"{job}_5").startswith(f"Job {job}_5 (later): ")
+    assert "    It has not been launched.\n" in up.out("show", f"{job}_5", "--provenance")
