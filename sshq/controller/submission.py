@@ -75,7 +75,7 @@ def read_description(params: Mapping[str, Any], peer: Peer, config: Config) -> I
         raise _bad(f"no such kind of job: {kind}")
     array_text = _text(given, "array")
     array = None
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"origin": write_origin(given.get("origin") or {})}
     if array_text is not None:
         try:
             array = parse_array(array_text, array_size_max=min(ARRAY_SIZE_MAX, config.array_size_max))
@@ -83,7 +83,7 @@ def read_description(params: Mapping[str, Any], peer: Peer, config: Config) -> I
             bound = f"indices are whole numbers below {config.array_size_max} (array_size_max in config.yaml)"
             raise RefusedError(f"Batch job submission failed: {error}", code="bad_request", detail=(bound,)) from None
         limit = _int(given, "array_limit") or array.limit
-        facts = {
+        facts |= {
             "array_text": array_text, "array_limit": limit, "array_min": array.first, "array_max": array.last,
             "array_step": array.step, "array_count": array.count,
         }  # fmt: skip
@@ -164,7 +164,6 @@ def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "tree": _text(given, "tree"),
         "tree_below": _below(given),
         "frozen": given.get("frozen") is True,
-        "origin": write_origin(given.get("origin") or {}),
         "stage_out": _patterns(given),
         "gpus_per_node": _gpus(given, "gpus_per_node"),
         "gpus_by_gres": given.get("gpus_by_gres") is True,
