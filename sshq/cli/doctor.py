@@ -35,6 +35,7 @@ def _command(names: tuple[str, ...], inventory: str | None, verbose: bool, as_js
     else:
         print_lines(line for host in hosts for line in _describe(host, verbose=verbose))
     print_messages(f"sshq: error: no such host in the inventory: {name}" for name in missing)
+    print_messages(["    hint: sshq inventory"] if missing else [])
     return 1 if missing or any(not host.get("ok") for host in hosts) else 0
 
 

@@ -50,7 +50,8 @@ def _trust(
     found = ask_hosts("trust", {"op": "fetch", "names": _expand(names), "all": every}, places, timeout_s=TRUST_S)
     hosts = read_items(found.get("hosts"))
     if not hosts:
-        raise UserError("no host of the inventory has this name", hint="sshq inventory")
+        why = f"no such host in the inventory: {', '.join(names)}" if names else "the inventory has no hosts"
+        raise UserError(why, hint="sshq inventory")
     failed = any(host.get("error") for host in hosts)
     chosen = [key for host in hosts for key in _choose_keys(host, fingerprints, yes=yes, quiet=as_json)]
     results = []
@@ -81,6 +82,7 @@ def _retry(names: tuple[str, ...], as_json: bool) -> int:
         print_lines(f"{read_text(one, 'name')}: {read_text(one, 'outcome')}" for one in results)
     unknown = [one for one in results if one.get("outcome") == "unknown"]
     print_messages(f"sshq: error: no such host in the inventory: {read_text(one, 'name')}" for one in unknown)
+    print_messages(["    hint: sshq inventory"] if unknown else [])
     return 1 if unknown else 0
 
 

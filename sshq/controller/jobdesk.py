@@ -22,6 +22,7 @@ from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import Job
 from sshq.core.placement import Step, judge, request_of
 from sshq.core.pythons import read_need
+from sshq.core.settle import NO_OUTPUT_SIGNAL
 from sshq.errors import RefusedError
 from sshq.wire.server import Peer, StreamOut
 
@@ -344,6 +345,9 @@ def _explain(cluster: Cluster, job: Job, view: View, now: float) -> Mapping[str,
         summary = f"{reason}: {sentence}" + (f"; {job.note}" if job.note and job.last_refused_by else "")
     elif job.state in FINAL:
         how = f" {job.exit_code or 0}:{job.exit_signal or 0}" if job.exit_code is not None or job.exit_signal else ""
+        if job.exit_signal == NO_OUTPUT_SIGNAL:  # the record has no more; there is no output to look into
+            how += f": {view['std_out']} could not be opened on {','.join(job.nodes)}"
+            how += " (no such directory, no right to write, no room?)"
         tries = f", attempt {job.attempt}" if job.attempt > 1 else ""
         summary = f"it is over: {job.state.name}{how}{tries}" + (f", {view['note']}" if view["note"] else "")
     else:

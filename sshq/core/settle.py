@@ -188,6 +188,7 @@ def carry_out_verdict(cluster: Cluster, job: Job, now: float) -> None:
         cluster.acknowledge(script_node, (launch_id,))
 
 
+NO_OUTPUT_SIGNAL = 53  # Slurm: FAILED 0:53, the output file could not be opened
 _STATE_OF = {
     Trigger.EXITED_ZERO: State.COMPLETED,
     Trigger.EXITED_NONZERO: State.FAILED,
@@ -206,7 +207,7 @@ def _read(record: EndRecord | None, outcome: Outcome, job: Job | None) -> tuple[
     if record is None or outcome is Outcome.LEASE_ENDED:
         return Trigger.NODE_LOST, None, None
     if record.how == "output":
-        return Trigger.EXITED_NONZERO, 0, 53  # Slurm: FAILED 0:53, the output file could not be opened
+        return Trigger.EXITED_NONZERO, 0, NO_OUTPUT_SIGNAL
     if record.timed_out:
         return Trigger.TIME_LIMIT, 0, None if record.code == 0 and not record.signal else record.signal or 0
     clean = record.code == 0 and not record.signal

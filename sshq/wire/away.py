@@ -191,6 +191,10 @@ class Session:
 
     def _refuse_missing(self, words: tuple[str, ...] = ()) -> HeadError:
         name, command = self.head.name, self.head.command
+        program = self.head.ssh.split()[0]
+        if _is_missing(program):  # here, and nothing was asked of the head
+            hint = "SSHQ_SSH, or `ssh:` in client.yaml, is the ssh to use; ssh if it says nothing"
+            return HeadError(UNABLE, detail=(f"{program} is no program of this machine", *words), hint=hint)
         if command:
             return HeadError(
                 UNABLE, detail=(f"{name} cannot run `{command}`", *words),
@@ -320,6 +324,14 @@ def _dial(head: Head) -> socket.socket:
     if answer["error"] == "unreachable":
         raise UnreachableError(f"{head.name}:{answer.get('socket')}")
     raise ControllerError(f"on {head.name}: {answer.get('message')}", hint=str(answer["hint"]) if answer.get("hint") else None)
+
+
+def _is_missing(program: str) -> bool:
+    """Whether a plain word names no program here; of what only a shell can read nothing is said."""
+    if not program.replace("/", "").replace("-", "").replace("_", "").replace(".", "").isalnum():
+        return False
+    places = [program] if "/" in program else [f"{folder}/{program}" for folder in os.environ.get("PATH", os.defpath).split(":")]
+    return not any(os.access(place, os.X_OK) for place in places)
 
 
 def _advise(words: tuple[str, ...]) -> str:

@@ -43,6 +43,16 @@ def test_exit_codes_and_signals_come_home(up):
     assert rows == ["3:0", "99:0", "0:9"]
 
 
+def test_an_output_that_cannot_be_opened_is_named(up):
+    """Slurm's FAILED 0:53 says nothing, and there is no output that would."""
+    job = up.submit("-o", "/no/such/%j.out", "--wrap", "true")
+    up.until_state(job, "FAILED")
+    assert up.out("why", str(job)) == (
+        f"Job {job} (wrap) is over: FAILED 0:53: /no/such/{job}.out could not be opened on localhost "
+        "(no such directory, no right to write, no room?)\n"
+    )
+
+
 def test_a_job_lives_and_is_cancelled(up):
     job = up.wrap("echo begun; sleep 300", "-J", "long")
     up.until_state(job, "RUNNING")

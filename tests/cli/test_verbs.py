@@ -310,7 +310,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(controller, sshq):
         "n1: usable\nn2: cannot be used\n    FAIL host key: it changed\n         expected A\n         hint: sshq hosts trust n2\n"
     )
     done = sshq("doctor", "n1", "n3")
-    assert (done.returncode, done.stderr) == (1, "sshq: error: no such host in the inventory: n3\n")
+    assert (done.returncode, done.stderr) == (1, "sshq: error: no such host in the inventory: n3\n    hint: sshq inventory\n")
     assert controller.params("doctor")[1]["names"] == ["n1", "n3"]
 
 
@@ -335,6 +335,6 @@ def test_a_second_up_names_the_holder(place, controller, sshq):
 def test_hosts_retry_names_hosts_it_does_not_know(controller, sshq):
     controller.answers["hosts_retry"] = {"results": [{"name": "n1", "outcome": "retrying"}, {"name": "n9", "outcome": "unknown"}]}
     done = sshq("hosts", "retry", "n[1,9]")
-    assert (done.returncode, done.stderr) == (1, "sshq: error: no such host in the inventory: n9\n")
+    assert (done.returncode, done.stderr) == (1, "sshq: error: no such host in the inventory: n9\n    hint: sshq inventory\n")
     assert done.stdout.startswith("n1: retrying\n")
     assert controller.params("hosts_retry") == [{"names": ["n1", "n9"]}]

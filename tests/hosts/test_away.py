@@ -145,6 +145,10 @@ def test_the_way_is_named_where_it_does_not_work(laptop):
         f"sinfo: error: {UNABLE}    head cannot run `/no/sshq`\n"
         "    hint: ssh head '/no/sshq version'; SSHQ_HEAD_COMMAND says where sshq is there\n"
     )
+    assert laptop.run("squeue", env={"SSHQ_SSH": "/no/ssh -p 2222"}).stderr == (
+        f"squeue: error: {UNABLE}    /no/ssh is no program of this machine\n    sh: 1: exec: /no/ssh: not found\n"
+        "    hint: SSHQ_SSH, or `ssh:` in client.yaml, is the ssh to use; ssh if it says nothing\n"
+    )
     done = laptop.run("wait", "1", env={"SSHQ_HEAD": "nobody.invalid"})
     assert (done.returncode, done.stderr) == (1, (
         f"sshq: error: {UNABLE}    ssh nobody.invalid failed:\n"
