@@ -15,14 +15,14 @@ from collections.abc import Callable
 from sshq.core import dependency as dep
 from sshq.core import events as ev
 from sshq.core.arrangements import PartitionRecord, Reservation
-from sshq.core.arrays import IndexSet, parse_indices
+from sshq.core.arrays import IndexSet
 from sshq.core.candidates import Candidates
 from sshq.core.dependents import Dependents, facts_for, judge_dependency
 from sshq.core.effects import AckLaunches, Changes, DropEnvironment, Effect, KillLaunch, StartLaunch
 from sshq.core.engines import form_of
 from sshq.core.hostlist import fold_hostlist
 from sshq.core.jobindex import JobIndex
-from sshq.core.lifecycle import FINAL, State, Trigger, next_state
+from sshq.core.lifecycle import State, Trigger, next_state
 from sshq.core.model import (
     SEQ_PER_GENERATION,
     Job,
@@ -39,6 +39,7 @@ from sshq.core.placement import Directories, Request, request_of
 from sshq.core.priority import queue_key
 from sshq.core.replacing import replace
 from sshq.core.restored import find_unheard, hold_after_restore
+from sshq.core.restoring import restore_jobs
 from sshq.core.timers import Timers
 
 TIER_STEP = 1 << 40  # above every priority: a partition of a higher tier goes first
@@ -209,25 +210,7 @@ class Cluster:
         for launch in launches:
             self.launches[launch.id] = launch
             self.node_launches.setdefault(launch.node, set()).add(launch.id)
-        for job in jobs:
-            self.index.change(None, job)
-            self.jobs[job.job_id] = job
-            self.count_environment(job, 1)
-            if job.is_array_record:
-                self.array_sets[job.job_id] = parse_indices(job.array_tasks or "")
-            if job.output_pending:
-                self.outputs_away.add(job.job_id)
-            if job.restored_epoch and job.state not in FINAL:
-                self.doubted.add(job.job_id)
-            if job.array_job_id is not None:
-                self.array_members.setdefault(job.array_job_id, set()).add(job.job_id)
-            if not job.released:
-                self.take_room(job)
-        for job in jobs:
-            self.dependents.watch(job)
-        for job_id in [job.job_id for job in jobs if job.state is State.PENDING]:
-            if self.jobs[job_id].state is State.PENDING:  # not ended meanwhile by the one before
-                self.requeue_index(job_id, now)
+        restore_jobs(self, jobs, now)
 
     def hold_after_restore(self, now: float) -> list[Row]:
         """What `restored` does, at the start."""
@@ -300,10 +283,7 @@ class Cluster:
         if reason:
             self.pending.remove(job_id)
         else:
-            first, second = queue_key(priority=job.spec.priority, nice=job.spec.nice, order=job.order)
-            tier = max((self.partitions[p].priority_tier for p in job.spec.partitions if p in self.partitions), default=1)
-            key = (first - tier * TIER_STEP, second)
-            self.pending.add(job_id, request_of(job), key)
+            self.pending.add(job_id, request_of(job), self.queue_place(job))
             self.schedule_wanted = True
         wanted = reason or ("None" if job.reason in _WAITING_REASONS else job.reason)
         if wanted != job.reason:
@@ -312,6 +292,13 @@ class Cluster:
             self.wake_at(job.spec.deadline_at, job_id)
             if job.spec.time_limit_s:  # from then on it could not end in time
                 self.wake_at(job.spec.deadline_at - job.spec.time_limit_s + 1, job_id)
+
+    def queue_place(self, job: Job) -> tuple[int, int]:
+        """Return where a pending job stands: the smallest is the one to start first."""
+        spec, known = job.spec, self.partitions
+        first, second = queue_key(priority=spec.priority, nice=spec.nice, order=job.order)
+        tier = max([known[p].priority_tier for p in spec.partitions if p in known], default=1) if known else 1
+        return first - tier * TIER_STEP, second
 
     def _note_eligible(self, job: Job, now: float) -> Job:
         """Its dependency, if any, is met, and stays so whatever becomes of the jobs it names."""

@@ -32,6 +32,15 @@ class JobIndex:
         if new is not None:
             self._count(new, 1)
 
+    def take_in(self, jobs: list[Job]) -> None:
+        """Take in many that are all new, and nobody has asked for any name yet."""
+        self.states.update(job.state for job in jobs)
+        self.final.update(job.job_id for job in jobs if job.state in FINAL)
+        self.outputs_pending.update(job.job_id for job in jobs if job.output_pending)
+        live = [job for job in jobs if job.state not in FINAL]
+        self.directories.update(key for key in map(provable_directory, live) if key is not None)
+        self.pythons.update(key for key in (job.spec.python for job in live) if key is not None)
+
     def _count(self, job: Job, delta: int) -> None:
         self.states[job.state] += delta
         final = job.state in FINAL

@@ -32,6 +32,8 @@ class State(Enum):
     PREEMPTED = "PR"
     DEADLINE = "DL"
 
+    __hash__ = object.__hash__  # a member equals itself only; Enum's own is a call of Python, at each look into a set
+
 
 class Trigger(Enum):
     """What moves a job.  Each is something that happened, never a wish."""

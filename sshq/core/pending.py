@@ -4,7 +4,7 @@ A pass looks at the head of each group only: 100 000 pending jobs of 50 shapes c
 start.  Held, dependent and not-yet-begun jobs are not in here; they come back by an event or a timer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sshq.core.placement import Request
 from sshq.core.sortedkeys import Key, SortedKeys
@@ -43,6 +43,18 @@ class PendingQueue:
             group = self.groups[request] = Group(request)
         group.keys.add(key)
         self._where[job_id] = (group, key)
+
+    def add_many(self, entries: Iterable[tuple[int, Request, tuple[int, int]]]) -> None:
+        """Add jobs that are not in here, as `add` does, the keys of each group in one go."""
+        keys: dict[Request, list[Key]] = {}
+        for job_id, request, (first, second) in entries:
+            keys.setdefault(request, []).append((first, second, job_id))
+        for request, found in keys.items():
+            group = self.groups.get(request)
+            if group is None:
+                group = self.groups[request] = Group(request)
+            group.keys.add_many(found)
+            self._where.update((key[2], (group, key)) for key in found)
 
     def remove(self, job_id: int) -> None:
         found = self._where.pop(job_id, None)

@@ -11,6 +11,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from operator import attrgetter
+from typing import Final
 
 from sshq.core.engines import ImageForm, form_of
 from sshq.core.features import parse_constraint
@@ -78,6 +80,10 @@ class Request:
     avoid: str | None = None  # the host that could not take its files; it gets another try if no other can
     image: ImageForm = ""  # of the container it runs in
 
+    def __hash__(self) -> int:
+        """As equality has it, of the few fields in which most differ: it is asked for with each look at a group."""
+        return hash((self.partitions, self.cpus, self.memory_mib, self.time_limit_s, self.directory, self.features))
+
     def gpus_on(self, tasks: int, place: int = 0) -> Wanted:
         """Return the GPUs that go with so many tasks on its node number `place`; 0 gets the most."""
         if self.gpus:
@@ -99,7 +105,30 @@ class Request:
 
 
 def request_of(job: Job) -> Request:
-    """Return what `job` asks of a node."""
+    """Return what `job` asks of a node: one and the same `Request` for jobs that ask for the same, as most do."""
+    spec = job.spec
+    asked = (*_ASKED(spec), job.last_refused_by if spec.tree else None)
+    request = _REQUESTS.get(asked)
+    if request is None:
+        if len(_REQUESTS) >= REQUESTS_KEPT:
+            _REQUESTS.clear()
+        request = _REQUESTS[asked] = read_request(job)
+    return request
+
+
+# All of a spec that `read_request` reads; a test changes every field of one.
+_ASKED: Final = attrgetter(
+    "partitions", "num_tasks", "num_nodes", "overcommit", "cpus_per_task", "memory_mib", "memory_per_cpu_mib",
+    "ntasks_per_node", "req_nodes", "exc_nodes", "features", "exclusive", "work_dir", "seen_from", "provable", "anywhere",
+    "tree", "frozen", "time_limit_s", "gpus_per_node", "gpus_per_task", "gpus_total", "min_cpus", "tmp_disk_mib", "prefer",
+    "reservations", "python", "licenses", "container",
+)  # fmt: skip
+REQUESTS_KEPT: Final = 4096
+_REQUESTS: Final[dict[tuple[object, ...], Request]] = {}
+
+
+def read_request(job: Job) -> Request:
+    """Return what `job` asks of a node, made anew."""
     spec = job.spec
     several = spec.num_nodes > 1
     slots = 1 if several else spec.placed_tasks

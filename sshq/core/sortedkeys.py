@@ -4,7 +4,7 @@ A plain list would move half of itself for each job that starts or is cancelled.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 BUCKET_MAX = 1024
 
@@ -37,6 +37,13 @@ class SortedKeys:
             self._buckets.insert(at + 1, half)
             self._lasts[at] = bucket[-1]
             self._lasts.insert(at + 1, half[-1])
+
+    def add_many(self, keys: Iterable[Key]) -> None:
+        """Add keys that are not there."""
+        found = sorted([*self, *keys])
+        self._buckets = [found[at : at + BUCKET_MAX // 2] for at in range(0, len(found), BUCKET_MAX // 2)]
+        self._lasts = [bucket[-1] for bucket in self._buckets]
+        self._count = len(found)
 
     def remove(self, key: Key) -> None:
         """Take out a key that is there."""

@@ -255,20 +255,23 @@ class Store:
 
     def _load(self) -> Loaded:
         epoch, next_job_id, restored = self._select("SELECT epoch, next_job_id, restored FROM store")[0]
-        specs = {
-            digest: SPECS.decode(text)
-            for digest, text in self._select(
-                "SELECT digest, record FROM spec WHERE digest IN (SELECT spec FROM job WHERE live = 1)"
-            )
-        }
+        specs: dict[bytes, JobSpec] = {}
         jobs = []
-        for job_id, digest, text in self._select("SELECT job_id, spec, record FROM job WHERE live = 1 ORDER BY job_id"):
-            if digest not in specs:
-                raise StoreError(f"what job {job_id} was asked to be is lost")
-            jobs.append(JOBS.decode(text, spec=specs[digest]))
-            if jobs[-1].job_id != job_id:
+        for job_id, text, digest, asked in self._select(
+            "SELECT job.job_id, job.record, job.spec, spec.record FROM job LEFT JOIN spec ON spec.digest = job.spec"
+            " WHERE job.live = 1 ORDER BY job.job_id"
+        ):
+            spec = specs.get(digest)
+            if spec is None:
+                if asked is None:
+                    raise StoreError(f"what job {job_id} was asked to be is lost")
+                spec = specs[digest] = SPECS.decode(asked)
+            job = JOBS.decode(text, spec=spec)
+            if job.job_id != job_id:
                 raise StoreError(f"the record of job {job_id} is that of another")
-        self._specs = {spec: digest for digest, spec in specs.items()}
+            jobs.append(job)
+        # Which specs are stored is found out again as jobs change: to enter them all would make each start longer.
+        self._specs = {}
         return Loaded(
             store_id=self.store_id,
             epoch=epoch,

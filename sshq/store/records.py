@@ -18,7 +18,7 @@ from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from sshq.core.replacing import copier
+from sshq.core.replacing import draft_of
 from sshq.errors import BugError, CheckFailedError, StoreError
 
 VERSION: Final = 1  # of the text, not of the tables; a reader refuses a higher one
@@ -45,6 +45,7 @@ def _refuse_value(value: object) -> object:
 format_json: Final = _make_format()
 _scan_json: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # of a value that begins where the text does
 _REQUIRED: Final = object()
+_SHAPES_MAX: Final = 1000
 _SEAL_START: Final = ',"crc":"'
 _SEAL_LENGTH: Final = len(',"crc":"00000000"}')
 
@@ -80,12 +81,11 @@ class Codec(Generic[R]):
         self._values = attrgetter(*names) if len(names) > 1 else lambda record: (getattr(record, names[0]),)
         self._writers = [(f.name, _default_of(f), _writer(hints[f.name])) for f in kept]
         self._required = [f.name for f in fields(record_type) if f.default is MISSING]  # type: ignore[arg-type]
-        # A copy of a record with all defaults, changed, is made several times as fast as a record.
-        self._template = record_type(**dict.fromkeys(self._required))
-        copy, self._setters = copier(record_type)  # type: ignore[arg-type]
-        self._copy: Callable[[R], R] = copy  # type: ignore[assignment]
+        self._fields = {f.name: f.default for f in fields(record_type)}  # type: ignore[arg-type]
         # A value of exactly this type needs no look; what may be anything else does.
-        self._readers = {f.name: (_plain_type(hints[f.name]), _reader(hints[f.name]), self._setters[f.name]) for f in kept}
+        self._readers = {f.name: (_plain_type(hints[f.name]), _reader(hints[f.name])) for f in kept}
+        self._draft = draft_of(record_type)  # type: ignore[arg-type]
+        self._makers: dict[tuple[object, ...], Callable[..., R]] = {}
 
     def encode(self, record: R) -> str:
         """Return the record's text.  Raises CheckFailedError where a field holds what its type forbids."""
@@ -116,21 +116,52 @@ class Codec(Generic[R]):
         version = raw.pop("v", None)
         if version != VERSION:
             raise self._unreadable(f"version {version!r}, this sshq reads {VERSION}")
-        record, readers, name = self._copy(self._template), self._readers, ""
+        values = raw.values()
+        shape = (*raw, *map(type, values), *given)
+        make = self._makers.get(shape) or self._make_maker(shape, raw, given)
         try:
-            for name, value in raw.items():
-                kind, read, put = readers[name]
-                put(record, value if type(value) is kind else read(value))
-            for name, value in given.items():
-                self._setters[name](record, value)
-        except KeyError:
-            raise self._unreadable(f"unknown field {name}") from None
+            return make(*values, *given.values())
         except _TypeMismatchError as error:
-            raise self._unreadable(f"field {name}: {error}") from None
+            raise self._unreadable(f"field {self._find_fault(raw)}: {error}") from None
+
+    def _make_maker(self, shape: tuple[object, ...], raw: Mapping[str, object], given: Mapping[str, object]) -> Callable[..., R]:
+        """Return what makes a record of the values of such keys and types, and of those given; for the next such texts too.
+
+        Most records of a store have one of a few shapes, and what is to be done for one is found out once.
+        """
+        for name in raw:
+            if name not in self._readers:
+                raise self._unreadable(f"unknown field {name}")
         if missing := [name for name in self._required if name not in raw and name not in given]:
             names = " and ".join(repr(name) for name in missing)
             raise self._unreadable(f"it lacks {names}")
-        return record
+        scope: dict[str, Any] = {"Draft": self._draft, "Kind": self._type}
+        lines = []
+        for number, name in enumerate(self._fields):
+            value = name
+            if name in raw:
+                kind, read = self._readers[name]
+                if type(raw[name]) is not kind:
+                    scope[f"read_{number}"], value = read, f"read_{number}({name})"
+            elif name not in given:
+                scope[f"default_{number}"], value = self._fields[name], f"default_{number}"
+            lines.append(f"    draft.{name} = {value}")
+        head = f"def make({', '.join([*raw, *given])}):"
+        body = "\n".join([head, "    draft = Draft()", *lines, "    draft.__class__ = Kind", "    return draft"])
+        exec(body, scope)  # noqa: S102 - the names of our own fields, as in `core.replacing`
+        if len(self._makers) >= _SHAPES_MAX:
+            self._makers.clear()
+        make: Callable[..., R] = scope["make"]
+        self._makers[shape] = make
+        return make
+
+    def _find_fault(self, raw: Mapping[str, object]) -> str:
+        for name, value in raw.items():
+            try:
+                self._readers[name][1](value)
+            except _TypeMismatchError:
+                return name
+        return ""
 
     def _unreadable(self, why: str) -> StoreError:
         return StoreError(f"a {self._type.__name__} record of the store cannot be read: {why}")

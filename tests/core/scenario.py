@@ -332,6 +332,8 @@ def what_lasts(cluster: Cluster) -> dict[str, object]:
             n.name: (n.record, n.jobs, n.slots_taken, n.cpus_taken, n.memory_taken_mib, n.exclusive) for n in cluster.nodes.values()
         },
         "pending": {i: cluster.pending.request(i) for i in cluster.pending},
+        "places": {request: list(group.keys) for request, group in cluster.pending.groups.items()},
+        "index": (+cluster.index.states, cluster.index.final, cluster.index.outputs_pending, cluster.index.directories),
         "array_sets": {i: list(tasks) for i, tasks in cluster.array_sets.items()},
         "array_members": cluster.array_members,
         "array_active": cluster.array_active,

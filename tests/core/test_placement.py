@@ -1,11 +1,14 @@
 """Which node takes a request, or why each does not: the first step that fails is the rejection."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scenario import Scenario
+from scenario import Scenario, make_spec
 
-from sshq.core.placement import Directories, Step, judge, request_of
+from sshq.core.model import Job, JobSpec
+from sshq.core.placement import Directories, Step, judge, read_request, request_of
 
 
 def judge_on(s: Scenario, name: str, node: str = "n1") -> tuple[Step, str] | None:
@@ -132,3 +135,18 @@ def test_slots_given_are_distinct_and_within_the_node(jobs) -> None:
     assert set(slots) <= set(range(6))
     assert sum(j.cpus for j in running) <= 6
     assert sum(share.memory_mib for j in running for share in j.shares()) <= 1000
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(JobSpec), ids=lambda field: field.name)
+def test_a_request_that_is_kept_is_the_one_that_would_be_made(field: "dataclasses.Field[object]") -> None:
+    bases = ({}, {"num_nodes": 2, "num_tasks": 4}, {"tree": "t", "provable": True}, {"provable": True, "seen_from": "n1"}, {"overcommit": True})
+    values = {"tuple": ("n1",), "float": 3.0, "bool": True, "int": 3, "": "2"}  # by what the type's name contains
+    odd = {"container": "image.sif", "licenses": "x:2", "reservations": ("r",), "memory_mib": 70}
+    value = odd.get(field.name, next(value for word, value in values.items() if word in str(field.type)))
+    for base in bases:
+        job = Job(job_id=1, spec=make_spec(**base), spec_id=1, submit_at=0.0)
+        for other in (job, dataclasses.replace(job, last_refused_by="n1")):
+            request_of(other)  # kept
+            changed = dataclasses.replace(other, spec=dataclasses.replace(other.spec, **{field.name: value}))
+            assert request_of(changed) == read_request(changed)
+            assert request_of(changed) is request_of(dataclasses.replace(changed, spec=dataclasses.replace(changed.spec)))

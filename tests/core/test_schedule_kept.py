@@ -209,6 +209,10 @@ def test_sorted_keys_are_a_sorted_list() -> None:
         plain.append(key)
     plain.sort()
     assert list(keys) == plain
+    more = [(pick.randrange(50), pick.randrange(1000), n) for n in range(4 * BUCKET_MAX, 5 * BUCKET_MAX)]
+    keys.add_many(more)
+    plain = sorted([*plain, *more])
+    assert list(keys) == plain
     while plain:
         gone = plain.pop(pick.choice([0, 0, pick.randrange(len(plain)), -1]) if len(plain) > 1 else 0)
         following = keys.after(gone)
