@@ -254,7 +254,7 @@ class Controller:
             steps=steps,
             interact=InteractDesk(mailbox=mailbox, fleet=self.fleet, parts=self.parts),
             files=FileDesk(mailbox=mailbox, fleet=self.fleet),
-            provenance=ProvenanceDesk(self.store, self.materials),
+            provenance=ProvenanceDesk(mailbox, self.store, self.materials),
             logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
             stats=StatsDesk(
                 stats=mailbox.stats, ask=mailbox.ask, hosts=self.fleet.counters, depths=lambda: self._depths(mailbox),

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from sshq.controller.jobdesk import read_ref
+from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
 from sshq.controller.storethread import StoreThread
 from sshq.controller.views import View, history_view
+from sshq.core.cluster import Cluster
+from sshq.core.hostfacts import describe_host
 from sshq.core.model import Job, JobSpec, Launch
 from sshq.core.origin import read_origin
 from sshq.errors import RefusedError, StoreError
@@ -24,7 +27,8 @@ LAUNCHES_MAX: Final = 100  # of one job
 class ProvenanceDesk:
     """Reads the store; nothing is asked of hosts."""
 
-    def __init__(self, store: StoreThread, materials: Materials) -> None:
+    def __init__(self, mailbox: Mailbox, store: StoreThread, materials: Materials) -> None:
+        self._mailbox = mailbox
         self._store = store
         self._materials = materials
 
@@ -51,6 +55,7 @@ class ProvenanceDesk:
             "tree": await self._find_tree(spec),
             "launches": launches,
             "facts": facts,
+            "facts_now": await self._mailbox.ask(lambda c: _facts_now(c, {str(one["node"]) for one in launches})),
         }
 
     async def _compare(self, spec: JobSpec, environ: Mapping[str, str] | None) -> View:
@@ -94,6 +99,12 @@ def _find_launches(store: Store, jobs: list[Job]) -> tuple[list[View], dict[str,
                 text = store.facts(launch.facts)
                 facts[launch.facts] = None if text is None else json.loads(text)
     return views, facts
+
+
+def _facts_now(cluster: Cluster, names: Collection[str]) -> dict[str, object]:
+    """Return what hosts are now; those that are gone from the inventory are left out."""
+    nodes = [cluster.nodes[name] for name in sorted(names) if name in cluster.nodes]
+    return {node.name: json.loads(describe_host(node.facts).text) for node in nodes if node.facts is not None}
 
 
 def _launch_view(job: Job, launch: Launch) -> View:

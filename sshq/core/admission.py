@@ -16,6 +16,7 @@ from sshq.core.features import parse_constraint
 from sshq.core.gangs import make_parts
 from sshq.core.gpus import GpuShare, count_of, hold, parse_gpus
 from sshq.core.gpuspec import nodes_for_total, settle_shares, settle_tasks
+from sshq.core.hostfacts import note_facts
 from sshq.core.interpreters import ask_everywhere
 from sshq.core.licenses import parse_licenses
 from sshq.core.lifecycle import Trigger, next_state
@@ -293,6 +294,7 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
         spool_id=node.record.spool_id,
         decided_at=event.now,
         private_dir=private,
+        facts=note_facts(cluster, node),
     )
     node.next_n += 1
     parts = start.gang or ((node.name, job.spec.placed_tasks),)

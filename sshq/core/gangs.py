@@ -16,6 +16,7 @@ from dataclasses import replace
 from sshq.core.cluster import Cluster
 from sshq.core.effects import KillLaunch
 from sshq.core.events import NodeEntry
+from sshq.core.hostfacts import note_facts
 from sshq.core.lifecycle import FINAL, State
 from sshq.core.model import SEQ_PER_GENERATION, Job, Launch, LaunchState, Outcome
 
@@ -69,7 +70,7 @@ def make_parts(cluster: Cluster, job: Job, script: Launch, random: bytes, counte
             id=cluster.new_launch_id(random, counter + (rank << 20)), job_id=job.job_id, attempt=job.attempt, node=name,
             seq=node.record.generation * SEQ_PER_GENERATION + node.next_n, epoch=cluster.epoch, boot=node.record.boot,
             spool_id=node.record.spool_id, slot=job.other_slots[rank - 1][0], decided_at=script.decided_at,
-            private_dir=cluster.directories.is_private(job.spec, name), rank=rank,
+            private_dir=cluster.directories.is_private(job.spec, name), rank=rank, facts=note_facts(cluster, node),
         )  # fmt: skip
         node.next_n += 1
         parts.append(part)

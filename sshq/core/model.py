@@ -384,6 +384,9 @@ class NodeFacts:
     gpu_problem: str = ""  # why the tool could not tell
     engines: tuple[str, ...] = ()  # of containers, as the probe names them (core/engines.py)
     own_account: bool = False  # jobs run there as the controller's own account
+    cpu_model: str = ""
+    gpu_driver: str = ""  # nvidia 535.54.03
+    python: str = ""  # path and version of the one that PATH finds
 
     @classmethod
     def parse(cls, text: str) -> "NodeFacts | None":

@@ -20,6 +20,7 @@ from sshq.core.cluster import Cluster
 from sshq.core.effects import FenceLaunch
 from sshq.core.events import LaunchEnded, LaunchStarted, NodeConnected, NodeEntry, NodeListed
 from sshq.core.gangs import adopt_part
+from sshq.core.hostfacts import note_facts
 from sshq.core.leftovers import condemn, pursue_condemned
 from sshq.core.lifecycle import FINAL, State, Trigger
 from sshq.core.model import SEQ_PER_GENERATION, Job, Launch, LaunchState, Outcome
@@ -142,6 +143,7 @@ def _adopt(cluster: Cluster, name: str, entry: NodeEntry, now: float) -> None:
     launch = Launch(
         id=entry.launch_id, job_id=job.job_id, attempt=entry.attempt, node=name, seq=entry.seq, epoch=cluster.epoch,
         boot=node.record.boot, spool_id=node.record.spool_id, slot=slots[0] if slots else 0, decided_at=now,
+        facts=note_facts(cluster, node),
     )  # fmt: skip
     if job.state in FINAL:
         job = cluster.move(job, Trigger.REQUEUED)

@@ -19,6 +19,9 @@ class Facts:
     os: str = ""
     kernel: str = ""
     arch: str = ""
+    cpu_model: str = ""
+    gpu_driver: str = ""  # nvidia 535.54.03
+    python: str = ""  # /usr/bin/python3 Python 3.11.2: the one that PATH finds
     cpus: int | None = None
     sockets: int | None = None
     cores_per_socket: int | None = None
@@ -57,6 +60,9 @@ def parse_facts(lines: Iterable[tuple[str, str]]) -> Facts:
         os=_text(said.get("os")),
         kernel=_text(said.get("kernel")),
         arch=_text(said.get("arch")),
+        cpu_model=_text(said.get("cpu_model")),
+        gpu_driver=_text(said.get("gpu_driver")),
+        python=_text(said.get("python")),
         cpus=_count(said.get("cpus")) or None,
         sockets=sockets,
         cores_per_socket=cores,

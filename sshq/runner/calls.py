@@ -15,8 +15,8 @@ from sshq.runner.commands import UPCALL_NAMES, srun_program, strip_comments, upc
 
 PROTOCOL: Final = 1
 PROGRAM_FILES: Final = (
-    "runner.sh", "supervisor.sh", "lease.sh", "limits.sh", "job.sh", "box.sh", "start.sh", "calls.sh", "gpus.sh", "parts.sh",
-    "steps.sh", "answers.sh", "pythons.sh",
+    "runner.sh", "supervisor.sh", "lease.sh", "limits.sh", "job.sh", "box.sh", "start.sh", "calls.sh", "facts.sh", "gpus.sh",
+    "parts.sh", "steps.sh", "answers.sh", "pythons.sh",
 )  # fmt: skip
 INLINE_MAX: Final = 16_384  # a larger launch is sent ahead in parts, so that nothing holds the runner for long
 PART_MAX: Final = 12_288

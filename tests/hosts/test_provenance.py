@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,22 @@ def test_a_job_on_one_page_in_the_queue_and_after_it_left(up):
     assert re.search(r"^    script       sha256 [0-9a-f]{64}, \d+ bytes, kept$", told, re.MULTILINE)
     assert re.search(r"^    tracked      sha256 [0-9a-f]{64} of all tracked files$", told, re.MULTILINE)
     assert re.search(rf"^    launched     {job} attempt 1 on localhost, {WHEN}, boot [0-9a-f-]{{36}}", told, re.MULTILINE)
+
+
+def test_what_the_host_was_is_stored_once_for_all_its_launches(up):
+    finish(up, "-a", "1-4", "--wrap", "true")
+    job = finish(up, "--wrap", "true")
+    told = json.loads(up.out("show", "1", "--provenance", "--json"))["provenance"]
+    (digest,) = {launch["facts"] for launch in told["launches"]}
+    facts = told["facts"][digest]
+    assert (facts["kernel"], facts["arch"]) == (os.uname().release, os.uname().machine)
+    assert facts["os"] and facts["memory_mib"] > 0 and facts["cpus"] == len(os.sched_getaffinity(0))
+    assert list(json.loads(up.out("show", job, "--provenance", "--json"))["provenance"]["facts"]) == [digest]
+    with closing(sqlite3.connect(f"file:{up.sshq_home}/state/sshq.db?mode=ro", uri=True)) as store:
+        assert store.execute("SELECT count(*) FROM facts").fetchone() == (1,)
+        assert store.execute("SELECT count(*) FROM launch WHERE facts IS NOT NULL").fetchone() == (5,)
+    page = up.out("show", job, "--provenance")
+    assert f"    host facts {digest[:12]}\n        kernel       {os.uname().release}\n" in page
 
 
 def test_what_changed_since_the_commit_is_said(up):

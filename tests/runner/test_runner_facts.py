@@ -46,6 +46,16 @@ def test_a_probe_says_what_this_machine_is(runner):
     assert facts.tmp_mib > 0 and facts.spool_free_mib > 0 and facts.os
 
 
+def test_a_probe_says_what_makes_results_differ(runner):
+    facts = parse_facts(probe(runner))
+    models = re.findall(r"^(?:model name|cpu model|cpu|Model|Hardware)[ \t]*: *(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    assert facts.cpu_model == (models[0][:200] if models else "")
+    assert re.fullmatch(r"(/\S*python3 Python 3\.\d+\.\S+)?", facts.python)
+    assert bool(facts.python) == ({"python3", "timeout"} <= facts.tools)
+    drivers = [name for name in ("nvidia", "amdgpu") if Path(f"/sys/module/{name}/version").exists()]
+    assert facts.gpu_driver.split(" ")[0] == (drivers[0] if drivers else "")
+
+
 def test_a_probe_holds_up_no_other_call(runner):
     runner.send(p.encode_probe(tag="f"), p.encode_ping(tag="p"))
     runner.wait(p.Pong)
