@@ -40,7 +40,8 @@ Jobs, beyond Slurm
   submit        many scripts at once, all or none
   logs          a job's output, live       wait        stay until jobs are over
   why           what a job waits for       fetch       from another machine: bring output here
-  show          a job on one page; where it came from, where it ran
+  show          a job on one page;         reproduce   submit a job of the past once more
+                where it came from
   cp            copy files out of a job's directory on its host
 
 sshq COMMAND --help says more; sshq help options lists what becomes of each option of Slurm;

@@ -24,6 +24,7 @@ def describe_provenance(label: str, told: View) -> list[str]:
         ("by", by + (f", sshq {version}" if version else "")),
         ("from", read_text(told, "submit_dir")),
         ("inside job", read_text(origin, "job")),
+        ("reproduces", f"job {read_text(origin, 'again')}" if read_text(origin, "again") else ""),
         ("script", describe_script(told)),
         *_describe_git(origin),
         ("files", describe_tree(told)),

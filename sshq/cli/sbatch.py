@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sshq.slurm.submit import Submission
+
 
 def run(argv: "Sequence[str]") -> int:
     """Run sbatch; the result is its exit status."""
@@ -29,6 +31,11 @@ def run(argv: "Sequence[str]") -> int:
         for line in take_files(submission, "sbatch"):
             if not submission.quiet:
                 print_messages([f"sbatch: {line}"])
+    return hand_in(submission)
+
+
+def hand_in(submission: "Submission") -> int:
+    """Submit, and say and do what the submission's own options ask for; the result is the exit status."""
     try:
         reply = submit_job(submission, "sbatch")
     except RefusedError as error:

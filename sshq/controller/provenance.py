@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from sshq.controller.again import describe_again, left_out, refuse_again
 from sshq.controller.jobdesk import read_ref
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
@@ -35,7 +36,8 @@ class ProvenanceDesk:
     async def provenance(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Tell of a job, or of the first tasks of an array; `environ` is the caller's, to be compared.
 
-        Only who may read scripts may ask: the names of variables are told, never their values.
+        With `again` also what would have to be submitted for the same job, with its environment where that is still kept: it goes
+        to whom the controller belongs, who could read the file.
         """
         job_id, task = read_ref(params)
         jobs = await self._store.run(lambda s: _find_jobs(s, job_id, task))
@@ -45,6 +47,7 @@ class ProvenanceDesk:
         launches, facts = await self._store.run(lambda s: _find_launches(s, jobs[:JOBS_MAX]))
         script_bytes = await self._store.run(lambda s: s.script_size(spec.script))
         return {
+            "again": await self._describe_again(spec, task) if params.get("again") is True else None,
             "job": history_view(jobs[0], [], []),
             "jobs": len(jobs),
             "submit_dir": spec.submit_dir,
@@ -56,6 +59,21 @@ class ProvenanceDesk:
             "launches": launches,
             "facts": facts,
             "facts_now": await self._mailbox.ask(lambda c: _facts_now(c, {str(one["node"]) for one in launches})),
+        }
+
+    async def _describe_again(self, spec: JobSpec, task: int | None) -> View:
+        """Return what would have to be submitted for the same job: `description`, `environ` if it is kept; or `refused`."""
+        why = refuse_again(spec)
+        if why is not None:
+            return {"refused": why}
+        try:
+            script = await self._store.run(lambda s: s.script(spec.script))
+        except StoreError:
+            return {"gone": "script"}
+        return {
+            "description": describe_again(spec, script, task),
+            "environ": self._materials.find_environ(spec.environ),
+            "left_out": left_out(spec),
         }
 
     async def _compare(self, spec: JobSpec, environ: Mapping[str, str] | None) -> View:

@@ -339,7 +339,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
         "filter": _filter, "steps": _flag, "start_at": _number(-TIME_MAX, TIME_MAX), "end_at": _number(-TIME_MAX, TIME_MAX),
     },
     "why": {"ref": _ref},
-    "provenance": {"ref": _ref, "environ": _environ},
+    "provenance": {"ref": _ref, "environ": _environ, "again": _flag},
     "script": {"ref": _ref},
     "logs": {
         "ref": _ref, "stream": _one_of("out", "err"), "follow": _flag, "offset": _whole(0, INT_MAX),

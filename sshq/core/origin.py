@@ -17,6 +17,7 @@ KEYS: Final[Mapping[str, int]] = {
     "files": 64,  # digest of the tracked files, where all of them were looked at
     "problem": 1024,  # what could not be read, or was not looked at
     "job": 64,  # it was submitted from inside this one
+    "again": 64,  # it is this job once more
 }
 
 

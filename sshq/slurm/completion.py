@@ -18,8 +18,8 @@ _KINDS = {
     "jobs": "jobs", "states": "states", "state": "states", "users": "users",
 }  # fmt: skip
 _ARGUMENTS = {
-    "scancel": "jobs", "logs": "jobs", "wait": "jobs", "fetch": "jobs", "why": "jobs", "show": "jobs", "doctor": "nodes",
-    "scontrol": "words",
+    "scancel": "jobs", "logs": "jobs", "wait": "jobs", "fetch": "jobs", "why": "jobs", "show": "jobs",
+    "reproduce": "jobs", "doctor": "nodes", "scontrol": "words",
 }  # fmt: skip
 _ASK = {
     "jobs": "squeue -h -r -o %i",

@@ -221,6 +221,9 @@ class Objects:
             How many chunks were removed, and their bytes.  What jobs need stays, however much it is.
         """
         now = time.time() if now is None else now
+        for name in needed:  # its time counts from when the last job that needs it is over
+            with contextlib.suppress(OSError):
+                os.utime(f"{self.directory}/m/{name}", (now, now))
         chunks = {name: (size, at) for name, size, at in _list(f"{self.directory}/o", deep=True)}
         trees = sorted(_list(f"{self.directory}/m"), key=lambda one: one[2])
         stay: dict[str, set[str]] = {}

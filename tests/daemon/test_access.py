@@ -66,7 +66,7 @@ ROWS: dict[str, tuple[str, dict[str, object], str]] = {
     "reservation": (OWN, {"verb": "delete", "name": "none"}, "bad_request"),
     "logs": (OWN, REF | {"stream": "out", "follow": False, "offset": 0}, "ok"),
     "script": (OWN, REF, "ok"),
-    "provenance": (OWN, REF | {"environ": {}}, "ok"),
+    "provenance": (OWN, REF | {"environ": {}, "again": True}, "ok"),
     "job_files": (OWN, REF | {"path": "x"}, "not_now"),
     "job_file": (OWN, REF | {"name": "x", "size": 0, "offset": 0}, "not_now"),
     "cancel_steps": (OWN, {"steps": [[999, None, 0]], "signal": 15}, "ok"),

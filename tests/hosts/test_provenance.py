@@ -149,3 +149,141 @@ def test_tasks_that_wait_are_told_of(up):
     assert up.out("show", str(job)).startswith(f"Job {job} (later): array 4-6: 3 PENDING\n")
     assert up.out("show", f"{job}_5").startswith(f"Job {job}_5 (later): ")
     assert "    It has not been launched.\n" in up.out("show", f"{job}_5", "--provenance")
+
+
+# ---- once more -----------------------------------------------------------------------------------------------------------
+
+
+def reproduce(instance, *words, **kwargs):
+    """Submit once more and wait; the new job's number and what was said."""
+    done = instance.run("reproduce", *words, **kwargs)
+    assert done.returncode == 0, done.stderr
+    job = re.fullmatch(r"Submitted batch job (\d+)\n", done.stdout)[1]
+    instance.run("wait", job)
+    return job, done.stderr
+
+
+def test_once_more_with_the_script_of_then(up):
+    make_repository(up.work)
+    first = finish(up, "--comment=c", "-t", "7", "job.sh", "a b", "c", env={"TONE": "one"})
+    up.out("purge", first)
+    Path(up.work, "job.sh").write_text("#!/bin/sh\necho other\n")
+    job, said = reproduce(up, first, env={"TONE": "two", "FRESH": "1"})
+    assert up.read(f"slurm-{job}.out") == "from a b\n"
+    assert f"reproduce: tracked files of {up.work} have changed since; the job finds the files of now\n" in said
+    assert "reproduce: variables that have another value: TONE\n" in said
+    assert "reproduce: variables that were not set then: FRESH\n" in said
+    columns = ["squeue", "-h", "-t", "all", "-o", "%j|%l|%k|%o|%Z", "-j"]
+    assert up.out(*columns, job) == f"train|7:00|c|{up.work}/job.sh a b c|{up.work}\n"
+    told = up.out("show", job, "--provenance")
+    assert f"    command      sshq reproduce {first}\n" in told
+    assert f"    reproduces   job {first}\n" in told
+
+
+def test_the_environment_of_a_job_that_is_not_over_is_the_same(up):
+    done = up.run("sbatch", "--parsable", "--hold", "--wrap", 'echo "tone $TONE"', env={"TONE": "one"}, check=True)
+    first = done.stdout.strip()
+    job, said = reproduce(up, first, env={"TONE": "two"})
+    assert said == ""
+    assert up.read(f"slurm-{job}.out") == "tone one\n"
+    assert up.state(first) == "PENDING"
+
+
+def test_options_replace_those_of_then_and_nothing_else(up):
+    first = finish(up, "-c", "2", "-t", "7", "--mem=64M", "-J", "old", "--wrap", "true")
+    job, _ = reproduce(up, first, "-c", "1", "--job-name=new", "--mem-per-cpu", "32M")
+    view = json.loads(up.out("show", job, "--json"))["jobs"][0]
+    kept = {key: view[key] for key in ("name", "cpus_per_task", "time_limit_s", "memory_mib", "memory_per_cpu_mib")}
+    assert kept == {"name": "new", "cpus_per_task": 1, "time_limit_s": 420, "memory_mib": None, "memory_per_cpu_mib": 32}
+    assert "command     sshq reproduce 1 --cpus-per-task=1 --job-name=new --mem-per-cpu=32M\n" in up.out("show", job)
+
+
+def test_arrays_and_single_tasks(up):
+    first = finish(up, "-a", "1-5:2%2", "--wrap", "echo $SLURM_ARRAY_TASK_ID")
+    job, _ = reproduce(up, first)
+    page = up.out("show", job)
+    assert page.startswith(f"Job {job} (wrap): array 1-5:2%2: 3 COMPLETED\n")
+    task, _ = reproduce(up, f"{first}_3")
+    assert up.read(f"slurm-{task}_3.out") == "3\n"
+    assert not Path(up.work, f"slurm-{task}_1.out").exists()
+
+
+def test_a_dry_run_submits_nothing(up):
+    first = finish(up, "-d", f"afterok:{finish(up, '--wrap', 'true')}", "-J", "late", "--wrap", "true")
+    done = up.run("reproduce", first, "--dry-run", "-t", "5")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"Job {first} can be reproduced"
+    assert "    differs      --dependency=afterok:1 is not repeated" in lines
+    assert "    replaced     --time=5" in lines
+    assert len(up.out("sacct", "-X", "-n", "-P", "-o", "JobID").split()) == 2
+    document = json.loads(up.out("reproduce", first, "--dry-run", "--json"))
+    assert (document["description"]["name"], "dependency" in document["description"]) == ("late", False)
+
+
+def test_a_script_that_is_gone_is_named(up):
+    first = finish(up, "--wrap", "true")
+    up.out("purge", first)
+    up.down()
+    with closing(sqlite3.connect(f"{up.sshq_home}/state/sshq.db")) as store:
+        store.execute("DELETE FROM script")
+        store.commit()
+    up.up()
+    done = up.run("reproduce", first)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        rf"sshq: error: job {first} cannot be reproduced: its script is no longer kept\n"
+        r"    \(null\): sha256 [0-9a-f]{64}, no longer kept\n    scripts_max in config.yaml says how much is kept\n"
+        rf"    hint: sshq show {first} --provenance\n",
+        done.stderr,
+    ), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "stderr"),
+    [
+        (["99"], 1, "sshq: error: Invalid job id specified\n    hint: sshq sacct -X\n"),
+        (["1", "--sync"], 2, "sshq: error: --sync would make it another job\n    hint: sbatch --sync\n"),
+        (["1", "--json"], 2, "sshq: error: --json is for --dry-run\n    hint: sshq reproduce JOB --dry-run --json\n"),
+        ([], 2, "sshq: error: Missing argument 'JOB'\n    hint: sshq reproduce --help\n"),
+        (["2"], 1, "sshq: error: job 2 cannot be reproduced: it lived with the command that was typed: srun true\n"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_reproduced_is_one_clear_error(up, words, status, stderr):
+    finish(up, "--wrap", "true")
+    up.out("srun", "true")
+    done = up.run("reproduce", *words)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", stderr)
+
+
+@pytest.mark.slow
+def test_frozen_files_run_as_they_were_and_what_is_gone_is_named(instance, hosts):
+    """The acceptance of the whole: a tree is submitted, changed, and reproduced on another file system: the old bytes run."""
+    instance.use(hosts())
+    instance.up()
+    instance.ready()
+    commit = make_repository(instance.work)
+    Path(instance.work, "data.txt").write_text("old bytes\n")
+    Path(instance.work, "run.sh").write_text("#!/bin/sh\ncat data.txt\n")
+    first = finish(instance, "--sync", "run.sh")
+    assert instance.read(f"slurm-{first}.out") == "old bytes\n"
+    Path(instance.work, "data.txt").write_text("new bytes\n")
+    Path(instance.work, "run.sh").write_text("#!/bin/sh\necho changed\n")
+    git(instance.work, "commit", "-q", "--allow-empty", "-m", "second")
+    instance.out("purge", first)
+    job, said = reproduce(instance, first)
+    assert instance.read(f"slurm-{job}.out") == "old bytes\n"
+    now = git(instance.work, "rev-parse", "HEAD")
+    assert f"is at {now[:12]} now, was at {commit[:12]}; the job's files are those of then\n" in said
+    told = instance.out("show", job, "--provenance")
+    assert f"    commit       {commit} on main" in told  # of the files that ran
+    assert re.search(r"^    files        a frozen tree, sha256 [0-9a-f]{64}, \d+\.?\d* (bytes|KB), kept$", told, re.MULTILINE)
+    assert re.search(r"^        kernel       \S+$", told, re.MULTILINE)
+    objects = Path(instance.sshq_home, "state", "objects", "o")
+    for chunk in objects.rglob("*"):
+        if chunk.is_file():
+            chunk.unlink()
+    done = instance.run("reproduce", first)
+    assert done.returncode == 1
+    assert f"sshq: error: job {first} cannot be reproduced: the files that went along are no longer kept\n" in done.stderr
+    assert "chunks of the job's files are not in" in done.stderr
