@@ -1,4 +1,4 @@
-"""A real controller with a long queue, and with a long history: its socket, its store, and the commands as users run them."""
+"""A real controller with a long queue: its socket, its store, and the commands as users run them."""
 
 import contextlib
 import json
@@ -28,13 +28,13 @@ INVENTORY = """all:
 class Instance:
     """One controller in a directory of its own; its only host cannot be reached, so all jobs stay pending."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: str = "") -> None:
         self.dir = Path(tempfile.mkdtemp(prefix="sshq-scale-"))
         self.home = self.dir / "sshq"
         self.home.mkdir(mode=0o700)
         (self.dir / "work").mkdir()
         (self.home / "inventory.yaml").write_text(INVENTORY)
-        (self.home / "config.yaml").write_text("jobs_max: 2000000\nbackup_interval: never\n")
+        (self.home / "config.yaml").write_text(f"jobs_max: 2000000\n{settings or 'backup_interval: never'}\n")
         self.env = {**os.environ, "SSHQ_HOME": str(self.home), "HOME": str(self.dir), "PYTHONPATH": str(ROOT)}
 
     def command(self, *words: str) -> list[str]:
@@ -82,16 +82,17 @@ class Instance:
 
 
 @contextlib.contextmanager
-def others_waiting(instance: Instance) -> Iterator[list[float]]:
-    """Somebody else asks for one job again and again; the list gets how long each answer took, in ms."""
+def others_waiting(instance: Instance, method: str = "jobs", **params: object) -> Iterator[list[float]]:
+    """Somebody else asks again and again, also while no controller is up; the list gets how long each answer took, in ms."""
     waits: list[float] = []
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
             before = time.monotonic()
-            instance.ask("jobs", filter={"refs": [[1, None]]})
-            waits.append((time.monotonic() - before) * 1e3)
+            with contextlib.suppress(SshqError):
+                instance.ask(method, **params)
+                waits.append((time.monotonic() - before) * 1e3)
             stop.wait(0.02)
 
     asking = threading.Thread(target=ask)
@@ -105,7 +106,7 @@ def others_waiting(instance: Instance) -> Iterator[list[float]]:
 
 def time_listing(instance: Instance, *words: str) -> dict[str, float]:
     """Run a listing; seconds to its first and last line, its lines, its memory."""
-    before = time.monotonic()
+    before, cpu = time.monotonic(), _child_cpu_s()
     with subprocess.Popen(instance.command(*words), cwd=instance.dir / "work", env=instance.env, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -113,7 +114,25 @@ def time_listing(instance: Instance, *words: str) -> dict[str, float]:
         lines = 1 + sum(1 for _ in process.stdout)
     last = time.monotonic() - before
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {"first_s": first, "last_s": last, "lines": lines, "client_mib": used.ru_maxrss / 1024}
+    peak_mib = used.ru_maxrss / 1024  # of the largest child so far
+    return {"first_s": first, "last_s": last, "lines": lines, "client_cpu_s": _child_cpu_s() - cpu, "client_mib": peak_mib}
+
+
+def _child_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure_listing(instance: Instance, *words: str) -> dict[str, float]:
+    """Run a long listing, three times alone and once while somebody else asks for one job."""
+    before, memory = instance.cpu_s(), instance.memory_mib()
+    runs = sorted((time_listing(instance, *words) for _ in range(3)), key=lambda run: run["last_s"])
+    found = {**runs[1], "controller_cpu_s": (instance.cpu_s() - before) / 3, "controller_grew_mib": instance.memory_mib("VmHWM") - memory}
+    with others_waiting(instance, filter={"refs": [[1, None]]}) as waits:
+        time.sleep(0.3)
+        time_listing(instance, *words)
+    found |= {"others_median_ms": sorted(waits)[len(waits) // 2], "others_worst_ms": max(waits)}
+    return {key: round(value, 2) for key, value in found.items()}
 
 
 def submit_jobs(instance: Instance, jobs: int) -> float:
@@ -139,15 +158,8 @@ def measure_controller(jobs: int) -> dict[str, object]:
         empty = instance.memory_mib()
         found["submit_many, jobs/s"] = round(submit_jobs(instance, jobs))
         found["memory a pending job, bytes"] = round((instance.memory_mib() - empty) * 1048576 / jobs)
-        before, memory = instance.cpu_s(), instance.memory_mib()
-        with others_waiting(instance) as waits:
-            time.sleep(0.3)
-            listing = time_listing(instance, "squeue")
-        found["squeue"] = {key: round(value, 2) for key, value in listing.items()}
-        found["squeue, controller"] = {
-            "CPU s": round(instance.cpu_s() - before, 2), "grew MiB": round(instance.memory_mib("VmHWM") - memory, 1),
-            "others waited ms": round(max(waits), 1), "others' median ms": round(sorted(waits)[len(waits) // 2], 1),
-        }  # fmt: skip
+        for words in (("squeue",), ("squeue", "-S", "-i"), ("squeue", "-o", "%i %V")):  # times of day are laid out by the command
+            found[" ".join(words)] = measure_listing(instance, *words)
         one = [time_listing(instance, "squeue", "-j", str(jobs // 2))["last_s"] * 1e3 for _ in range(5)]
         found["squeue -j one, ms"] = round(sorted(one)[2], 1)
         asked = []
@@ -158,110 +170,9 @@ def measure_controller(jobs: int) -> dict[str, object]:
         found["one job asked over the socket, ms"] = round(sorted(asked)[10], 2)
         instance.run("down")
         found["restart to answering, s"] = round(instance.up(), 2)
+        found["restart, CPU s"] = round(instance.cpu_s(), 2)
         found["memory after restart, MiB"] = round(instance.memory_mib(), 1)
         print(json.dumps(found, indent=1), flush=True)
     finally:
         instance.end()
     return found
-
-
-def fill_history(instance: Instance, jobs: int) -> None:
-    """Put finished jobs of the last 400 days into a store, as the controller would have left them."""
-    import sqlite3
-
-    from sshq.core.lifecycle import State
-    from sshq.core.model import Accounting, Job, JobSpec, Launch, LaunchState, Outcome
-    from sshq.store.batch import prepare_batch
-    from sshq.store.records import seal, unseal
-
-    now, day = time.time(), 86400.0
-    spec = JobSpec(name="old", uid=os.getuid(), user="root", gid=0, group="root", script="0" * 32, environ="0" * 32, partitions=("lab",))
-    job = Job(
-        job_id=10_000_000, spec=spec, spec_id=1, state=State.COMPLETED, submit_at=1.0, eligible_at=1.0, start_at=1.0, end_at=2.0, order=1,
-        attempt=1, launch_id="L" * 32, nodes=("away",), slots=(0,), exit_code=0,
-    )  # fmt: skip
-    launch = Launch(
-        id="L" * 32, job_id=job.job_id, attempt=1, node="away", seq=1, epoch=1, boot="b", spool_id="s", state=LaunchState.SETTLED,
-        outcome=Outcome.EXITED, decided_at=1.0, started_at=1.0, ended_at=2.0,
-    )  # fmt: skip
-    row = Accounting(
-        launch_id=launch.id, job_id=job.job_id, attempt=1, node="away", state=State.COMPLETED, outcome=Outcome.EXITED, start_at=1.0,
-        end_at=2.0, exit_code=0,
-    )  # fmt: skip
-    batch = prepare_batch([job, launch, row], {})
-    job_row, launch_row, account = batch.jobs[job.job_id], batch.settled[launch.id], batch.accounting[launch.id]
-    connection = sqlite3.connect(instance.home / "state" / "sshq.db", isolation_level=None)
-    connection.execute("PRAGMA synchronous=OFF")
-    connection.executemany("INSERT OR IGNORE INTO spec VALUES (?, ?, ?, ?)", batch.spec_rows)
-    texts = [unseal(str(text)) for text in (job_row[-1], launch_row[-1], account[-1])]
-
-    def fit(text: str, number: int, ended: float) -> str:
-        text = text.replace("L" * 32, f"{number:032x}").replace("10000000", str(number)).replace("1.0", repr(ended - 1))
-        return seal(text.replace("2.0", repr(ended)))
-
-    for start in range(0, jobs, 50_000):
-        rows, launches, accounts = [], [], []
-        for number in range(start, min(jobs, start + 50_000)):
-            ended = round(now - 400 * day + (number + 1) / jobs * 400 * day, 1) - 5
-            name = f"{number + 1:032x}"
-            columns = (number + 1, job_row[1], None, None, os.getuid(), "root", "old", "COMPLETED", ended - 1, ended, 0)
-            rows.append((*columns, fit(texts[0], number + 1, ended)))
-            launches.append((name, number + 1, "away", 0, fit(texts[1], number + 1, ended)))
-            accounts.append((name, number + 1, "away", fit(texts[2], number + 1, ended)))
-        connection.execute("BEGIN")
-        connection.executemany("INSERT INTO job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        connection.executemany("INSERT INTO launch VALUES (?, ?, ?, ?, ?)", launches)
-        connection.executemany("INSERT INTO accounting VALUES (?, ?, ?, ?)", accounts)
-        connection.execute("COMMIT")
-    connection.execute("UPDATE store SET next_job_id = ?", (jobs + 1,))
-    connection.close()
-
-
-def measure_history(jobs: int) -> dict[str, object]:
-    instance = Instance()
-    found: dict[str, object] = {"finished jobs": jobs}
-    try:
-        instance.up()
-        instance.run("down")
-        before = time.monotonic()
-        fill_history(instance, jobs)
-        found["filled in, s"] = round(time.monotonic() - before, 1)
-        found["database, MiB"] = round((instance.home / "state" / "sshq.db").stat().st_size / 1048576)
-        with others_waiting_after(instance) as waits:
-            found["start to answering, s"] = round(instance.up(), 2)
-            waits.clear()
-            one = [time_listing(instance, "sacct", "-n", "-j", str(jobs // 2)) for _ in range(5)]
-            found["sacct -j, ms"] = round(sorted(listing["last_s"] for listing in one)[2] * 1e3, 1)
-            day = time_listing(instance, "sacct", "-n", "-X", "-S", "today")
-            found["sacct -S today"] = {key: round(value, 2) for key, value in day.items()}
-            week = time_listing(instance, "sacct", "-n", "-X", "-S", "now-7days")
-            found["sacct -S now-7days"] = {key: round(value, 2) for key, value in week.items()}
-            time.sleep(5)
-        found["others waited at most, ms"] = round(max(waits), 1)
-        print(json.dumps(found, indent=1), flush=True)
-    finally:
-        instance.end()
-    return found
-
-
-@contextlib.contextmanager
-def others_waiting_after(instance: Instance) -> Iterator[list[float]]:
-    """As `others_waiting`, of a controller that is not there yet."""
-    waits: list[float] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        while not stop.is_set():
-            before = time.monotonic()
-            with contextlib.suppress(SshqError):
-                instance.ask("status")
-                waits.append((time.monotonic() - before) * 1e3)
-            stop.wait(0.02)
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        yield waits
-    finally:
-        stop.set()
-        asking.join()

@@ -185,6 +185,7 @@ class Controller:
         chores = [
             asyncio.create_task(self.fleet.watch(), name="inventory"),
             asyncio.create_task(upkeep.run(), name="upkeep"),
+            asyncio.create_task(upkeep.check_store(), name="check"),
             asyncio.create_task(watch_leases(mailbox, self.leases, self.clock), name="leases"),
         ]
         await server.start()

@@ -22,7 +22,9 @@ from sshq.store.records import seal
 
 NAME: Final = "sshq.db"
 
-LONG_CHECK_BYTES_MAX: Final = 512 << 20
+LONG_CHECK_BYTES_MAX: Final = 256 << 20
+WHOLE_CHECK_BYTES_MAX: Final = 1 << 30  # of a larger one a start reads what it needs; all of it is read while it is in use
+_NEEDED: Final = ("store", "node", "arrangement")  # beside the jobs in the queue, whose records have checksums
 RESERVED: Final = 48 << 20  # what a backup leaves free: three times the reserve, more than submissions need to be taken
 
 # SQLite's primary result codes, by what they mean to us.
@@ -58,6 +60,7 @@ class Database:
     path: Path
     store_id: str
     inode: tuple[int, int]  # device and number at opening
+    unchecked: bool  # too large to be read in whole before anybody is served: `check_in_use` is owed
 
     @property
     def directory(self) -> Path:
@@ -96,9 +99,10 @@ def open_database(
             _make(path, schema, crash)
         check_header(path)
         _check_log(path)
-        store_id = inspect_database(path, schema)
+        whole = path.stat().st_size < WHOLE_CHECK_BYTES_MAX
+        store_id = inspect_database(path, schema, whole=whole)
         _check_identity(path, store_id, marker)
-        return _open(path, store_id, schema, crash)
+        return _open(path, store_id, schema, crash, unchecked=not whole)
     except OSError as error:
         raise StoreError(f"the store in {directory} cannot be opened: {error.strerror}") from error
 
@@ -240,15 +244,15 @@ def _check_log(path: Path) -> None:
         )
 
 
-def inspect_database(path: Path, schema: Mapping[int, str]) -> str:
-    """Check all and change nothing (read-only leaves the log alone).  Returns store_id."""
+def inspect_database(path: Path, schema: Mapping[int, str], *, whole: bool = True) -> str:
+    """Check all, or what a start needs, and change nothing (read-only leaves the log alone).  Returns store_id."""
     # Only an older release, or somebody's shell, leaves a journal: it has to be rolled back before anything can be read.
     mode = "rw" if path.with_name(f"{path.name}-journal").exists() else "ro"
     with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=0)) as connection:
         try:
             connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute("PRAGMA cell_size_check=ON")
-            _check_pages(connection, path)
+            _check_pages(connection, path, whole=whole)
             _check_version(connection, path, schema)
             row = connection.execute("SELECT store_id FROM store").fetchone()
         except sqlite3.Error as error:
@@ -266,7 +270,16 @@ def _check_copy(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"the copy is damaged: {found[0][0]}")
 
 
-def _open(path: Path, store_id: str, schema: Mapping[int, str], crash: Crash) -> Database:
+def check_in_use(path: Path) -> None:
+    """Read every page of a store that is in use, by a connection of its own.  Raises FatalStoreError where one is damaged."""
+    with closing(connect_reader(path)) as connection:
+        try:
+            _check_pages(connection, path, whole=True, kind=FatalStoreError)
+        except sqlite3.Error as error:
+            raise explain(error, path) from error
+
+
+def _open(path: Path, store_id: str, schema: Mapping[int, str], crash: Crash, *, unchecked: bool) -> Database:
     connection = sqlite3.connect(path, isolation_level=None, timeout=0)
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
@@ -282,20 +295,24 @@ def _open(path: Path, store_id: str, schema: Mapping[int, str], crash: Crash) ->
             raise explain(error, path) from error
         raise
     found = os.stat(path)
-    return Database(connection=connection, path=path, store_id=store_id, inode=(found.st_dev, found.st_ino))
+    return Database(connection=connection, path=path, store_id=store_id, inode=(found.st_dev, found.st_ino), unchecked=unchecked)
 
 
-def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+def _check_pages(connection: sqlite3.Connection, path: Path, *, whole: bool, kind: type[StoreError] = StoreError) -> None:
+    # The long check compares indexes with tables, too; 0.4 s for 100 000 jobs, so not for ever.
+    check = "integrity_check" if path.stat().st_size < LONG_CHECK_BYTES_MAX else "quick_check"
     try:
-        # The long check compares indexes with tables, too; 0.4 s for 100 000 jobs, so not for ever.
-        check = "integrity_check" if path.stat().st_size < LONG_CHECK_BYTES_MAX else "quick_check"
-        found = [str(row[0]) for row in connection.execute(f"PRAGMA {check}(3)")]
+        if whole:
+            found = [str(row[0]) for row in connection.execute(f"PRAGMA {check}(3)")]
+        else:
+            rows = [row for table in _NEEDED for row in connection.execute(f"PRAGMA quick_check({table})")]
+            found = list(dict.fromkeys(str(row[0]) for row in rows))
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
             raise
         found = [str(error)]
     if found != ["ok"]:
-        raise damaged(path, *(line for text in found for line in text.splitlines()))
+        raise damaged(path, *(line for text in found for line in text.splitlines()), kind=kind)
 
 
 def _check_version(connection: sqlite3.Connection, path: Path, schema: Mapping[int, str]) -> None:

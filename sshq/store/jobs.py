@@ -20,6 +20,7 @@ from sshq.store.database import (
     Database,
     DiskFullError,
     FatalStoreError,
+    check_in_use,
     connect_reader,
     copy_database,
     damaged,
@@ -341,6 +342,14 @@ class Store:
         """Write a checked copy, without environments, to `path`.  Raises StoreError; the store goes on."""
         target = Path(path)
         finish_backup(copy_database(self._connection, target), target, self._crash)
+
+    def begin_check(self) -> Callable[[], None] | None:
+        """Return what reads every page in any thread, if opening has not: of a long history it takes a minute.
+
+        Where a page is damaged it raises FatalStoreError, and whoever meets it must end as if the store had not opened.
+        """
+        path = self.path
+        return (lambda: check_in_use(path)) if self._database.unchecked else None
 
     def begin_backup(self, path: str | Path) -> Callable[[], None]:
         """Return what makes a backup in any thread, over a connection of its own: batches are stored meanwhile."""

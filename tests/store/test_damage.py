@@ -7,6 +7,8 @@ import pytest
 
 from sshq.core.model import NodeRecord, ScriptBlob, SubmitToken
 from sshq.errors import StoreError
+from sshq.store import database
+from sshq.store.database import FatalStoreError
 from sshq.store.history import HistoryFilter
 from sshq.store.jobs import Store
 from store.build import make_job, make_launch, make_spec, settle_launch
@@ -66,6 +68,52 @@ def test_a_flipped_bit_is_refused_or_harmless(whole, tmp_path):
         finally:
             store.close()
     assert refused > 40  # most of the rest hit what is not in use
+
+
+@pytest.mark.slow
+def test_a_damaged_page_of_a_large_store_is_found_while_it_is_in_use(whole, tmp_path, monkeypatch):
+    """Of a store too large to be read before it serves, what a start needs is looked at first, and all of it then."""
+    state, said = whole
+    monkeypatch.setattr(database, "WHOLE_CHECK_BYTES_MAX", 0)
+    data, page, copy = (state / "sshq.db").read_bytes(), 4096, tmp_path / "copy"
+    shutil.copytree(state, copy)
+    early = late = 0
+    for place in range(0, len(data), page):
+        (copy / "sshq.db").write_bytes(data[:place] + random.Random(place).randbytes(page) + data[place + page :])
+        for side in copy.glob("sshq.db-*"):
+            side.unlink()
+        try:
+            store = Store.open(copy, create=False)
+        except StoreError:
+            early += 1
+            continue
+        check = store.begin_check()
+        assert check is not None
+        try:
+            check()
+        except FatalStoreError as error:
+            assert "is damaged" in error.message
+            assert error.hint.startswith("sshq restore")
+            late += 1
+        else:
+            assert tell(store) == said, place
+        finally:
+            store.close()
+    assert early > 2
+    assert late > 10
+
+
+def test_an_undamaged_large_store_is_read_in_whole_after_its_opening(whole, tmp_path, monkeypatch):
+    shutil.copytree(whole[0], tmp_path / "copy")
+    assert (store := Store.open(tmp_path / "copy", create=False)).begin_check() is None  # a small one has been read
+    store.close()
+    monkeypatch.setattr(database, "WHOLE_CHECK_BYTES_MAX", 0)
+    store = Store.open(tmp_path / "copy", create=False)
+    check = store.begin_check()
+    assert check is not None
+    check()
+    assert tell(store) == whole[1]
+    store.close()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
