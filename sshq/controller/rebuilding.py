@@ -23,6 +23,7 @@ from sshq.core.lifecycle import State
 from sshq.core.model import RANK_STEP, Job, JobSpec, Launch, LaunchState, NodeRecord, Row, ScriptBlob
 from sshq.errors import NodeError, RefusedError
 from sshq.inventory.model import Host, Inventory
+from sshq.kinds import disclose
 from sshq.runner.survey import (
     ANSWER_MAX,
     FoundLaunch,
@@ -184,12 +185,12 @@ def make_rows(
             if found.entry.id in known or not found.entry.job_id:
                 counts["known" if found.entry.job_id else "nameless"] += 1
                 continue
-            job, launch = _read_launch(
+            job, launch, script = _read_launch(
                 found, name, survey, spool, default_partition=default_partition, environs=built.environs
             )
             counts[_kind_of(found)] += 1
             launches.append(launch)
-            scripts[job.spec.script] = found.script
+            scripts[job.spec.script] = script
             built.highest = max(built.highest, job.array_job_id or 0)
             before = newest.get(job.job_id)
             if before is None or (before[1].attempt, before[1].decided_at) < (launch.attempt, launch.decided_at):
@@ -223,7 +224,7 @@ def _node_record(name: str, survey: Survey, spool: FoundSpool) -> NodeRecord:
 
 def _read_launch(
     found: FoundLaunch, node: str, survey: Survey, spool: FoundSpool, *, default_partition: str, environs: dict[str, bytes]
-) -> tuple[Job, Launch]:
+) -> tuple[Job, Launch, bytes]:
     entry, record = found.entry, found.entry.record
     began_at = float(survey.clock_at) - survey.uptime_s
     started = record.how != "never" if record is not None else entry.alive or entry.pid > 0
@@ -239,11 +240,12 @@ def _read_launch(
         about = None
         decided_at = started_at or float(survey.clock_at)
         job = _undescribed(found, survey, default_partition, decided_at)
-    environ = parse_environ(found)
+    script, enclosed = disclose(job.spec.kind, found.script)
+    environ = parse_environ(found, enclosed)
     if environ:
         environs[digest_of(environ)] = environ
     spec = replace(
-        job.spec, script=digest_of(found.script), environ=digest_of(environ) if environ else NO_ENVIRONMENT, requeue="no",
+        job.spec, script=digest_of(script), environ=digest_of(environ) if environ else NO_ENVIRONMENT, requeue="no",
         retries=0,
     )  # fmt: skip
     state = State.RUNNING if started else State.CONFIGURING
@@ -260,7 +262,7 @@ def _read_launch(
         slot=job.slots[0] if job.slots else 0, state=LaunchState.RUNNING if started else LaunchState.INTENT,
         decided_at=decided_at, started_at=started_at if started else None, pid=entry.pid or None, private_dir=job.private_dir,
     )  # fmt: skip
-    return job, launch
+    return job, launch, script
 
 
 def _undescribed(found: FoundLaunch, survey: Survey, partition: str, at: float) -> Job:
@@ -277,9 +279,9 @@ def _undescribed(found: FoundLaunch, survey: Survey, partition: str, at: float) 
     return Job(job_id=entry.job_id, spec=spec, spec_id=entry.job_id, submit_at=at, eligible_at=at, attempt=entry.attempt)
 
 
-def parse_environ(found: FoundLaunch) -> bytes:
+def parse_environ(found: FoundLaunch, enclosed: Mapping[str, str]) -> bytes:
     """Return the environment of a launch that never read it, as submissions are kept; else nothing."""
-    exports = parse_exports(found.environ) if found.entry.go != "file" else {}
+    exports = {**parse_exports(found.environ), **enclosed} if found.entry.go != "file" else {}
     return encode_environ(exports) if exports else b""
 
 

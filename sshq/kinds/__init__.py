@@ -13,12 +13,14 @@ from sshq.kinds import callable as callable_
 class Kind:
     """One kind of job.
 
-    `about` is one line, for `squeue --type=help`.  `enclose` wraps the payload on its node, where more is known.
+    `about` is one line, for `squeue --type=help`.  `enclose` wraps the payload on its node, where more is known;
+    `disclose` returns the script and the environment that it wrapped.
     """
 
     payload: Callable[[JobSpec, bytes], Payload]
     about: str
     enclose: Callable[[JobSpec, Payload, Site], Payload] | None = None
+    disclose: Callable[[bytes], tuple[bytes, dict[str, str]]] | None = None
 
 
 KINDS: dict[str, Kind] = {
@@ -27,7 +29,9 @@ KINDS: dict[str, Kind] = {
     "allocation": Kind(allocation.hold_payload, "nodes that are held for what comes later (salloc, sshq.Pool)"),
     "attended": Kind(allocation.attended_payload, "one command that reads the input of the srun that started it"),
     "callable": Kind(callable_.payload, "a call of a Python function (sshq.Executor, @sshq.job)"),
-    "container": Kind(container.payload, "a script or command in a container (--container)", container.enclose),
+    "container": Kind(
+        container.payload, "a script or command in a container (--container)", container.enclose, container.disclose
+    ),
 }
 
 
@@ -40,6 +44,12 @@ def payload_of(spec: JobSpec, script_bytes: bytes, site: Site | None = None) -> 
     kind = KINDS[spec.kind]
     made = kind.payload(spec, script_bytes)
     return kind.enclose(spec, made, site) if kind.enclose and site else made
+
+
+def disclose(kind: str, sent: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return the script as it was submitted, and the environment where it was in what the node was sent."""
+    opened = KINDS[kind].disclose if kind in KINDS else None
+    return opened(sent) if opened else (sent, {})
 
 
 def describe_kinds() -> list[str]:

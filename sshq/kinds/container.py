@@ -19,6 +19,11 @@ SCRIPT: Final = "/.sshq/script"  # in the container
 # The image's own, or the node's business; --container-env=NAME passes one all the same.
 _KEPT_OUT: Final = frozenset("HOME HOSTNAME LD_LIBRARY_PATH LD_PRELOAD LOGNAME PATH PWD SHELL TMPDIR USER".split())  # noqa: SIM905
 _GIVEN: Final = re.compile(r"(SLURM|SBATCH|SSHQ|CUDA|ROCR|HIP|GPU)_.*")  # stronger than what the image says
+# How the parts of what is sent follow each other: what `enclose` puts together `disclose` takes apart.
+_INIT: Final = b"box_init() { printf '%s\\n' "
+_THEN: Final = b"; }\nbox_script() { printf '%s' '"
+_END: Final = b"'; }\nbox_main\n"
+_QUOTE: Final = b"'\\''"
 _DAEMONS: Final = ("docker",)  # whose containers are no children of ours, so they do not have our niceness
 
 
@@ -51,12 +56,33 @@ def enclose(spec: JobSpec, inner: Payload, site: Site) -> Payload:
     parts = [
         "".join(f"{name}={shlex.quote(value)}\n" for name, value in assignments.items()),
         "box_mounts() {\n" + "\n".join([*mounts, ":"]) + "\n}\n",
-        "box_init() { printf '%s\\n' " + shlex.quote(_init(spec, inner, site)) + "; }\n",
-        "box_script() { printf '%s' ",
     ]
     head = "".join(parts).encode("utf-8", "surrogateescape")
-    script = b"'" + inner.script.replace(b"'", b"'\\''") + b"'; }\n"
-    return Payload(interpreter=("/bin/sh",), script=b"#!/bin/sh\n" + _program() + head + script + b"box_main\n", own_environ=True)
+    init = shlex.quote(_init(spec, inner, site)).encode("utf-8", "surrogateescape")
+    script = inner.script.replace(b"'", _QUOTE)
+    text = b"#!/bin/sh\n" + _program() + head + _INIT + init + _THEN + script + _END
+    return Payload(interpreter=("/bin/sh",), script=text, own_environ=True)
+
+
+def disclose(sent: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return the script that `enclose` put into this one, and the environment; what is none of its making comes back as it is."""
+    head, _, rest = sent.partition(_THEN)
+    init = head.rpartition(_INIT)[2]
+    if not rest.endswith(_END) or init == head:
+        return sent, {}
+    script = rest.removesuffix(_END).replace(_QUOTE, b"'")
+    try:
+        words = iter(shlex.split("".join(shlex.split(init.decode("utf-8", "surrogateescape")))))
+    except ValueError:  # cut off
+        return sent, {}
+    environ = {}
+    for word in words:
+        if word == "set":  # the command follows
+            break
+        if word == "export":
+            name, _, value = next(words, "").partition("=")
+            environ[name] = value
+    return script, environ
 
 
 def _init(spec: JobSpec, inner: Payload, site: Site) -> str:

@@ -1,10 +1,14 @@
 """Jobs in containers, by a real podman on a real host: they behave as scripts do, and are proved gone whatever ends them."""
 
+import re
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 
 import bed as beds
+from sshq.store.records import seal, unseal
 
 CONFIG = "keepalive_interval: 1s\nkeepalive_count: 2\nreconcile_interval: 5s\nkill_wait: 1s\n"
 IMAGE = beds.BOX_IMAGE
@@ -252,4 +256,43 @@ def test_an_image_that_is_a_directory_runs_by_apptainer(lab):
     lab.until_said(deaf, "up")
     lab.sshq.out("scancel", str(deaf))
     lab.until(deaf, "CANCELLED")
+    lab.assert_gone()
+
+
+def test_a_lost_store_is_rebuilt_with_the_script_as_it_was_submitted(lab):
+    """One job runs, and beside it lies a copy that was claimed and never started, as a power cut can leave it."""
+    script = "#!/bin/sh\necho \"$ODD|it's\"; until [ -e /tmp/rebuilt ]; do sleep 0.1; done\n"
+    job = lab.submit_with({"ODD": "one\n'two'"}, "--container-mounts=/srv:/tmp", "/dev/stdin", input=script)
+    lab.until_said(job, "two")
+    (spool,) = lab.host.sh("ls -d /root/.local/state/sshq/spool/*/a").stdout.split()
+    (old,) = (name.removesuffix(".box") for name in lab.host.sh(f"cd {spool} && ls *.box").stdout.split())
+    lab.sshq.kill9()
+    shutil.rmtree(f"{lab.sshq.sshq_home}/state")
+    Path(lab.sshq.sshq_home, "sock").unlink(missing_ok=True)
+    copied, fresh = job + 7, f"{job:032x}"
+    folder = lab.host.path(spool)
+    head, about, rest = (folder / f"{old}.req").read_bytes().split(b"\n", 2)
+    head = re.sub(rb"^# 1 (\d+) \d+ 1", lambda found: b"# 1 %d %d 1" % (int(found[1]) + 1, copied), head)
+    told = unseal(about.decode().removeprefix("# about ")).replace(f'"job_id":{job},"spec_id":{job}', f'"job_id":{copied},"spec_id":{copied}')
+    (folder / f"{fresh}.req").write_bytes(b"\n".join([head, b"# about " + seal(told).encode(), rest]))
+    shutil.copy(folder / f"{old}.script", folder / f"{fresh}.script")
+    (folder / f"{fresh}.env").write_bytes(b"SSHQ_WHOLE=1\n")
+    (folder / f"{fresh}.exit").write_bytes(b" " * 1023 + b"\n")
+
+    def rebuild() -> bool:  # once the runner of the killed controller has seen its end
+        done = lab.sshq.run("rebuild", "--yes", timeout_s=60)
+        assert done.returncode == 0 or "may be alive" in done.stderr, done
+        return done.returncode == 0
+
+    lab.sshq.wait_for(rebuild, PATIENCE_S, "rebuilt")
+    lab.sshq.up()
+    lab.sshq.ready(timeout_s=PATIENCE_S)
+    lab.until(job, "RUNNING")
+    for number in (job, copied):
+        assert lab.sshq.out("scontrol", "write", "batch_script", str(number), "-") == script
+    lab.host.sh("touch /srv/rebuilt")
+    lab.until(job, "COMPLETED")
+    lab.until(copied, "PENDING")
+    lab.sshq.out("scontrol", "release", str(copied))
+    assert lab.finished(copied, "COMPLETED") == "one\n'two'|it's\n"
     lab.assert_gone()
