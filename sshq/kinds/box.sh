@@ -202,6 +202,13 @@ box_gpu_words() {
     esac
 }
 
+box_gpu_hint() { # most engines have to be told of GPUs once, by whoever looks after the host
+    case $box_engine:${box_gpus%% *}:$box_said in
+    podman:nvidia:*CDI*) printf 'sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml, there' ;;
+    docker:nvidia:*'device driver'*) printf 'sudo nvidia-ctk runtime configure --runtime=docker, there, and restart docker' ;;
+    esac
+}
+
 box_places() { # what is mounted of the node
     box_home=$PWD # a tree that goes along is there as a whole, wherever in it the job starts
     [ -z "$box_below" ] || box_home=${PWD%"/$box_below"}
@@ -275,7 +282,7 @@ box_create() {
     box_said=$(box_ask "$BOX_MAKE_S" "$@" "$box_image" /.sshq/init 2>&1 >/dev/null)
     box_answered $?
     [ "$box_status" -ne 0 ] || return 0
-    box_fail "$box_engine cannot make the container: $(box_brief "$box_said")"
+    box_fail "$box_engine cannot make the container: $(box_brief "$box_said")" "$(box_gpu_hint)"
 }
 
 box_user() {
@@ -290,7 +297,7 @@ box_start() {
     case $box_said in
     *'"/bin/sh"'*'no such file'* | *'/bin/sh: no such file'*) box_fail "the image $box_image has no /bin/sh, which runs the job in it" ;;
     esac
-    box_fail "$box_engine cannot start the container: $(box_brief "$box_said")"
+    box_fail "$box_engine cannot start the container: $(box_brief "$box_said")" "$(box_gpu_hint)"
 }
 
 box_become() { # apptainer's container is a process of this job like another, and needs nobody to look after it

@@ -1,13 +1,29 @@
 """Jobs in containers by the other real engines: a docker whose daemon is root, and podman for an account that is not."""
 
+import json
+
 import pytest
 
 import bed as beds
+from bed import rootfs
+from bed.gpus import FakeNvidia
 
 CONFIG = "keepalive_interval: 1s\nkeepalive_count: 2\nreconcile_interval: 5s\nkill_wait: 1s\n"
 PATIENCE_S = beds.BOX_PATIENCE_S
 DEAF = "trap '' TERM; (trap '' TERM HUP; sleep 600) & echo up; while :; do sleep 0.2; done"
 ENGINES = ("docker", "rootless")
+
+
+def give_gpus(box):
+    """Two cards that are not there: what nvidia-smi says is all that sshq asks."""
+    directory = box.host.path("/opt/nvidia")
+    directory.mkdir(parents=True)
+    tool = FakeNvidia(directory)
+    tool.gpus("NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB")
+    text = tool.path.read_text().replace(str(tool.state), "/opt/nvidia/nvidia-smi.state")
+    rootfs.write_file(str(box.host.path("/")), "/usr/local/bin/nvidia-smi", text, 0o755)
+    box.host.sh("chmod -R a+rwX /opt/nvidia")
+    return tool
 
 
 def make_lab(bed, name, engine):
@@ -17,13 +33,16 @@ def make_lab(bed, name, engine):
         pytest.skip(reason)
     box = beds.BoxHost(bed, name, engine)
     box.import_image(beds.BOX_IMAGE, "ENV PATH=/bin", "ENV FROM_IMAGE=image")
+    gpus = give_gpus(box)
     try:
         with beds.Instance() as instance:
             instance.use([box.host], sshq_slots=5, sshq_container=box.tool)
             instance.write_config(CONFIG)
             instance.up()
             instance.ready(timeout_s=PATIENCE_S)
-            yield beds.BoxLab(box, instance)
+            made = beds.BoxLab(box, instance)
+            made.gpus = gpus
+            yield made
     finally:
         bed.remove([box.host])
 
@@ -69,6 +88,38 @@ def test_code_environment_places_and_user_are_the_jobs_own(lab):
     inside = lab.sshq.run("srun", "--container=box:1", "sh", "-c", "echo out; echo err >&2; exit 9")
     assert (inside.returncode, inside.stdout, inside.stderr) == (9, "out\n", "err\n")
     lab.assert_gone()
+
+
+RECORDER = """#!/bin/sh
+[ "$1" != create ] || printf '%s\\n' "$@" >/tmp/create.argv
+exec /usr/bin/{tool} "$@"
+"""
+
+
+def test_gpus_are_asked_for_by_the_flags_of_the_engine_and_its_refusal_is_told(lab):
+    tool, first = lab.box.tool, lab.gpus.uuid(0)
+    rootfs.write_file(str(lab.host.path("/")), f"/usr/local/bin/{tool}", RECORDER.format(tool=tool), 0o755)
+    try:
+        script = 'echo "$CUDA_VISIBLE_DEVICES|$GIVEN"'
+        refused = lab.submit(script, "--gres=gpu:a100:1")
+        said = lab.finished(refused, "FAILED")
+        argv = lab.host.read("/tmp/create.argv").splitlines()
+        assert lab.account(refused) == ("FAILED", "125:0")
+        if tool == "docker":
+            assert argv[argv.index("--gpus") + 1] == f'"device={first}"'
+            assert "docker cannot start the container: Error response from daemon: could not select device driver" in said
+            assert "hint: sudo nvidia-ctk runtime configure" in said
+            return
+        assert argv[argv.index("--device") + 1] == f"nvidia.com/gpu={first}"
+        assert "podman cannot start the container: " in said
+        assert f"unresolvable CDI devices nvidia.com/gpu={first}" in said
+        assert "hint: sudo nvidia-ctk cdi generate" in said
+        devices = [{"name": lab.gpus.uuid(n), "containerEdits": {"env": [f"GIVEN={n}"]}} for n in range(2)]
+        text = json.dumps({"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": devices, "containerEdits": {}})
+        rootfs.write_file(str(lab.host.path("/")), "/etc/cdi/nvidia.json", text)
+        assert lab.finished(lab.submit(script, "--gres=gpu:a100:1"), "COMPLETED") == "0|0\n"
+    finally:
+        lab.host.path(f"/usr/local/bin/{tool}").unlink()
 
 
 def test_a_death_by_a_signal_is_told_from_a_code(lab):
