@@ -90,6 +90,8 @@ def _run_job(argv: "Sequence[str]", parsed: Parsed) -> int:
 
     submission = make_submission(argv, fed=wants_input(parsed), terminal=parsed.has("pty"))
     print_warnings("srun", submission.warnings)
+    if parsed.has("container") and is_fed(parsed):
+        print_messages(["srun: warning: a container reads no input from here (--input=FILE: a file of its node)"])
     waiting = Granting("srun", submission, parsed.last("immediate"))
     job = waiting.await_grant()
     if job is None:
@@ -177,3 +179,8 @@ def wants_input(parsed: Parsed) -> bool:
         return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
         return False
+
+
+def is_fed(parsed: Parsed) -> bool:
+    """Return whether somebody gave us a file or a pipe to read."""
+    return wants_input(parsed) and os.fstat(0).st_mode & 0o170000 in (0o010000, 0o100000)

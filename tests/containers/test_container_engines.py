@@ -87,6 +87,9 @@ def test_code_environment_places_and_user_are_the_jobs_own(lab):
     assert lab.host.read(f"/srv/out/o {placed}") == "/tmp\ndata\n"
     inside = lab.sshq.run("srun", "--container=box:1", "sh", "-c", "echo out; echo err >&2; exit 9")
     assert (inside.returncode, inside.stdout, inside.stderr) == (9, "out\n", "err\n")
+    fed = lab.sshq.run("srun", "--container=box:1", "cat", input="not for it")
+    assert (fed.returncode, fed.stdout) == (0, "")
+    assert fed.stderr == "srun: warning: a container reads no input from here (--input=FILE: a file of its node)\n"
     lab.assert_gone()
 
 
