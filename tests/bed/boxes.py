@@ -6,13 +6,16 @@ What its engine keeps is there when the host has been rebooted.  The image is a 
 and root of an image directory, and writes down how it was called.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from glob import glob
 from pathlib import Path
 
 from . import rootfs
+from .faults import write_first
 from .netns import NetnsBed, NetnsHost
 from .session import wait_until, which
 
@@ -151,6 +154,24 @@ class BoxHost:
             lambda: self.host.sh("docker version", check=False).returncode == 0, 30,
             lambda: self.host.read("/var/log/dockerd.log")[-2000:],
         )  # fmt: skip
+
+    def cgroups(self) -> list[str]:
+        """Those that the daemon makes its containers' in, on this machine: of each controller (v1), or the one (v2)."""
+        name = f"sq{self.host.bed.slot}-{self.host.name}"
+        return [*glob(f"/sys/fs/cgroup/{name}"), *glob(f"/sys/fs/cgroup/*/{name}")]
+
+    def limit_memory(self, mib: int | None) -> None:
+        """Of all containers together, which have been some before."""
+        value = str(mib << 20) if mib else "-1"
+        done = [write_first(group, {"memory.limit_in_bytes": value, "memory.max": value.replace("-1", "max")}) for group in self.cgroups()]
+        assert any(done), self.cgroups()
+
+    def remove(self) -> None:
+        self.host.bed.remove([self.host])
+        for group in self.cgroups():
+            for folder, _, _ in os.walk(group, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
 
     def signal_daemon(self, name: str) -> None:
         self.host.sh(f"kill -{name} $(cat /run/docker.pid)")

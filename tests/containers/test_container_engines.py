@@ -44,7 +44,7 @@ def make_lab(bed, name, engine):
             made.gpus = gpus
             yield made
     finally:
-        bed.remove([box.host])
+        box.remove()
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -127,6 +127,23 @@ def test_gpus_are_asked_for_by_the_flags_of_the_engine_and_its_refusal_is_told(l
 
 def test_a_death_by_a_signal_is_told_from_a_code(lab):
     lab.assert_ends()
+
+
+@pytest.mark.parametrize("lab", ["docker"], indirect=True)
+def test_what_is_killed_for_memory_is_out_of_memory(lab):
+    lab.until(lab.submit("true"), "COMPLETED")
+    lab.box.limit_memory(64)
+    try:
+        killed = lab.submit("exec dd if=/dev/zero of=/dev/null bs=256M count=1")
+        lab.finished(killed, "OUT_OF_MEMORY")
+        assert lab.account(killed) == ("OUT_OF_MEMORY", "0:125")
+        survived = lab.submit(
+            "dd if=/dev/zero of=/dev/null bs=256M count=1; exit 137"
+        )  # one of it was killed, and it said a code
+        lab.finished(survived, "FAILED")
+        assert lab.account(survived) == ("FAILED", "137:0")
+    finally:
+        lab.box.limit_memory(None)
 
 
 def test_what_does_not_listen_is_ended_with_and_without_its_supervisor(lab):
