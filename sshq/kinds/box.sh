@@ -266,17 +266,24 @@ box_create() {
         if [ "$(id -u)" = 0 ]; then box_user; else box_add --userns=keep-id; fi
         ;;
     docker)
-        box_user
-        for box_id in $(id -G); do
-            box_add --group-add
-            box_add "$box_id"
-        done
+        if box_is_rootless; then # root there is this account, and everybody else a subordinate id
+            box_add --user
+            box_add 0:0
+        else
+            box_user
+            for box_id in $(id -G); do
+                box_add --group-add
+                box_add "$box_id"
+            done
+        fi
         box_add --security-opt
         box_add no-new-privileges
         ;;
     esac
-    # The host's network, names and shared memory, as of any job; its own processes, so that nothing outlives the first of them.
-    eval "set -- create --name '$box_name' --label sshq=1 --network host --ipc host --security-opt label=disable --log-driver none \
+    # The host's network, names and shared memory, as of any job (a rootless docker cannot give its own away); its own processes, so
+    # that nothing outlives the first of them.
+    box_is_rootless || box_words="--ipc host $box_words"
+    eval "set -- create --name '$box_name' --label sshq=1 --network host --security-opt label=disable --log-driver none \
         --restart no --entrypoint /bin/sh -e 'SSHQ_ATTEMPT=$SSHQ_ATTEMPT' $box_words"
     if [ -n "$box_workdir" ]; then set -- "$@" -w "$box_workdir"; else set -- "$@" -w "$PWD"; fi
     box_said=$(box_ask "$BOX_MAKE_S" "$@" "$box_image" /.sshq/init 2>&1 >/dev/null)

@@ -28,10 +28,12 @@ box_die() { # SIGNAL oom|'': as the script did, so that whoever waits for us see
 # storage, where the supervisor would not find the container.  As in sshq/runner/box.sh.  It takes the place of a child of ours, as
 # a signal to that must reach the engine.
 box_run() {
-    case $box_engine in
-    docker) [ -w /var/run/docker.sock ] || [ ! -S "$box_xdg/docker.sock" ] || set -- -H "unix://$box_xdg/docker.sock" "$@" ;;
-    esac
+    if box_is_rootless; then set -- -H "unix://$box_xdg/docker.sock" "$@"; fi
     exec env -i HOME="$HOME" PATH="$PATH" USER="$USER" LOGNAME="$LOGNAME" ${box_xdg:+XDG_RUNTIME_DIR="$box_xdg"} "$box_engine" "$@"
+}
+
+box_is_rootless() { # a docker whose daemon is the account's
+    [ "$box_engine" = docker ] && [ ! -w /var/run/docker.sock ] && [ -S "$box_xdg/docker.sock" ]
 }
 
 # box_ask SECONDS WORDS...: the same, for so long at most; 124 if there is no answer.
