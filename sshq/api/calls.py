@@ -98,8 +98,8 @@ class _RemoteTracebackError(Exception):
 def write_script(
     function: Any, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], *, folder: str, token: str,
     python: str | None = None, requires: Sequence[str] = (), shipment: str = "", shipped: Collection[str] = (),
-) -> tuple[bytes, Need]:  # fmt: skip
-    """Return the script that makes one of `calls`, the only one or that of SLURM_ARRAY_TASK_ID; and what it needs.
+) -> tuple[bytes, Need, str | None]:  # fmt: skip
+    """Return the script that makes one of `calls`, the only one or that of SLURM_ARRAY_TASK_ID; its need; a large one's file.
 
     Raises:
         UserError: something cannot be pickled; it says what.
@@ -117,7 +117,7 @@ def write_script(
         "cloudpickle": cloudpickle_source() if by_value else None,
         "path": own_paths(),
     }
-    text = json.dumps(document).encode()
+    text, path = json.dumps(document).encode(), None
     if len(text) > TRAVELS_BYTES_MAX:
         path = os.path.join(folder, f"{token}.call")
         write_private(path, text)
@@ -125,7 +125,7 @@ def write_script(
         beside = os.path.relpath(path, find_cwd())
         place = {"path": path, "beside": os.path.basename(path) if beside.startswith("..") else beside}
         text = json.dumps({"file": {**place, "size": len(text), "sha256": sha256(text).hexdigest()}}).encode()
-    return os.fsencode(write_head(need, "stub.py")) + text + b"\n", need
+    return os.fsencode(write_head(need, "stub.py")) + text + b"\n", need, path
 
 
 def make_need(python: str | None, requires: Sequence[str], *, by_value: bool) -> Need:

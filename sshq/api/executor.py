@@ -1,7 +1,6 @@
 """Executor: `concurrent.futures.Executor` whose calls are jobs; and `@sshq.job`, which gives one function such calls."""
 
 import concurrent.futures
-import contextlib
 import functools
 import os
 import time
@@ -13,7 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from sshq.api.calls import finish_call, make_need, write_script
 from sshq.api.client import Client
 from sshq.api.jobs import Job
-from sshq.api.proof import find_own_cwd, make_folder, stand_in
+from sshq.api.proof import find_own_cwd, make_folder, remove_private, stand_in
 from sshq.api.ship import names_of, pack_modules
 from sshq.api.words import build, format_options
 from sshq.core.pythons import write_need
@@ -140,12 +139,11 @@ class Executor(concurrent.futures.Executor):
         name = getattr(fn, "__name__", None) or getattr(getattr(fn, "func", None), "__name__", "call")
         options: dict[str, Any] = {"job_name": name} | self._options
         options["output"] = os.path.join(self._there, "%j.out" if array is None else "%A_%a.out")
-        script, need = write_script(fn, calls, folder=self._there, token=token, **self._travel)
+        script, need, large = write_script(fn, calls, folder=self._there, token=token, **self._travel)
         stem = os.path.join(self._there, token)
-        large = f"{stem}.call" if self._there == self.folder and os.path.exists(f"{stem}.call") else None
         try:
             submission = build(format_options(options | {"array": array}), script)
-            if large is not None:
+            if large is not None and self._there == self.folder:
                 submission.stage_in = [*submission.stage_in, large]
             submission.description |= {
                 "kind": "callable", "command": name, "python": write_need(need),
@@ -158,7 +156,7 @@ class Executor(concurrent.futures.Executor):
         except UserError as error:
             # Refused for good; of all else nobody knows whether it was taken, and the job would miss its file.
             if large is not None and getattr(error, "code", "") != "internal":
-                os.unlink(large)
+                remove_private(large)
             raise
         self._list_open()  # whose jobs these are
         self._jobs.update(jobs)
@@ -171,8 +169,7 @@ class Executor(concurrent.futures.Executor):
         self._jobs.discard(job)
         left.discard(job)
         if large is not None and not left:
-            with contextlib.suppress(OSError):
-                os.unlink(large)
+            remove_private(large)
 
     def _results(self, jobs: list[Job], ends_at: float | None, *, chunked: bool) -> Iterator[Any]:
         try:

@@ -6,7 +6,7 @@ machine (`api/away.py`), a directory there stands for ours, and it is that one t
 
 import os
 
-from sshq.errors import RefusedError
+from sshq.errors import RefusedError, SshqError
 from sshq.wire.client import Client, find_head
 
 TYPE_CHECKING = False
@@ -84,6 +84,21 @@ def write_private(path: str, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def remove_private(path: str) -> None:
+    """Remove what `write_private` wrote, if it can be reached."""
+    head = find_head(os.environ)
+    try:
+        if head is not None:
+            from sshq.api.away import remove_files, to_here
+
+            if to_here(head, path) is not None:
+                remove_files(head, [path])
+                return
+        os.unlink(path)
+    except (OSError, SshqError):
+        pass
 
 
 def bring_file(path: str) -> str:

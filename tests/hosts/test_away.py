@@ -331,7 +331,7 @@ def test_client_executor_and_pool_work_from_the_laptop(place, laptop):
     assert lines[-1].startswith("['.gitignore'] [")
     assert f"slurm-{number}.out" in lines[-1]
     left = {path.suffix for path in laptop.there(".sshq").iterdir()}
-    assert left == {".out", ".call"}
+    assert left == {".out"}  # large arguments stay no longer than their job
 
 
 WAITS = """\
