@@ -108,6 +108,12 @@ class _Copy:
         return 0
 
     def to_disk(self, found: list[dict[str, Any]], path: str, target: str, *, recursive: bool) -> int:
+        try:
+            return self._write(found, path, target, recursive=recursive)
+        except OSError as error:
+            raise UserError(f"{target}: {error.strerror or error}") from None
+
+    def _write(self, found: list[dict[str, Any]], path: str, target: str, *, recursive: bool) -> int:
         tops = {self._place(item["name"], 1) for item in found}
         if self._all and not os.path.lexists(target):
             os.mkdir(target)

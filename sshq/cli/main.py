@@ -28,6 +28,8 @@ OUTPUT_CLOSED = 141  # as of a program that SIGPIPE ended
 
 def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command; the result is the exit status."""
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        _open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     while words and words[0] == "sshq":  # a shim named sshq, say
         del words[0]
@@ -71,6 +73,19 @@ def _leave(verb: str, code: int) -> None:
         sys.stderr.flush()
         os._exit(code)  # no thread, no child and no exit handler is left of these
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Of a caller who has closed some (`>&-`, as cron jobs and daemons do): else the next socket would be our standard output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null == number:
+                os.set_inheritable(number, True)
+            else:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115  as long as we live
 
 
 def _name_verb(words: list[str]) -> str:

@@ -1,7 +1,9 @@
 """What commands say when nobody listens, and what they refuse before they ask: exact stdout, stderr and status."""
 
 import os
+import shlex
 import socket
+import subprocess
 
 import pytest
 
@@ -222,3 +224,12 @@ def test_a_bug_is_one_line_status_70_and_a_private_log(place):
     assert done.stderr == f"sshq: error: a bug of sshq: KeyError: 'oops'\n    hint: the details are in {log}\n"
     assert os.stat(log).st_mode & 0o777 == 0o600
     assert "Traceback" in open(log).read()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_has_closed_are_done_without(instance, closed):
+    """As in `sshq squeue >&-` of a cron job: it was a traceback, and a socket became the standard output."""
+    command = " ".join(["exec", *map(shlex.quote, instance.argv("version")), closed])
+    done = subprocess.run(["/bin/sh", "-c", command], env=instance.env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("" if ">&-" in closed.split() else "sshq ")

@@ -74,6 +74,9 @@ def test_what_is_refused_says_why_and_writes_nothing(running, instance):
     assert not os.path.exists("/tmp/nowhere-of-this-test")
     pending = instance.submit("--hold", "--wrap", "true")
     assert "has not started" in refused(instance, f"{pending}:x", ".")
+    for place, why in (("/no/such/x", "No such file or directory"), ("/proc/", "No such file or directory"), ("taken/x", "Not a directory")):
+        Path(instance.work, "taken").touch()
+        assert refused(instance, f"{job}:out/a.csv", place) == f"sshq: error: {place}: {why}\n"
 
 
 def test_after_the_end_what_stayed_on_the_host_can_be_fetched_and_else_it_says_what_to_do(running, instance):
