@@ -35,7 +35,7 @@ def _describe(label: str, reply: Mapping[str, object]) -> list[str]:
     view: Mapping[str, object] = job if isinstance(job, dict) else {}
     head, summary = f"Job {label} ({read_text(view, 'name')})", read_text(reply, "summary")
     state = read_text(view, "state")
-    lines = [f"{head} {summary[3:]}" if summary.startswith((f"it is {state}", "it is over")) else f"{head} is {state}: {summary}"]
+    lines = [f"{head} {summary[3:]}" if summary.startswith("it is ") else f"{head} is {state}: {summary}"]
     nodes = read_items(reply.get("nodes"))
     width = max((len(read_text(node, "name")) for node in nodes), default=0)
     verdicts = max((len(read_text(node, "verdict")) for node in nodes), default=0)

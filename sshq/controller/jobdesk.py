@@ -351,7 +351,8 @@ def _explain(cluster: Cluster, job: Job, view: View, now: float) -> Mapping[str,
         tries = f", attempt {job.attempt}" if job.attempt > 1 else ""
         summary = f"it is over: {job.state.name}{how}{tries}" + (f", {view['note']}" if view["note"] else "")
     else:
-        summary = f"it is {job.state.name} on {','.join(job.nodes)}" + (f", {view['note']}" if view.get("note") else "")
+        doing = job.state.name if job.cancel_uid is None else "being cancelled"
+        summary = f"it is {doing} on {','.join(job.nodes)}" + (f", {view['note']}" if view.get("note") else "")
     return {"job": view, "summary": summary, "nodes": nodes, "expected_start_at": None}
 
 

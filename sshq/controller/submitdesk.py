@@ -29,6 +29,7 @@ from sshq.core.placement import Step, is_preferred, judge, request_of
 from sshq.core.schedule import place_now
 from sshq.errors import RefusedError
 from sshq.inventory.config import Config
+from sshq.store.reserve import SIZE
 from sshq.wire.server import Peer, StreamOut
 
 log = logging.getLogger("sshq.submit")
@@ -121,7 +122,7 @@ class SubmitDesk:
         if self._space_short:
             raise RefusedError(
                 "Batch job submission failed: no space is left for the state of the controller", code="not_now",
-                hint="free space on the head node; running jobs go on and are settled",
+                hint=f"free {2 * SIZE >> 20} MiB where its state is (sshq status); running jobs go on and are settled",
             )  # fmt: skip
 
     async def _store_job(self, token: str | None, incoming: Incoming, spec: JobSpec, notes: list[str]) -> Mapping[str, object]:

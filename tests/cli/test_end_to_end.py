@@ -77,6 +77,17 @@ def test_a_job_lives_and_is_cancelled(up):
     )
 
 
+def test_a_cancel_that_is_under_way_is_told_as_such(up):
+    """It read `is CANCELLED: it is RUNNING on localhost`."""
+    job = up.wrap("trap '' TERM; echo begun; while :; do sleep 1; done", "-o", "out")
+    up.wait_for(lambda: "begun" in up.read("out"))
+    up.out("scancel", str(job))
+    assert up.out("why", str(job)) == f"Job {job} (wrap) is being cancelled on localhost\n"
+    up.out("scancel", "-s", "KILL", str(job))
+    up.until_state(job, "CANCELLED")
+    assert up.out("why", str(job)).startswith(f"Job {job} (wrap) is over: CANCELLED")
+
+
 def test_down_leaves_jobs_running_and_up_takes_them_over(up):
     job = up.wrap("until [ -e go ]; do sleep 0.1; done; echo done", "-o", "out")
     up.until_state(job, "RUNNING")

@@ -47,6 +47,7 @@ def refuse(instance) -> list[int]:
         assert len(taken) < 50
     assert done.returncode == 1
     assert "no space is left for the state of the controller" in done.stderr, done.stderr
+    assert "hint: free 32 MiB where its state is (sshq status)" in done.stderr  # it is refused while df shows some
     assert "Traceback" not in done.stderr
     return taken
 
