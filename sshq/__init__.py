@@ -20,10 +20,13 @@ _PLACES = {
     "TimeLimitError": "sshq.api.jobs", "OutOfMemoryError": "sshq.api.jobs", "NodeLostError": "sshq.api.jobs",
     "Executor": "sshq.api.executor", "job": "sshq.api.executor",
     "Pool": "sshq.api.pool", "WorkerLostError": "sshq.api.poolresults",
+    "SshqError": "sshq.errors", "UserError": "sshq.errors", "OptionError": "sshq.errors", "RefusedError": "sshq.errors",
+    "UnreachableError": "sshq.errors",
 }  # fmt: skip
 __all__ = [
-    "Client", "Ending", "Executor", "Job", "JobFailedError", "NoPythonError", "NodeLostError", "OutOfMemoryError", "Pool",
-    "RemoteError", "ResultError", "TimeLimitError", "WorkerLostError", "__version__", "job",
+    "Client", "Ending", "Executor", "Job", "JobFailedError", "NoPythonError", "NodeLostError", "OptionError", "OutOfMemoryError",
+    "Pool", "RefusedError", "RemoteError", "ResultError", "SshqError", "TimeLimitError", "UnreachableError", "UserError",
+    "WorkerLostError", "__version__", "job",
 ]  # fmt: skip
 
 

@@ -14,5 +14,10 @@ from sshq.api.jobs import OutOfMemoryError as OutOfMemoryError
 from sshq.api.jobs import TimeLimitError as TimeLimitError
 from sshq.api.pool import Pool as Pool
 from sshq.api.poolresults import WorkerLostError as WorkerLostError
+from sshq.errors import OptionError as OptionError
+from sshq.errors import RefusedError as RefusedError
+from sshq.errors import SshqError as SshqError
+from sshq.errors import UnreachableError as UnreachableError
+from sshq.errors import UserError as UserError
 
 __version__: str

@@ -1,6 +1,7 @@
 """The client library in the hands of real programs: forks, threads that end jobs meanwhile, errors in a traceback, files left."""
 
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import sshq
 from sshq import errors
 
 NAP = """
@@ -175,6 +177,16 @@ def test_a_traceback_shows_the_details_and_the_next_step(shared_lab):
     assert "RefusedError: " in done.stderr
     assert f"      {shared_lab.nodes[0]}  921600 MiB asked, 4096 present" in done.stderr
     assert "    hint: sinfo -N" in done.stderr
+
+
+def test_what_can_be_raised_is_named_by_the_package():
+    """`except sshq.RefusedError` needs no module of ours to be known by name; the stub for type checkers says the same."""
+    stub = set(re.findall(r" as (\w+)$", Path(sshq.__file__ + "i").read_text(), re.MULTILINE))
+    assert stub == set(sshq.__all__) - {"__version__"}
+    for name in sshq.__all__:
+        assert getattr(sshq, name) is not None
+    for name in ("SshqError", "UserError", "OptionError", "RefusedError", "UnreachableError"):
+        assert getattr(sshq, name) is getattr(errors, name)
 
 
 @pytest.mark.parametrize("error", [
