@@ -135,6 +135,10 @@ class Watcher:
             except SshqError as error:
                 self._fail(error)
                 return
+            except Exception as error:  # whoever waits would wait for ever
+                log.exception("sshq: news of jobs that cannot be taken in")
+                self._fail(SshqError(f"what the controller told of jobs cannot be taken in: {type(error).__name__}: {error}"))
+                return
             else:
                 told = False
             with self._lock:
@@ -209,8 +213,10 @@ class Watcher:
             job, view = self._ended.get()
             try:
                 job.end(view)
-            except Exception:
+            except Exception as error:
                 log.exception("sshq: job %s ended, and its future could not be fulfilled", job.job_id)
+                if not job.done():
+                    job.set_exception(error)
 
     def _catch_up(self, wire: Wire, job_ids: list[int]) -> None:
         ids = list(dict.fromkeys(job_ids))
