@@ -7,6 +7,7 @@ error.  Written for Python 3.8 and newer; `sshq.api.pool` is its other half.
 """
 
 import base64 as _base64
+import io as _io
 import json as _json
 import os as _os
 import pickle as _pickle
@@ -63,13 +64,26 @@ def _bring_cloudpickle(source, version):
 
 def _unpack(shipment):
     if shipment:
-        import io
         import tempfile
         import zipfile
 
         folder = tempfile.mkdtemp(prefix="sshq-ship-")  # in the job's TMPDIR, which is emptied when it ends
-        zipfile.ZipFile(io.BytesIO(_base64.b64decode(shipment))).extractall(folder)
+        zipfile.ZipFile(_io.BytesIO(_base64.b64decode(shipment))).extractall(folder)
         _sys.path.insert(1, folder)
+
+
+_STAND_INS = {}
+
+
+class _Reader(_pickle.Unpickler):
+    """Cloudpickle itself stays as it is: what is changed there it would take for ours, and try to send along with a result."""
+
+    def find_class(self, module, name):
+        return _STAND_INS.get((module, name)) or super().find_class(module, name)
+
+
+def _loads(data):
+    return _Reader(_io.BytesIO(data)).load()
 
 
 def _share_globals():
@@ -92,7 +106,8 @@ def _share_globals():
         slots["__globals__"] = {k: v for k, v in slots["__globals__"].items() if k not in function.__globals__}
         return set_state(function, state)
 
-    module._make_function, module._function_setstate = make_function, set_function_state
+    _STAND_INS[module.__name__, "_make_function"] = make_function
+    _STAND_INS[module.__name__, "_function_setstate"] = set_function_state
 
 
 def _dump(value):
@@ -115,15 +130,32 @@ def _dump_results(results):
         raise _UnpicklableResult("what the function returned cannot be pickled: %s" % error)
 
 
+class _AsItIs:
+    """An exception that its class cannot be called to make again: it has an __init__ of its own, which takes other arguments."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        error = self.error
+        return error.__new__, (type(error),) + error.args, error.__dict__
+
+
+def _dump_error(error):
+    for value in (error, _AsItIs(error)):
+        try:
+            body = _dump(value)
+            again = _pickle.loads(body)  # not every exception that can be written can be read
+            if value is error or str(again) == str(error):
+                return body
+        except Exception:
+            pass
+    return b""
+
+
 def _answer_error(number, error, took):
     text = "" if isinstance(error, _UnpicklableResult) else _traceback.format_exc()
-    try:
-        packed = _dump(error)
-        _pickle.loads(packed)
-    except Exception:
-        packed = b""
-    if isinstance(error, (SystemExit, _UnpicklableResult)):
-        packed = b""
+    packed = b"" if isinstance(error, (SystemExit, _UnpicklableResult)) else _dump_error(error)
     _write(_pickle.dumps((number, False, (packed, type(error).__name__.lstrip("_"), str(error), text), took), 4))
 
 
@@ -137,7 +169,7 @@ def _begin(setup):
 def _initialize(setup):
     try:
         if setup["initializer"]:
-            function, args = _pickle.loads(_base64.b64decode(setup["initializer"]))
+            function, args = _loads(_base64.b64decode(setup["initializer"]))
             function(*args)
     except BaseException as error:
         _answer_error(-1, error, 0.0)
@@ -154,9 +186,9 @@ def _work(stream):
         try:
             number, name, packed, calls = _pickle.loads(frame)
             if packed:
-                functions[name] = _pickle.loads(packed)
+                functions[name] = _loads(packed)
             function = functions[name]
-            results = _dump_results([function(*args, **kwargs) for args, kwargs in _pickle.loads(calls)])
+            results = _dump_results([function(*args, **kwargs) for args, kwargs in _loads(calls)])
             for out in (_sys.stdout, _sys.stderr):
                 out.flush()
             _write(_pickle.dumps((number, True, results, _time.perf_counter() - begun), 4))

@@ -88,6 +88,29 @@ def _dump_result(value):
         raise _UnpicklableResult("what the function returned, a %s, cannot be pickled: %s" % (type(value).__name__, error))
 
 
+class _AsItIs:
+    """An exception that its class cannot be called to make again: it has an __init__ of its own, which takes other arguments."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        error = self.error
+        return error.__new__, (type(error),) + error.args, error.__dict__
+
+
+def _dump_error(error):
+    for value in (error, _AsItIs(error)):
+        try:
+            body = _dump(value)
+            again = _pickle.loads(body)  # not every exception that can be written can be read
+            if value is error or str(again) == str(error):
+                return body
+        except Exception:
+            pass
+    return b""
+
+
 def _leave(path, ok, body, note=None):
     head = {"ok": ok, "size": len(body), "sha256": _hashlib.sha256(body).hexdigest()}
     head.update(note or {})
@@ -127,12 +150,7 @@ def _main(result):
         _sys.exit("sshq: " + str(error))
     except BaseException as error:
         text = _traceback.format_exc()
-        try:
-            body = _dump(error)
-            _pickle.loads(body)  # not every exception that can be written can be read
-        except Exception:
-            body = b""
-        _leave(result, False, body, {"type": type(error).__name__, "message": str(error), "traceback": text})
+        _leave(result, False, _dump_error(error), {"type": type(error).__name__, "message": str(error), "traceback": text})
         _sys.stderr.write(text)
         _sys.exit(1)
     _leave(result, True, body)

@@ -179,6 +179,59 @@ def test_a_traceback_shows_the_details_and_the_next_step(shared_lab):
     assert "    hint: sinfo -N" in done.stderr
 
 
+def test_exceptions_with_an_init_of_their_own_come_back_as_they_are(program):
+    found = program("""
+        import json, sshq
+
+        class TwoError(Exception):
+            def __init__(self, place, code):
+                super().__init__(f"{place} said {code}")
+                self.code = code
+
+        class FileError(OSError):
+            def __init__(self, path):
+                super().__init__(2, "gone", path)
+
+        def fail(kind):
+            raise TwoError("there", 7) if kind == "two" else FileError("/x")
+
+        executor, said = sshq.Executor(time="1:00"), []
+        with sshq.Pool(1, time="1:00") as pool:
+            for wait in (lambda kind: executor.submit(fail, kind).result(60), lambda kind: pool.apply(fail, (kind,))):
+                try:
+                    wait("two")
+                except TwoError as error:
+                    said.append([str(error), error.code, "TwoError" in str(error.__cause__)])
+                try:
+                    wait("file")
+                except sshq.RemoteError as error:  # what OSError's own __init__ makes of it is lost
+                    said.append(error.type_name)
+        print(json.dumps(said))
+    """)
+    assert found == [["there said 7", 7, True], "FileError"] * 2
+
+
+def test_results_of_a_pool_may_be_of_the_programs_own_classes(program):
+    """What makes functions share their globals on the node was taken for a part of the class, which then could not travel."""
+    found = program("""
+        import json, sshq
+
+        class Point:
+            def __init__(self, x):
+                self.x = x
+            def double(self):
+                return Point(2 * self.x)
+
+        def make(x):
+            return Point(x).double()
+
+        with sshq.Pool(1, time="1:00") as pool:
+            points = pool.map(make, range(3))
+            print(json.dumps([point.x if isinstance(point, Point) else None for point in points]))
+    """)
+    assert found == [0, 2, 4]
+
+
 def test_what_can_be_raised_is_named_by_the_package():
     """`except sshq.RefusedError` needs no module of ours to be known by name; the stub for type checkers says the same."""
     stub = set(re.findall(r" as (\w+)$", Path(sshq.__file__ + "i").read_text(), re.MULTILINE))
