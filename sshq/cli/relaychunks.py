@@ -7,7 +7,7 @@ from typing import Any
 
 from sshq.tree.objects import Objects, parse_manifest
 
-PIECE_BYTES_MAX = 256 << 20  # of a manifest of two million chunks; a chunk has 8 MiB
+PIECE_BYTES_MAX = 256 << 20  # of a manifest of two million chunks; a chunk has 4 MiB at most
 
 
 def find_lacking(request: Mapping[str, Any]) -> dict[str, Any]:
