@@ -4,6 +4,7 @@ A directory on a host is the same one if the file shows there; a name alone prov
 machine (`api/away.py`), a directory there stands for ours, and it is that one that is described and proved, by the relay.
 """
 
+import errno
 import os
 
 from sshq.errors import RefusedError, SshqError
@@ -13,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+READ_BYTES_MAX = 64 << 20  # of a script or a list; what the controller takes is less
 Proof = dict[str, object]  # what `submit` is told of a directory
 
 
@@ -131,9 +133,12 @@ def leave_own(environ: dict[str, str], export: object) -> dict[str, str]:
 
 
 def read_own_file(path: str) -> bytes:
-    """Return the bytes of a file on this machine; OSError where it cannot be read."""
+    """Return the bytes of a file on this machine; OSError where it cannot be read, or has no end that a script would have."""
     with open(find_own(path), "rb") as file:
-        return file.read()
+        data = file.read(READ_BYTES_MAX + 1)
+    if len(data) > READ_BYTES_MAX:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    return data
 
 
 def describe_directory(work_dir: str, outputs: "Sequence[object]" = ()) -> Proof | None:

@@ -226,6 +226,11 @@ def test_a_bug_is_one_line_status_70_and_a_private_log(place):
     assert "Traceback" in open(log).read()
 
 
+def test_a_script_without_an_end_is_not_read_for_ever(instance):
+    done = instance.run("sbatch", "/dev/zero")
+    assert (done.returncode, done.stderr) == (1, "sbatch: error: Unable to open file /dev/zero\n    /dev/zero: File too large\n")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_streams_that_the_caller_has_closed_are_done_without(instance, closed):
     """As in `sshq squeue >&-` of a cron job: it was a traceback, and a socket became the standard output."""
