@@ -104,12 +104,16 @@ class ManyDesk:
 
     def _begin(self, channel: Channel, token: str) -> _Upload:
         self._drop(channel)
-        if sum(one.size for one in self._uploads.values()) > ALL_BYTES_MAX:
-            raise RefusedError("Batch job submission failed: too much is being submitted at once", code="not_now",
-                               hint="try again in a moment")  # fmt: skip
+        self._check_crowd(0)
         upload = self._uploads[channel] = _Upload(token)
         channel.at_end.append(lambda: self._drop(channel))
         return upload
+
+    def _check_crowd(self, more: int, upload: _Upload | None = None) -> None:
+        """Refuse what would be too much with all others: asked at each part, as many small beginnings grow, too."""
+        if more + sum(one.size for one in self._uploads.values() if one is not upload) > ALL_BYTES_MAX:
+            raise RefusedError("Batch job submission failed: too much is being submitted at once", code="not_now",
+                               hint="try again in a moment")  # fmt: skip
 
     def _drop(self, channel: Channel) -> None:
         upload = self._uploads.pop(channel, None)
@@ -130,6 +134,7 @@ class ManyDesk:
                 detail=(f"a batch has at most {JOBS_MAX} jobs and {BYTES_MAX >> 20} MiB of scripts",),
                 hint="submit it in parts; equal jobs are an array: sbatch --array",
             )  # fmt: skip
+        self._check_crowd(upload_size, upload)
         first = next((one.shared for one in read if isinstance(one, Member)), None)
         proved = await self._prove(params, replace(first, partitions=())) if first is not None else None
         if first is not None and proved is None:
