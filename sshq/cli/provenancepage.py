@@ -77,7 +77,7 @@ def describe_environ(told: View) -> str:
     environ = _object(told.get("environ"))
     names = environ.get("names")
     count = "" if not isinstance(names, list) else f"{len(names)} variables, "
-    kept = "kept while the job may run" if environ.get("kept") else "values no longer kept"
+    kept = "kept" if environ.get("kept") else "values no longer kept"
     return f"{count}sha256 {read_text(environ, 'digest')}, {kept}"
 
 

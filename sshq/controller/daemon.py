@@ -102,8 +102,8 @@ class Controller:
         inventory = await asyncio.to_thread(load_found, self.arguments.inventory)
         cluster = await self._open_store()
         self.store.on_fatal = self._die
-        self.materials = Materials(self.state_dir, self.store)
-        self.materials.sweep(frozenset(cluster.environments))
+        self.materials = Materials(self.state_dir, self.store, environments_keep_s=self.config.environments_keep_s)
+        self.materials.sweep(frozenset(cluster.environments), self.clock())
         transports = self._make_transports()
         mailbox = Mailbox(
             cluster, commit=self.store.commit, carry_out=self._carry_out, clock=self.clock, random=self.random, crash=self.crash,

@@ -50,8 +50,9 @@ class _Cache:
 class Materials:
     """What a launch needs besides its records."""
 
-    def __init__(self, state_dir: Path, store: StoreThread) -> None:
+    def __init__(self, state_dir: Path, store: StoreThread, *, environments_keep_s: int = 0) -> None:
         self._store = store
+        self._environments_keep_s = environments_keep_s
         self._environments = Environments(state_dir / "environments")
         self.variables = Variables(state_dir)
         self._notes: OrderedDict[str, str] = OrderedDict()
@@ -124,9 +125,15 @@ class Materials:
             del self._pins[digest]
 
     def drop_environ(self, digest: str) -> None:
-        """Forget an environment no job needs; a pinned one stays for the hourly sweep."""
+        """Forget an environment no job needs; one that is pinned or to be kept for a while stays for the hourly sweep."""
         if self._pins[digest]:
             return
+        if self._environments_keep_s:
+            self._environments.touch(digest)
+            return
+        self._forget_environ(digest)
+
+    def _forget_environ(self, digest: str) -> None:
         self._kept.discard(digest)
         self._environs.drop(digest)
         try:
@@ -134,12 +141,14 @@ class Materials:
         except StoreError as error:  # no reason to stop for: the sweep of the next start finds it
             log.warning("%s", error.message)
 
-    def sweep(self, needed: frozenset[str]) -> int:
-        """Remove files no live job needs: left by a crash between file and commit, or by a restore."""
-        stale = self._kept - needed
-        for digest in stale:
-            self.drop_environ(digest)
-        return len(stale)
+    def sweep(self, needed: frozenset[str], now: float) -> int:
+        """Remove files no live job needs: kept long enough, or left by a crash between file and commit, or by a restore."""
+        stale = {one for one in self._kept - needed if not self._pins[one]}
+        keep_s = self._environments_keep_s
+        old = [one for one in stale if not keep_s or now - self._environments.used_at(one) >= keep_s]
+        for digest in old:
+            self._forget_environ(digest)
+        return len(old)
 
     async def fetch(self, effect: StartLaunch) -> Material:
         """Return the script and environment of a launch."""

@@ -80,7 +80,7 @@ class Upkeep:
             while forgotten >= FORGET_AT_ONCE:  # in portions, so that commits come in between
                 forgotten = await self._store.run(lambda s: s.forget_before(now - keep, at_most=FORGET_AT_ONCE))
         needed = await self._mailbox.ask(lambda c: frozenset(c.environments))
-        self._materials.sweep(needed)
+        self._materials.sweep(needed, now)
         trees = await self._mailbox.ask(lambda c: {j.spec.tree for j in c.jobs.values() if j.spec.tree and j.state not in FINAL})
         sweep = partial(
             self._materials.objects.sweep, trees, bytes_max=self._config.objects_bytes_max, keep_s=self._config.objects_keep_s

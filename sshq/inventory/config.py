@@ -65,6 +65,7 @@ class Config:
     objects_bytes_max: int = 20 * 1024 * MIB
     objects_keep_s: int = 7 * DAY_S
     scripts_bytes_max: int = 100 * MIB
+    environments_keep_s: int = 0
     licenses: str | None = None
     connect_timeout_s: int = 20
     keepalive_interval_s: int = 15
@@ -121,6 +122,8 @@ _ROWS: Final = (
     _row("environment_max", read_size(KIB, 16 * MIB), "size", "the largest environment of a job"),
     _row("array_size_max", read_integer(1, 4_000_001), "number", "array indices are below this"),
     _row("jobs_max", read_integer(1, 10_000_000), "number", "jobs in the queue at once"),
+    _row("environments_keep", read_duration(0, 3650 * DAY_S), "duration",
+         "environments of past jobs are kept so long, to submit them again; they hold secrets"),
     _row("scripts_max", read_size(0, 1 << 50), "size", "scripts of past jobs, kept to submit them again, go beyond this"),
     _row("objects_max", read_size(MIB, 1 << 60), "size", "files of --sync and --stage-in that no job needs go beyond this"),
     _row("objects_keep", read_duration(HOUR_S, 3650 * DAY_S), "duration", "and those that were not used for so long"),

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +54,18 @@ class Environments:
         if hashlib.sha256(data).hexdigest() != digest:
             raise StoreError(f"the environment {path} is damaged")
         return data
+
+    def touch(self, digest: str) -> None:
+        """Note that it was used until now; of no consequence where that fails."""
+        with suppress(OSError):
+            os.utime(self._path(digest))
+
+    def used_at(self, digest: str) -> float:
+        """Return when it was made or last used, in seconds since the epoch; 0 where it is not there."""
+        try:
+            return os.stat(self._path(digest)).st_mtime
+        except OSError:
+            return 0.0
 
     def remove(self, digest: str) -> None:
         """Delete it, if it is there."""

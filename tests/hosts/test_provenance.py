@@ -287,3 +287,25 @@ def test_frozen_files_run_as_they_were_and_what_is_gone_is_named(instance, hosts
     assert done.returncode == 1
     assert f"sshq: error: job {first} cannot be reproduced: the files that went along are no longer kept\n" in done.stderr
     assert "chunks of the job's files are not in" in done.stderr
+
+
+def test_environments_are_kept_where_the_configuration_says_so(instance):
+    instance.write_config("environments_keep: 1d\n")
+    assert instance.up().returncode == 0
+    first = finish(instance, "--wrap", 'echo "tone $TONE"', env={"TONE": "one"})
+    instance.out("purge", first)
+    instance.restart()
+    job, said = reproduce(instance, first, env={"TONE": "two"})
+    assert (instance.read(f"slurm-{job}.out"), said) == ("tone one\n", "")
+    job, said = reproduce(instance, first, "--export=TONE", env={"TONE": "two"})
+    assert instance.read(f"slurm-{job}.out") == "tone two\n"
+    assert said == "reproduce: --export: the environment is the one of now\n"
+    files = list(Path(instance.sshq_home, "state", "environments").iterdir())
+    assert len(files) >= 2
+    instance.out("purge")
+    for file in files:
+        os.utime(file, (1, 1))
+    instance.down()
+    instance.up()  # upkeep comes soon after a start
+    instance.wait_for(lambda: not list(Path(instance.sshq_home, "state", "environments").iterdir()), 30, "what is too old is gone")
+    assert "values no longer kept" in instance.out("show", first, "--provenance")
