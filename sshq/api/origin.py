@@ -1,9 +1,8 @@
 """What a submission tells of where it comes from, and how an older controller that does not know it is served all the same."""
 
-import os
-
 from sshq import __version__
 from sshq.api.gitfacts import read_git
+from sshq.api.proof import find_own, find_own_cwd
 from sshq.errors import RefusedError
 
 TYPE_CHECKING = False
@@ -42,6 +41,6 @@ def leave_out_origin(params: "Mapping[str, object]") -> dict[str, object]:
     return shorter
 
 
-def find_directory(sync: str | None, cwd: str) -> str:
-    """Return the directory that is looked at: the tree that goes along, else where the command was typed."""
-    return os.path.join(cwd, sync) if sync is not None else cwd
+def find_directory(sync: str | None) -> str:
+    """Return the directory of this machine that is looked at: the tree that goes along, else where the command was typed."""
+    return find_own(sync) if sync is not None else find_own_cwd()

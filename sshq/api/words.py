@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sshq.api.origin import PATIENT_LOOK_S, describe_origin, find_directory
-from sshq.api.proof import find_cwd, find_own_cwd, leave_own, read_own_file
+from sshq.api.proof import find_cwd, leave_own, read_own_file
 from sshq.errors import OptionError
 from sshq.slurm.many import Many, Prepared
 from sshq.slurm.options import NO_VALUE, options_of
@@ -126,7 +126,7 @@ def build(words: Sequence[str], stdin: bytes = b"", environ: Mapping[str, str] |
 
 
 def _describe_origin(sync: str | None) -> dict[str, str]:
-    return describe_origin(find_directory(sync, find_own_cwd()), look_s=PATIENT_LOOK_S)
+    return describe_origin(find_directory(sync), look_s=PATIENT_LOOK_S)
 
 
 def _no_such(name: str, known: Sequence[str]) -> OptionError:

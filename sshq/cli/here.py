@@ -73,8 +73,7 @@ class Here:
         """Return what is told of where a submission comes from, whose tree `sync` goes along."""
         from sshq.api.origin import LOOK_S, PATIENT_LOOK_S, describe_origin, find_directory
 
-        directory = find_directory(sync, proof.find_own_cwd())
-        return describe_origin(directory, look_s=LOOK_S if sync is None else PATIENT_LOOK_S)
+        return describe_origin(find_directory(sync), look_s=LOOK_S if sync is None else PATIENT_LOOK_S)
 
     def describe_directory(self, description: dict[str, object]) -> proof.Proof | None:
         """Return which directory is to be proved for a submission; None where there is none."""

@@ -42,7 +42,7 @@ def describe_launch(launch: Launch, job: Job) -> str:
 
 @lru_cache(maxsize=64)
 def _describe_spec(spec: JobSpec) -> str:
-    return unseal(SPECS.encode(replace(spec, script="", environ="", dependency=None, submit_line="")))
+    return unseal(SPECS.encode(replace(spec, script="", environ="", dependency=None, submit_line="", origin=None)))
 
 
 def parse_description(line: str) -> Description | None:
