@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sshq.core.lifecycle import State
+from sshq.core.model import Purged
 from sshq.errors import StoreError
 from sshq.store.backups import inspect_backup
 from sshq.store.database import SCHEMA, open_database
@@ -88,3 +89,18 @@ def test_an_upgrade_that_has_no_room_for_its_backup_does_not_happen(old, monkeyp
     with closing(sqlite3.connect(old / "sshq.db")) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     assert len(before) == (old / "sshq.db").stat().st_size
+
+
+def test_what_an_earlier_release_stored_is_kept_and_forgotten_like_any_other(old):
+    store = Store.open(old, create=True)
+    store.begin_epoch()
+    specs = store._select("SELECT kind, environ, json_extract(record, '$.environ') FROM spec")
+    assert specs
+    assert all((kind, environ) == ("script", noted) for kind, environ, noted in specs)
+    store.commit([Purged(job_id=1), Purged(job_id=4)], 5)
+    store.sweep(0.0, scripts_bytes_max=1 << 20)
+    assert store.script("5c" * 32) == b"#!/bin/sh\ntrue\n"
+    assert [(launch.job_id, launch.facts) for launch in store.launches_of(2, 10)] == [(2, None)]
+    assert store.forget_before(1e12) == 2
+    assert store.script("5c" * 32)  # job 3 has it, too
+    store.close()
