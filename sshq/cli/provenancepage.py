@@ -93,6 +93,7 @@ def _describe_launches(told: View) -> list[str]:
         when = "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
         facts = read_text(one, "facts")
         about = [f"boot {read_text(one, 'boot')}"] + ([f"host facts {facts[:12]}"] if facts else [])
+        about += [f"image {read_text(one, 'image')[:12]}"] if one.get("image") else []
         who = f"{number} attempt {one.get('attempt')} on {read_text(one, 'node')}"
         lines.append(f"    launched     {who}, {when}, {', '.join(about)}")
     if len(launches) > LAUNCHES_SHOWN:

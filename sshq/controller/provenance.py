@@ -132,4 +132,5 @@ def _launch_view(job: Job, launch: Launch) -> View:
         "attempt": launch.attempt, "rank": launch.rank, "node": launch.node, "decided_at": launch.decided_at,
         "started_at": launch.started_at, "ended_at": launch.ended_at, "boot": boot_id,
         "outcome": None if launch.outcome is None else launch.outcome.value, "facts": launch.facts,
+        "image": launch.image,
     }  # fmt: skip

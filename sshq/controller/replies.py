@@ -37,6 +37,7 @@ def end_record(record: ExitRecord, steps: Iterable[StepEntry] = ()) -> EndRecord
         system_s=record.system_s,
         survivors=record.survivors,
         oom=record.oom,
+        image=record.image,
         steps=tuple(step_news(step, record.start_uptime_s) for step in steps),
     )
 

@@ -108,6 +108,7 @@ class EndRecord:
     survivors: tuple[str, ...] = ()
     oom: bool = False  # the kernel killed it for want of memory
     steps: tuple[StepNews, ...] = ()
+    image: str = ""  # of its container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

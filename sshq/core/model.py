@@ -254,6 +254,7 @@ class Launch:
     rank: int = 0  # 0: the script's, else a part of its job on another node
     held: bool = False  # not to be sent before the parts of its job have started: nobody has ever been told of it
     facts: str | None = None  # digest of what its node was when it was decided (HostFacts)
+    image: str | None = None  # of its container, as the engine named its content
 
 
 SEQ_PER_GENERATION = 1_000_000

@@ -132,7 +132,8 @@ def settle(
         if started is None:
             started = max(launch.decided_at, now - record.duration_s)
         ended = min(now, max(started, started + record.duration_s))
-    closed = replace(launch, state=LaunchState.SETTLED, outcome=outcome, started_at=started, ended_at=ended)
+    image = (record.image or None) if record is not None else None
+    closed = replace(launch, state=LaunchState.SETTLED, outcome=outcome, started_at=started, ended_at=ended, image=image)
     cluster.put_launch(closed)
     trigger, code, signal = _read(record, outcome, job)
     state = _STATE_OF.get(trigger, State.PENDING)

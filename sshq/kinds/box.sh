@@ -256,6 +256,7 @@ exit "$1"'
     box_create
     box_told
     box_start
+    box_note_image
     box_wait
 }
 
@@ -306,6 +307,13 @@ box_start() {
     esac
     box_fail "$box_engine cannot start the container: $(box_brief "$box_said")" "$(box_gpu_hint)"
 }
+
+# box_note_image: which image it is, by the engine's own name for its content; asked when the job runs already, so that nobody waits.
+# Of no consequence where there is no answer.
+box_note_image() {
+    box_id=$(box_ask "$BOX_ASK_S" container inspect --format '{{.Image}}' "$box_name" 2>/dev/null) || return 0
+    printf '%s\n' "${box_id#sha256:}" >"$SSHQ_DIR.image"
+} 2>/dev/null
 
 box_become() { # apptainer's container is a process of this job like another, and needs nobody to look after it
     # shellcheck disable=SC2016

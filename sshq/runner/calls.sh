@@ -311,7 +311,7 @@ call_ack() {
         is_id "$LAST" || continue # the end word
         # What a listing finds goes last: if this is cut short, the rest is listed, and acknowledged again.
         set -- "$@" "a/$LAST.env" "a/$LAST.script" "a/$LAST.sup" "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.seen" "a/$LAST.limit" "a/$LAST.limited" \
-            "a/$LAST.out" "a/$LAST.err" "a/$LAST.result" "a/$LAST.steps" "a/$LAST.parts" "a/$LAST.calls" "a/$LAST.boxd" "a/$LAST.req" "a/$LAST.go" "a/$LAST.exit"
+            "a/$LAST.out" "a/$LAST.err" "a/$LAST.result" "a/$LAST.steps" "a/$LAST.parts" "a/$LAST.calls" "a/$LAST.boxd" "a/$LAST.image" "a/$LAST.req" "a/$LAST.go" "a/$LAST.exit"
         if [ -d "a/$LAST.d" ]; then { chmod -R u+rwX "a/$LAST.d" && rm -rf "a/$LAST.d"; } </dev/null 8>&- & fi
     done
     shift "$COUNT"

@@ -146,6 +146,7 @@ def _record(launch_id: str, fields: dict[str, str]) -> ExitRecord:
         start_at=_int(fields["began"]), end_at=_int(fields["ended"]), user_s=_cpu_s(fields["user"]),
         system_s=_cpu_s(fields["sys"]), boot=_plain_or_long(fields["boot"]), survivors=_list(fields["left"]),
         oom=fields.get("oom") == "1", steps=fields.get("steps") == "1",
+        image=_plain(fields["image"]) if "image" in fields else "",
     )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class ExitRecord:
     survivors: tuple[str, ...] = ()
     oom: bool = False  # killed by a KILL that was not ours, and the kernel killed for memory meanwhile
     steps: bool = False  # there were steps, which the node tells when asked
+    image: str = ""  # of its container, as the engine names its content
 
     @property
     def cpu_s(self) -> float | None:

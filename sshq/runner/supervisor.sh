@@ -449,6 +449,9 @@ write_record() {
         if [ "$OOM" != "$OOM_BEFORE" ] || [ -e "$F.boxd/oom" ]; then RECORD="$RECORD oom=1"; fi
         ;;
     esac
+    if [ -f "$F.image" ] && read -r IMAGE <"$F.image"; then
+        case $IMAGE in '' | *[!0-9a-f]*) ;; *) [ ${#IMAGE} -gt 128 ] || RECORD="$RECORD image=$IMAGE" ;; esac
+    fi
     for STEP in "$F.steps"/[0-9]*; do
         [ ! -e "$STEP" ] || RECORD="$RECORD steps=1" # whoever reads this asks for them before the files go
         break

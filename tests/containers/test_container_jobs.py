@@ -1,5 +1,6 @@
 """Jobs in containers, by a real podman on a real host: they behave as scripts do, and are proved gone whatever ends them."""
 
+import json
 import re
 import shutil
 import time
@@ -296,3 +297,12 @@ def test_a_lost_store_is_rebuilt_with_the_script_as_it_was_submitted(lab):
     lab.sshq.out("scontrol", "release", str(copied))
     assert lab.finished(copied, "COMPLETED") == "one\n'two'|it's\n"
     lab.assert_gone()
+
+
+def test_the_image_that_ran_is_told_by_its_content(lab):
+    name = lab.host.sh(f"podman image inspect --format '{{{{.Id}}}}' {IMAGE}").stdout.strip()
+    job = lab.submit("true")
+    lab.finished(job, "COMPLETED")
+    told = json.loads(lab.sshq.out("show", str(job), "--provenance", "--json"))["provenance"]
+    assert [launch["image"] for launch in told["launches"]] == [name]
+    assert f", image {name[:12]}\n" in lab.sshq.out("show", str(job), "--provenance")
