@@ -295,8 +295,8 @@ def send_file(head: "Head", path: str, data: bytes) -> None:
         raise OSError(errno.EIO, "it did not arrive as it was sent", path)
 
 
-def list_files(head: "Head", folder: str) -> list[tuple[str, int, int]]:
-    """Return the files that jobs left in the directory that stands for one of ours: name from there, size, time in ns.
+def list_files(head: "Head", there: str) -> list[tuple[str, int, int]]:
+    """Return the files that jobs left in a directory on the head that stands for one of ours: name from there, size, time in ns.
 
     Raises:
         OSError: it cannot be read.
@@ -306,7 +306,7 @@ def list_files(head: "Head", folder: str) -> list[tuple[str, int, int]]:
     found: list[tuple[str, int, int]] = []
     session = borrow(head)
     try:
-        session.send("list", path=to_head(head, folder))
+        session.send("list", path=there)
         while not (answer := session.answer()).get("end"):
             if "error" in answer:
                 break
@@ -316,7 +316,7 @@ def list_files(head: "Head", folder: str) -> list[tuple[str, int, int]]:
         raise
     give_back(session)
     if "error" in answer:
-        raise OSError(int(answer.get("errno") or errno.EIO), str(answer["error"]), folder)
+        raise OSError(int(answer.get("errno") or errno.EIO), str(answer["error"]), there)
     return found
 
 

@@ -244,6 +244,14 @@ class Client:
                 log.warning("sshq: output of job %s is not here yet: %s; later: sshq fetch %s", number, error, number)
                 continue
             here |= {key: target for key in ("std_out", "std_err") if view.get(key) == source}
+        if view.get("stage_out"):
+            from sshq.api.staged import bring_staged
+
+            try:
+                bring_staged(head, view)
+            except (OSError, SshqError) as error:
+                number = view["job_id"]
+                log.warning("sshq: files of job %s are not here yet: %s; later: sshq fetch %s", number, error, number)
         return {**view, **here}
 
     def read_output(self, job_id: int, task: int | None, stream: str, *, timeout_s: float | None = 60.0) -> str:

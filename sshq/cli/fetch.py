@@ -8,7 +8,8 @@ import click
 
 from sshq.api import away
 from sshq.api.proof import find_own_cwd
-from sshq.cli.fromaway import bring_one
+from sshq.api.staged import Left, list_left
+from sshq.cli.fromaway import bring_left, bring_one, find_staged
 from sshq.cli.own import UsageMistakeError, own_command, run_command
 from sshq.cli.printing import print_messages
 from sshq.errors import UserError
@@ -27,8 +28,9 @@ def _command(jobs: tuple[str, ...], everything: bool, quiet: bool) -> int:
     """Bring the output of JOB… to the directory of this machine that it was submitted from.
 
     Without JOB: of all jobs in the queue, also those that are over, that were submitted from this directory or below it.
-    Output of a running job is brought as far as it is.  With --all: whatever lies in the directory on the head that stands for
-    this one, and below it, for jobs whose hosts share it write their files there; what is newer here stays as it is.
+    Output of a running job is brought as far as it is; of one that is over the files that --stage-out names, too.  With --all:
+    whatever lies in the directory on the head that stands for this one, and below it, for jobs whose hosts share it write their
+    files there; what is newer here stays as it is.
     """
     head = find_head(os.environ)
     if head is None:
@@ -67,10 +69,12 @@ def _find_jobs(words: Sequence[str]) -> Iterator[Job]:
 
 def _bring(head: Head, job: Job, *, quiet: bool, named: bool) -> int:
     files = away.list_outputs(head, job)
+    staged = find_staged("sshq", head, job)
     if not named:
-        cwd = os.getcwd()
-        files = [(source, target) for source, target in files if target.startswith(cwd.rstrip("/") + "/")]
-    elif not files:
+        below = os.getcwd().rstrip("/") + "/"
+        files = [(source, target) for source, target in files if target.startswith(below)]
+        staged = [left for left in staged if left[1].startswith(below)]
+    elif not files and not staged:
         what = f"job {job.get('job_id')} was not submitted from this machine, or writes elsewhere on {head.name}"
         print_messages([f"sshq: {what}: {job.get('std_out')}", f"    hint: sshq logs {job.get('job_id')}"])
         return 1
@@ -84,6 +88,8 @@ def _bring(head: Head, job: Job, *, quiet: bool, named: bool) -> int:
         elif named and not os.path.exists(target):
             print_messages([f"sshq: job {job.get('job_id')} ({job.get('state')}) has no {source} on {head.name}"])
             code = 1
+    for left in staged:
+        code = max(code, _bring_left(head, job, left, quiet=quiet))
     return code
 
 
@@ -93,29 +99,20 @@ def _bring_all(head: Head, *, quiet: bool) -> int:
     if there == cwd:
         print_messages([f"sshq: {head.name} sees this directory itself: there is nothing to bring"])
         return 0
-    try:
-        files = away.list_files(head, cwd)
-    except FileNotFoundError:
-        files = []
     code = 0
-    for name, size, mtime_ns in files:
-        target = os.path.join(cwd, name)
-        if name.startswith("/") or any(part.startswith(".") for part in name.split("/")):
-            continue  # no relay of ours says so
-        try:
-            have = os.stat(target)
-            if have.st_mtime_ns > mtime_ns:
-                if have.st_size != size and not quiet:
-                    print_messages([f"sshq: {name} is newer here, and stays as it is"])
-                continue
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-        brought = bring_one("sshq", head, {}, f"{there}/{name}", target, show=None if quiet else _progress(target))
-        if brought == 0 and size:
-            code = 1
-        elif brought is not None and not quiet:
-            print(f"{name}  {brought} bytes")
+    for left in list_left(head, cwd):
+        code = max(code, _bring_left(head, {}, left, quiet=quiet))
     return code
+
+
+def _bring_left(head: Head, job: Job, left: Left, *, quiet: bool) -> int:
+    _, target, size, _ = left
+    brought = bring_left("sshq", head, job, left, quiet=quiet, show=None if quiet else _progress(target))
+    if brought == 0 and size:
+        return 1
+    if brought is not None and not quiet:
+        print(f"{os.path.relpath(target)}  {brought} bytes")
+    return 0
 
 
 def _progress(target: str) -> Callable[[int, int], None]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sshq.api import away
+from sshq.api.staged import Left, is_newer_here, list_staged
 from sshq.cli.printing import print_messages
 from sshq.errors import SshqError
 from sshq.wire.client import connect, find_head
@@ -24,9 +25,42 @@ def describe_notes(notes: Sequence[str], work_dir: str) -> list[str]:
 def bring_home(program: str, job: Mapping[str, Any]) -> None:
     """Bring the output of a job that is over to this machine; say so where that fails, and how to get it later."""
     head = find_head(os.environ)
-    if head is not None:
-        for source, target in away.list_outputs(head, _find_whole(job)):
-            bring_one(program, head, job, source, target)
+    if head is None:
+        return
+    whole = _find_whole(job)
+    for source, target in away.list_outputs(head, whole):
+        bring_one(program, head, job, source, target)
+    for left in find_staged(program, head, whole):
+        bring_left(program, head, job, left)
+
+
+def find_staged(program: str, head: Head, job: Mapping[str, Any]) -> list[Left]:
+    """Return the files that --stage-out of a job names and that lie on the head; say so where that cannot be found out."""
+    try:
+        return list_staged(head, job)
+    except (OSError, SshqError) as error:
+        why = error.message if isinstance(error, SshqError) else f"{error.filename}: {error.strerror}"
+        number = job.get("job_id")
+        print_messages([f"{program}: files of job {number} are not here yet: {why}; later: sshq fetch {number}"])
+        return []
+
+
+def bring_left(
+    program: str, head: Head, job: Mapping[str, Any], left: Left, *, quiet: bool = False,
+    show: Callable[[int, int], None] | None = None,
+) -> int | None:  # fmt: skip
+    """Bring a file that lies on the head, as `bring_one`; one that is newer here stays, and is told of if it is another."""
+    source, target, size, _ = left
+    if is_newer_here(left):
+        if os.path.getsize(target) != size and not quiet:
+            print_messages([f"{program}: {os.path.relpath(target)} is newer here, and stays as it is"])
+        return None
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+    except OSError as error:
+        print_messages([f"{program}: {os.path.relpath(target)} is not here yet: {os.path.dirname(target)}: {error.strerror}"])
+        return 0
+    return bring_one(program, head, job, source, target, show=show)
 
 
 def _find_whole(job: Mapping[str, Any]) -> Mapping[str, Any]:

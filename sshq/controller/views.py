@@ -194,6 +194,7 @@ def spec_view(spec: JobSpec) -> View:
         "retries": spec.retries,
         "dependency": None,  # of one that has started it was met
         "work_dir": spec.work_dir,
+        "stage_out": list(spec.stage_out),
         "command": spec.command,
         "std_in": spec.std_in or "/dev/null",
         "open_mode": spec.open_mode,
