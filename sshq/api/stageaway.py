@@ -8,6 +8,7 @@ import errno
 import os
 import time
 from dataclasses import replace
+from functools import partial
 
 from sshq.api import proof
 from sshq.errors import OptionError, UnreachableError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sshq.slurm.submit import Submission
     from sshq.wire.headssh import Head
 
-    Progress = Callable[[int, int], None]
+    Progress = Callable[[str, int, int], None]
 
 ASKED_AT_ONCE = 1000  # chunks
 SENT_AT_ONCE_BYTES = 64 << 20  # after so many the head makes durable what it has
@@ -40,7 +41,7 @@ def stage_away(
         head: where the controller is.
         directory: of the store there.
         option: as the user knows it.
-        progress: told how many bytes of how many were read, and then sent.
+        progress: told how many bytes of how many were read, then how many of what the head lacks were sent.
 
     Raises:
         OptionError: what cannot be taken along, or there is no room for it.
@@ -53,16 +54,19 @@ def stage_away(
     sync = None if submission.sync is None else proof.find_own(submission.sync)
     stage_in = [proof.find_own(path) for path in submission.stage_in]
     work_dir = proof.find_own(str(submission.description["work_dir"]))
-    snapshot = take_snapshot(objects, work_dir, sync=sync, stage_in=stage_in, progress=progress)
+    told = partial(progress, "reading files") if progress is not None else None
+    snapshot = take_snapshot(objects, work_dir, sync=sync, stage_in=stage_in, progress=told)
     manifest = objects.read_manifest(snapshot.digest)
     new, ends_at = 0, 0.0
     while True:
         try:
-            for part in _lacking(head, directory, list(dict.fromkeys(manifest.chunks)), option):
-                _send(head, {"op": "chunks", "directory": directory}, (objects.read(*chunk) for chunk in part), option)
+            parts = list(_lacking(head, directory, list(dict.fromkeys(manifest.chunks)), option))
+            total, sent = sum(size for part in parts for _, size in part), 0
+            for part in parts:
+                tell = partial(progress, f"sending files to {head.name}") if progress is not None else None
+                _send(head, {"op": "chunks", "directory": directory}, _read(objects, part, sent, total, tell), option)
+                sent += sum(size for _, size in part)
                 new += sum(size for _, size in part)
-                if progress is not None:
-                    progress(new, manifest.bytes)
             with open(os.path.join(objects.directory, "m", snapshot.digest), "rb") as file:
                 _send(head, {"op": "manifest", "directory": directory}, iter([file.read()]), option)
             break
@@ -72,6 +76,17 @@ def stage_away(
                 raise
     objects.sweep([snapshot.digest], bytes_max=CACHE_BYTES_MAX, keep_s=CACHE_KEEP_S)
     return replace(snapshot, bytes_new=new)
+
+
+def _read(
+    objects: Objects, part: "list[tuple[str, int]]", sent: int, total: int, tell: "Callable[[int, int], None] | None"
+) -> "Iterator[bytes]":
+    """Yield chunks; whoever asks for the next has sent the one before."""
+    for digest, size in part:
+        yield objects.read(digest, size)
+        sent += size
+        if tell is not None:
+            tell(sent, total)
 
 
 def _lacking(head: "Head", directory: str, chunks: list[tuple[str, int]], option: str) -> "Iterator[list[tuple[str, int]]]":

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from sshq.slurm.submit import Submission
     from sshq.tree.snapshot import Snapshot
 
-    Progress = Callable[[int, int], None]
+    Progress = Callable[[str, int, int], None]
+
+
+READING = "reading files"
 
 
 def has_files(submission: "Submission") -> bool:
@@ -34,11 +37,13 @@ def stage_files(
         submission: as it was read.
         open_client: connects to the controller, which says where its store is.
         environ: of the command.
-        progress: told how many bytes of how many were looked at.
+        progress: told what is done with how many bytes of how many: "reading files", "sending files to HEAD".
 
     Raises:
         OptionError: what cannot be taken along, and why.
     """
+    from functools import partial
+
     from sshq.tree.objects import Objects
     from sshq.tree.snapshot import take_snapshot
 
@@ -70,6 +75,7 @@ def stage_files(
             hint="files go along only where the controller is the submitter's own",
         )  # fmt: skip
     work_dir = str(submission.description["work_dir"])
-    snapshot = take_snapshot(Objects(directory), work_dir, sync=submission.sync, stage_in=submission.stage_in, progress=progress)
+    told = partial(progress, READING) if progress is not None else None
+    snapshot = take_snapshot(Objects(directory), work_dir, sync=submission.sync, stage_in=submission.stage_in, progress=told)
     submission.description |= {"tree": snapshot.digest, "tree_below": snapshot.below, "frozen": submission.sync is not None}
     return snapshot

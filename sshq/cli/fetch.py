@@ -1,7 +1,6 @@
 """sshq fetch: bring the output of jobs here that were submitted from this machine to a controller on another one."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import click
@@ -12,6 +11,7 @@ from sshq.api.staged import Left, list_left
 from sshq.cli.fromaway import bring_left, bring_one, find_staged
 from sshq.cli.own import UsageMistakeError, own_command, run_command
 from sshq.cli.printing import print_messages
+from sshq.cli.terminal import write_over
 from sshq.errors import UserError
 from sshq.wire.client import connect, find_head
 from sshq.wire.headssh import Head
@@ -120,8 +120,7 @@ def _progress(target: str) -> Callable[[int, int], None]:
 
     def show(here: int, there: int) -> None:
         if there >= PROGRESS_BYTES_MIN and os.isatty(2):
-            end = "\r" if here < there else "\r\033[K"
-            sys.stderr.write(f"{os.path.basename(target)}  {here * 100 // there} % of {there >> 20} MiB{end}")
-            sys.stderr.flush()
+            percent = f"{os.path.basename(target)}  {here * 100 // there} % of {there >> 20} MiB"
+            write_over(percent if here < there else "")
 
     return show

@@ -8,6 +8,8 @@ import click
 
 from sshq.cli.copying import copy_output, write_all
 from sshq.cli.own import UsageMistakeError, own_command, read_job_ref, run_command
+from sshq.cli.stageline import StageLine
+from sshq.errors import UnreachableError
 from sshq.wire.client import connect
 
 
@@ -40,8 +42,26 @@ def run(argv: Sequence[str]) -> int:
 
 def _copy_job(params: dict[str, object], *, follow: bool) -> int:
     sys.stdout.flush()
+    ref = params["ref"]
+    if follow and isinstance(ref, list) and ref[1] is None:
+        _show_staging(ref[0])
     copy_output(params, sys.stdout.fileno(), follow=follow)
     return 0
+
+
+def _show_staging(job_id: object) -> None:
+    """Show on a terminal how far the files of a job are that has not begun: until then it has written nothing."""
+    line = StageLine("sshq")
+    if not line.is_wanted:
+        return
+    try:
+        with connect(os.environ) as client:
+            for told in client.stream("wait", {"ids": [job_id], "staging": "alone"}, timeout_s=None):
+                line.take(told)
+    except UnreachableError:
+        pass  # following has patience
+    finally:
+        line.clear()
 
 
 def _copy(method: str, params: dict[str, object]) -> int:

@@ -1,10 +1,13 @@
-"""Taking files along, as a command does it: a bar on a terminal while it takes long, and one line of what was taken."""
+"""Taking files along, as a command does it: a bar on a terminal while it takes long, and one line of what was taken.
+
+From another machine there are two: files are read, then what the head lacks is sent.
+"""
 
 import os
-import sys
 import time
 
 from sshq.api.staging import stage_files
+from sshq.cli.terminal import write_over
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,19 +28,17 @@ class Bar:
         self._began = self._shown = time.monotonic()
         self._is_there = False
 
-    def show(self, done: int, total: int) -> None:
+    def show(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
         if now - self._began < PATIENCE_S or now - self._shown < STEP_S:
             return
         self._shown, self._is_there = now, True
         filled = WIDTH * done // max(total, 1)
-        sys.stderr.write(f"\rreading files [{'#' * filled}{' ' * (WIDTH - filled)}] {done >> 20} of {total >> 20} MiB ")
-        sys.stderr.flush()
+        write_over(f"{what} [{'#' * filled}{' ' * (WIDTH - filled)}] {done >> 20} of {total >> 20} MiB")
 
     def end(self) -> None:
         if self._is_there:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
+            write_over("")
 
 
 def stage_with_bar(

@@ -4,6 +4,7 @@ Everything a command writes as text goes through here; only bytes that were aske
 script) are written past it.  Kept as they are: newline and tab, which lines and tables are made of.
 """
 
+import os
 import sys
 
 TYPE_CHECKING = False  # `typing` alone would cost each command 5 ms
@@ -30,6 +31,23 @@ def guard_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if not getattr(stream, "shows_controls", False):
             _guard(stream)
+
+
+def write_over(text: str) -> None:
+    """Show a text of one line on the terminal that stderr is, in place of the one before it; "" takes that away.
+
+    Raises nothing: a terminal that is gone shows nothing.
+    """
+    try:
+        columns = max(20, os.get_terminal_size(2).columns)
+    except OSError:
+        columns = 80
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.write(2, f"\r{show_controls(text)[: columns - 1]}\033[K".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
 
 
 def _guard(stream: "TextIO") -> None:

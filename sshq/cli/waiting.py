@@ -5,6 +5,7 @@ import time
 from sshq.cli import here
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, read_int
 from sshq.cli.printing import print_messages
+from sshq.cli.stageline import StageLine
 from sshq.errors import UnreachableError
 from sshq.wire.client import connect
 
@@ -27,14 +28,19 @@ def wait_for_jobs(
     """
     told: set[object] = set()
     ends_at: float | None = None
+    line = StageLine(program)
     while True:
         try:
             with connect(environ) as client:
                 if ends_at is not None:
                     print_messages([f"{program}: the controller is back"])
                     ends_at = None
-                stream = client.stream("wait", {"ids": list(job_ids)}, timeout_s=None)
+                params: Job = {"ids": list(job_ids)} | ({"staging": "also"} if line.is_wanted else {})
+                stream = client.stream("wait", params, timeout_s=None)
                 for job in stream:
+                    if line.take(job):
+                        continue
+                    line.clear()
                     key = job.get("job_id")
                     if key not in told:
                         told.add(key)
@@ -45,6 +51,7 @@ def wait_for_jobs(
                     unknown += [one for one in missing if isinstance(one, int)]
                 return
         except UnreachableError as error:
+            line.clear()
             now = time.monotonic()
             if ends_at is None:
                 ends_at = now + PATIENCE_S

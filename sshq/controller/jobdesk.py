@@ -1,6 +1,7 @@
 """Requests about jobs in the live queue: list, wait, why, and the verbs that change them."""
 
 import asyncio
+import contextlib
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +13,7 @@ from sshq.controller.filters import JobFilter, read_filter
 from sshq.controller.listing import KEYS_AT_ONCE, Listing, read_asked
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.rowviews import job_rows
+from sshq.controller.stagewatch import STEP_S, StageWatch, find_note
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import clean_name
 from sshq.controller.views import View, live_job_view, pending_reason
@@ -45,9 +47,7 @@ class JobDesk:
 
     def _view(self, cluster: Cluster, job: Job) -> View:
         view = live_job_view(cluster, job)
-        if job.state is State.CONFIGURING and not view.get("note"):
-            notes = (self._staging.get(one) for one in (job.launch_id or "", *job.part_launches))
-            view["note"] = next((note for note in notes if note), None)
+        view["note"] = view.get("note") or find_note(self._staging, job)
         return view
 
     # ---- reading ---------------------------------------------------------------------------------------------
@@ -97,8 +97,20 @@ class JobDesk:
         return {"count": len(in_order)}
 
     async def wait(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
-        """Stream each job as soon as it is over and its output is home; an array is all of its tasks."""
-        watch = EndWatch(i for i in params.get("ids") or () if isinstance(i, int))
+        """Stream each job as soon as it is over and its output is home; an array is all of its tasks.
+
+        With `staging` how far the files of those are that have not begun comes in between: `{"job_id": N, "staging": text}`;
+        "alone": nothing else, and it ends when no files are waited for any more.
+        """
+        ids = [i for i in params.get("ids") or () if isinstance(i, int)]
+        staging = StageWatch(ids, self._staging) if params.get("staging") else None
+        if staging is not None and params.get("staging") == "alone":
+            while staging.is_needed:
+                await self._tell_staging(staging, stream)
+                if staging.is_needed:
+                    await asyncio.sleep(STEP_S)
+            return {}
+        watch = EndWatch(ids)
         self._mailbox.listeners.append(watch)
         try:
             while True:
@@ -111,10 +123,19 @@ class JobDesk:
                         views = await self._mailbox.ask(watch.take_ended)
                         if views:
                             await stream.items(views)
+                    elif staging is not None and staging.is_needed:
+                        await self._tell_staging(staging, stream)
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(watch.wake.wait(), STEP_S)
                     else:
                         await watch.wake.wait()
         finally:
             self._mailbox.listeners.remove(watch)
+
+    async def _tell_staging(self, staging: StageWatch, stream: StreamOut) -> None:
+        items = await self._mailbox.ask(staging.look)
+        if items:
+            await stream.items(items)
 
     async def why(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Say for each node why the job does not run there now."""

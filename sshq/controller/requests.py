@@ -331,7 +331,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
         "directory": _DIRECTORY,
     },
     "jobs": {"filter": _filter, "finished": _flag, "columns": _columns, "listing": _listing},
-    "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX)},
+    "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX), "staging": _text(5, pattern="also|alone", what="also or alone")},
     "events": {"filter": _filter, "count": _whole(0, INT_MAX), "brief": _flag},
     "steps": {"filter": _filter},
     "cancel_steps": {"steps": _list(_step, REFS_MAX), "signal": _whole(1, SIGNAL_MAX)},

@@ -19,6 +19,7 @@ from sshq.slurm.filename import default_output, expand_filename
 
 View = dict[str, object]
 _ALIVE = (State.CONFIGURING, State.RUNNING, State.SUSPENDED)
+STAGING = "StageIn"  # no reason of Slurm's: the job has its node, and its files are on their way
 BATCH_KINDS = ("script", "callable", "container")  # salloc's and srun's jobs have no batch script, and no line of one in sacct
 NO_SUCH_ARRAY_TASK = 0xFFFFFFFE  # what Slurm prints for %a of a job that is no array task
 
@@ -38,9 +39,10 @@ def expand_output(spec: JobSpec, job: Job, pattern: str | None, node: str | None
 
 
 def pending_reason(cluster: Cluster, job: Job) -> str:
-    """Slurm's word for why a job is pending: its own, or what its group met in the last pass."""
+    """Slurm's word for why a job is pending: its own, or what its group met in the last pass; ours for files on their way."""
     if job.state is not State.PENDING or job.reason != "None":
-        return job.reason
+        is_staged = job.state is State.CONFIGURING and job.private_dir and job.spec.tree is not None and job.reason == "None"
+        return STAGING if is_staged else job.reason
     request = cluster.pending.request(job.job_id)
     if request is None:
         return "None"

@@ -111,7 +111,8 @@ def _memory(row: JobRow) -> str:
 def _reason_or_nodes(row: JobRow) -> str:
     if state_of(row.view) in _REASON_SHOWN:
         return f"({text_of(row.view, 'reason', 'None')})"
-    return fold_hostlist(names_of(row.view, "nodes"))
+    staging = "(StageIn)" if row.view.get("reason") == "StageIn" else ""
+    return fold_hostlist(names_of(row.view, "nodes")) + staging
 
 
 def _nodes(row: JobRow) -> str:

@@ -2,11 +2,14 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 import bed as beds
+from bed.screen import Screen
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +87,22 @@ def test_where_they_cannot_be_written_it_is_told_and_nothing_else_is_lost(laptop
         "sbatch: out/deep/c is not here yet: /…/deep: Not a directory",
     ], done.stderr
     assert laptop.path("n.csv").read_text() == "1\n"
+
+
+def on_screen(laptop, *words) -> Screen:
+    return Screen(SimpleNamespace(argv=lambda *w: laptop.argv(sys.executable, "-m", "sshq.cli.main", *w), work="/", env=laptop.env), *words)
+
+
+def test_on_a_terminal_bars_show_what_is_sent_and_fetched(laptop):
+    for name in "abcdefgh":
+        laptop.path(name).write_bytes(os.urandom(12 << 20))
+    with on_screen(laptop, "sbatch", "--sync", "--stage-out", "copy", "--wrap", "cat a b c d e f >copy") as screen:
+        bars = screen.read_until("go along") + screen.read_until("batch job ")
+        job = int(screen.read_until("\n"))
+    assert re.search(r"\rsending files to \S+ \[#+ *\] \d+ of 96 MiB\x1b\[K", bars), bars[-400:]
+    assert "\r\x1b[Ksbatch: " in bars, bars[-400:]
+    laptop.instance.until_state(job, "COMPLETED")
+    laptop.instance.wait_for(lambda: not laptop.instance.out("squeue", "-h", "-j", str(job)), 30, "its files to be on the head")
+    with on_screen(laptop, "fetch", "--all") as screen:
+        bars = screen.read_until("copy  75497472 bytes")
+    assert re.search(r"\rcopy  \d+ % of 72 MiB\x1b\[K.*\r\x1b\[Kcopy", bars, re.DOTALL), bars[-400:]

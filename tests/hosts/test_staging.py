@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bed import Cut, Cutter
+from bed.screen import Screen
 
 from .ledger import attempts_of, read_accounts
 from .test_skeleton import share_directory
@@ -317,3 +318,31 @@ def test_what_cannot_take_files_along_says_so(instance):
     job = instance.submit("--wrap", "sbatch --stage-in x --wrap true; true", "--wait")
     assert "--stage-in does not work inside a job" in instance.read(f"slurm-{job}.out")
     assert instance.out("squeue", "-h") == ""
+
+
+def test_who_waits_at_a_terminal_sees_how_far_the_files_are_and_squeue_says_what_the_job_waits_for(hosts, instance):
+    (host,) = hosts()
+    start(instance, [host], sshq_slots=2)
+    (Path(instance.work) / "data").write_bytes(os.urandom(3_000_000))
+    host.rate(4_000)
+    line = re.compile(rf"\r(\w+): job 1: staging (\S+ \w+) of 3\.0 MB to {host.name}\x1b\[K")
+    with Screen(instance, "sbatch", "--wait", "--sync", "--wrap", "echo done; until [ -e go ]; do sleep 0.1; done") as waiter:
+        waiter.read_until("batch job 1")
+        with Screen(instance, "logs", "-f", "1") as reader, Screen(instance, "wait", "1") as other:
+            instance.wait_for(lambda: "staging " in instance.out("why", "1"), 30, "its files to be on their way")
+            assert instance.out("squeue", "-h", "-o", "%T %r %R %N") == f"CONFIGURING StageIn {host.name}(StageIn) {host.name}\n"
+            assert "Reason=StageIn" in instance.out("scontrol", "show", "job", "1")
+            shown = [screen.read_until("of 3.0 MB") + screen.read_until("\x1b[K") for screen in (waiter, reader, other)]
+            assert [line.search(text)[1] for text in shown] == ["sbatch", "sshq", "sshq"], shown
+            host.rate(None)
+            # The line is gone before what the job wrote is shown, and before its end is told.
+            rest = reader.read_until("done")
+            assert rest.endswith("\r\x1b[Kdone"), rest
+            instance.until_state(1, "RUNNING")
+            assert instance.out("squeue", "-h", "-o", "%r %R") == f"None {host.name}\n"
+            (place,) = host.sh("echo /home/alice/.local/state/sshq/spool/*/a/*.d").stdout.split()
+            host.sh(f"touch {place}/go")
+            assert "staging" not in other.read_until("1 COMPLETED 0:0").rpartition("\r\x1b[K")[2]
+        assert waiter.process.wait(30) == 0
+    done = instance.run("sbatch", "--wait", "--sync", "--wrap", "touch go")  # no terminal: nothing of it
+    assert re.fullmatch(r"sbatch: \d+ files and directories go along, .*\n(sbatch: .*\n)?", done.stderr), done.stderr
