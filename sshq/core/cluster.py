@@ -41,6 +41,7 @@ from sshq.core.replacing import replace
 from sshq.core.restored import find_unheard, hold_after_restore
 from sshq.core.restoring import restore_jobs
 from sshq.core.timers import Timers
+from sshq.core.trees import Trees
 
 TIER_STEP = 1 << 40  # above every priority: a partition of a higher tier goes first
 
@@ -64,6 +65,7 @@ class Cluster:
         self.reservations: dict[str, Reservation] = {}
         self.pending = PendingQueue()
         self.directories = Directories()
+        self.trees = Trees()
         self.candidates = Candidates()
         self.array_sets: dict[int, IndexSet] = {}  # record -> tasks that never became jobs; kept with it when it is over
         self.array_members: dict[int, set[int]] = {}  # array id -> jobs split off or converted

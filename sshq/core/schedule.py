@@ -10,7 +10,7 @@ The pass reads the live indexes and changes nothing but the reasons it finds; th
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from sshq.core.candidates import FITS, Fit, Mark, Rank, RankKind, rank_of
@@ -155,11 +155,13 @@ class _Pass:
     def lacks_licenses(self, request: Request) -> bool:
         return any(count > self.licenses.get(name, 0) for name, count in request.licenses)
 
-    def place(self, turn: _Turn) -> list[tuple[Node, int]]:
-        """Return where a request goes now, nodes with tasks, or nothing."""
+    def place(self, turn: _Turn, tree: str | None = None) -> list[tuple[Node, int]]:
+        """Return where a request goes now, nodes with tasks, or nothing; one that has the files of `tree`, if it is as good."""
         request, fitting = turn.request, turn.fit.fitting
         if request.num_nodes == 1:
             node = self.node_for(turn)
+            if node is not None and (hosts := self.cluster.trees.hosts(tree)) and node.name not in hosts:
+                node = self.one_of(turn, hosts, node)
             return [] if node is None else [(node, request.tasks)]
         if len(fitting) < request.num_nodes:
             return []
@@ -204,6 +206,14 @@ class _Pass:
             heapq.heappop(gifted)
         return None if untouched is None else self.marks[untouched[4]].node
 
+    def one_of(self, turn: _Turn, names: Collection[str], chosen: Node) -> Node:
+        """Return one of some nodes that is liked as well as the one that was chosen and weighs the same, else that one."""
+        request, fitting, opened = turn.request, turn.fit.fitting, self.candidates.open
+        free = [n for n in names if n in fitting and n in opened and n not in self.full and self.fits(request, self.marks[n])]
+        *ranks, rank = self.ranks(request, turn.kind, [*free, chosen.name])
+        as_good = [one for one in ranks if one[:3] == rank[:3]]
+        return self.marks[min(as_good)[4]].node if as_good else chosen
+
     def untouched(self, turn: _Turn) -> Rank | None:
         """Return the best node a request fits on of those the pass has given nothing of."""
         request, fitting, order = turn.request, turn.fit.fitting, turn.order
@@ -241,8 +251,9 @@ class _Pass:
         return found
 
     def ranks(self, request: Request, kind: RankKind, names: Iterable[str]) -> list[Rank]:
-        """Return the sort keys of nodes that something was given of."""
-        return [(*rank[:3], rank[3] - self.given[rank[4]].slots, rank[4]) for rank in self.ranks_before(request, kind, names)]
+        """Return the sort keys of nodes as they stand now."""
+        given, before = self.given, self.ranks_before(request, kind, names)
+        return [(*rank[:3], rank[3] - given[rank[4]].slots, rank[4]) if rank[4] in given else rank for rank in before]
 
     def block(self, turn: _Turn) -> None:
         """Note why the group's head waits; the first in its partitions reserves the emptiest node that could hold it."""
@@ -378,7 +389,7 @@ def _start_one(run: _Pass, turn: _Turn, job: Job, starts: list[Start]) -> tuple[
             break
         if request.licenses and run.lacks_licenses(request):
             return "Licenses", False
-        parts = run.place(turn)
+        parts = run.place(turn, job.spec.tree)
         if not parts:
             return "", True
         run.take(job, request, parts)

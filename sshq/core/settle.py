@@ -53,6 +53,8 @@ def note_start(cluster: Cluster, event: LaunchStarted) -> None:
         note_part_start(cluster, launch)
         return
     job = cluster.jobs.get(launch.job_id)
+    if job is not None and job.spec.tree is not None and launch.private_dir:
+        cluster.trees.note(job.spec.tree, launch.node)
     if job is not None and job.launch_id == launch.id and job.state is State.CONFIGURING:
         state = next_state(job.state, Trigger.LAUNCHED)
         cluster.put_job(replace(job, state=state, start_at=event.now, refusals=0, last_refused_by=None))

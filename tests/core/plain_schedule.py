@@ -5,6 +5,7 @@ The oracle of test_schedule_kept.  It changes nothing; the product's pass must p
 
 import heapq
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sshq.core.cluster import Cluster
@@ -111,10 +112,10 @@ class _Pass:
     def lacks_licenses(self, request: Request) -> bool:
         return any(count > self.licenses.get(name, 0) for name, count in request.licenses)
 
-    def place(self, request: Request) -> list[tuple[Node, int]]:
+    def place(self, request: Request, tree: str | None) -> list[tuple[Node, int]]:
         """Return where a request goes now, nodes with tasks, or nothing."""
         if request.num_nodes == 1:
-            node = self.node_for(request)
+            node = self.node_for(request, self.cluster.trees.hosts(tree))
             return [] if node is None else [(node, request.tasks)]
         return spread(request, [(n, self.capacity(request, n)) for n in self.free if self.fits(request, n)])
 
@@ -130,15 +131,17 @@ class _Pass:
             most -= 1
         return most
 
-    def node_for(self, request: Request) -> Node | None:
+    def node_for(self, request: Request, with_tree: Collection[str]) -> Node | None:
         fitting = [n for n in self.free if self.fits(request, n)]
         return min(
             fitting,
-            # Hosts with GPUs last for who wants none.
+            # Hosts with GPUs last for who wants none; of those that are as good so far, one that has the files.
             key=lambda n: (
-                not is_preferred(request, n),
+                not is_preferred(request, n)
+                or (request.near is not None and not self.cluster.directories.answer(request.near, n.name)),
                 n.weight,
                 not request.wants_gpus and bool(n.gpus),
+                n.name not in with_tree,
                 n.free_slots - (self.given[n.name].slots if n.name in self.given else 0),
                 n.name,
             ),
@@ -201,7 +204,7 @@ def schedule_plainly(cluster: Cluster, now: float) -> PlainPlan:
             if request.licenses and run.lacks_licenses(request):
                 reason = "Licenses"
                 break
-            parts = run.place(request)
+            parts = run.place(request, job.spec.tree)
             if not parts:
                 blocked = True
                 break

@@ -50,6 +50,8 @@ def draw_wish(pick: random.Random) -> dict[str, object]:
     if pick.random() < 0.1:
         wish["python"] = "3.11"
     if pick.random() < 0.3:
+        wish |= {"tree": pick.choice("12") * 64, "frozen": pick.random() < 0.5}
+    if pick.random() < 0.3:
         wish |= {"provable": True, "work_dir": pick.choice(["/home/a", "/home/b"])}
     return wish
 
