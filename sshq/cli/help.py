@@ -18,6 +18,7 @@ The queue
   status        how it is
   stats         how it fares: times, load, and what each host is asked for
   doctor        why a host cannot be used, and what to do
+  shared        which hosts share a directory with the head, and how that is known
   inventory     check the inventory, show hosts and partitions
   hosts         trust HOST…: record host keys; retry [HOST…]: connect now; remove HOST --purge
   config        settings and where they come from

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SLURM_VERBS = ("sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc", "sstat", "sprio")
 OWN_VERBS = (
-    "up", "down", "status", "stats", "shims", "submit", "logs", "wait", "fetch", "cp", "why", "show", "reproduce",
-    "doctor", "inventory", "hosts", "purge", "restore", "rebuild", "config", "completion", "version", "help", "relay",
+    "up", "down", "status", "stats", "shims", "submit", "logs", "wait", "fetch", "cp", "why", "show", "reproduce", "doctor",
+    "shared", "inventory", "hosts", "purge", "restore", "rebuild", "config", "completion", "version", "help", "relay",
 )  # fmt: skip
 LOOP_VERBS = ("sbatch", "squeue", "scancel", "sacct", "scontrol")
 BUG = 70

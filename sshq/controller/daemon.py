@@ -42,6 +42,7 @@ from sshq.controller.proving import DirectoryKeeper
 from sshq.controller.purging import RemovalDesk
 from sshq.controller.pythons import PythonDesk
 from sshq.controller.service import Service
+from sshq.controller.sharing import SharingDesk
 from sshq.controller.staging import Stager
 from sshq.controller.stats import StatsDesk
 from sshq.controller.stepcalls import StepCalls
@@ -256,6 +257,7 @@ class Controller:
             interact=InteractDesk(mailbox=mailbox, fleet=self.fleet, parts=self.parts),
             files=FileDesk(mailbox=mailbox, fleet=self.fleet),
             provenance=ProvenanceDesk(mailbox, self.store, self.materials),
+            sharing=SharingDesk(fleet=self.fleet),
             logs=LogDesk(mailbox=mailbox, fleet=self.fleet, log_file=str(self.state_dir / "controller.log")),
             stats=StatsDesk(
                 stats=mailbox.stats, ask=mailbox.ask, hosts=self.fleet.counters, depths=lambda: self._depths(mailbox),

@@ -373,6 +373,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
     "hosts_accept": {"names": _names},
     "hosts_remove": {"name": _text(), "purge": _flag, "force": _flag},
     "doctor": {"names": _names},
+    "shared": {"path": _absolute, "directory": _DIRECTORY},
     "follow_job": {"ref": _ref},
     "part_start": {**_PART, "input": _flag},
     "part_output": {"ref": _ref, "token": _token, "stream": _one_of("out", "err"), "offset": _whole(0, INT_MAX)},

@@ -20,6 +20,7 @@ from sshq.controller.logdesk import LogDesk
 from sshq.controller.provenance import ProvenanceDesk
 from sshq.controller.purging import RemovalDesk
 from sshq.controller.requests import check_request
+from sshq.controller.sharing import SharingDesk
 from sshq.controller.stats import StatsDesk, clock
 from sshq.controller.stepdesk import StepDesk
 from sshq.controller.submitdesk import SubmitDesk
@@ -44,7 +45,8 @@ class Service:
     def __init__(
         self, *, submit: SubmitDesk, jobs: JobDesk, hosts: HostDesk, removal: RemovalDesk, history: HistoryDesk,
         logs: LogDesk, files: FileDesk, events: EventDesk, steps: StepDesk, interact: InteractDesk,
-        provenance: ProvenanceDesk, stats: StatsDesk, note_request: Callable[[str, float], None], others_may_list: bool,
+        provenance: ProvenanceDesk, sharing: SharingDesk, stats: StatsDesk,
+        note_request: Callable[[str, float], None], others_may_list: bool,
         shut_down: Callable[[], None], waiting_for: Callable[[], SshqError | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._others_may_list = others_may_list
@@ -84,6 +86,7 @@ class Service:
             "reservation": hosts.reservation,
             "reload": hosts.reload,
             "doctor": hosts.doctor,
+            "shared": sharing.shared,
             "status": hosts.status,
             "stats": stats.stats,
             "logs": logs.logs,

@@ -56,6 +56,7 @@ METHODS: dict[str, str] = {
     "hosts_remove": "nothing",
     "reload": "nothing",
     "doctor": "nothing",
+    "shared": "nothing",
     "purge": "nothing",
     "down": "nothing",
     "controller_log": "data",

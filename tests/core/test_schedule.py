@@ -24,6 +24,38 @@ def test_the_lightest_weight_comes_before_the_fullest() -> None:
     assert s.plan() == {"a": "n2", "b": "n2"}
 
 
+TREE = {"tree": "a" * 64, "frozen": True}
+
+
+def had_tree(s: Scenario, node: str) -> Scenario:
+    s.submit("before", req_nodes=(node,), **TREE)
+    s.plan()
+    return s.run_to_end("before")
+
+
+def test_a_host_that_has_the_files_is_taken_before_others_that_do_as_well() -> None:
+    s = had_tree(Scenario().nodes("n[1-3]", cpus=2), "n3")
+    s.submit("other", tree="b" * 64)
+    s.submit("none")
+    assert s.plan() == {"other": "n1", "none": "n1"}
+    for name in "abc":
+        s.submit(name, **TREE)
+    assert s.plan() == {"a": "n3", "b": "n3", "c": "n2"}  # n1 is full, and n3 then, too
+
+
+@pytest.mark.parametrize(
+    ("nodes", "wish"),
+    [
+        ({"weight": 2}, {}),  # the inventory's word
+        ({}, {"exc_nodes": ("n2",)}), ({"features": ("slow",)}, {"prefer": "fast"}), ({"cpus": 1}, {"num_tasks": 2}),
+    ],
+)  # fmt: skip
+def test_files_are_no_reason_against_fit_weight_or_preference(nodes, wish) -> None:
+    s = had_tree(Scenario().nodes("n1", cpus=4, features=("fast",)).nodes("n2", **{"cpus": 4} | nodes), "n2")
+    s.submit("a", **TREE, **wish)
+    assert s.plan() == {"a": "n1"}
+
+
 @pytest.mark.parametrize(
     ("first", "second", "order"),
     [

@@ -75,6 +75,7 @@ ROWS: dict[str, tuple[str, dict[str, object], str]] = {
     "hosts_remove": (OWN, {"name": "nosuch"}, "bad_request"),
     "reload": (OWN, {}, "ok"),
     "doctor": (OWN, {"names": []}, "ok"),
+    "shared": (OWN, {"path": "/"}, "ok"),
     "purge": (OWN, {"refs": [[999, None]]}, "ok"),
     "controller_log": (OWN, {"lines": 1}, "ok"),
     "follow_job": (OWN, {"ref": [999, None]}, "unknown_job"),
