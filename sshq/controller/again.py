@@ -10,8 +10,8 @@ _PLAIN = (
     "num_nodes", "nodes_given", "num_tasks", "ntasks_given", "ntasks_per_node", "cpus_per_task", "cpus_per_task_given",
     "memory_mib", "memory_per_cpu_mib", "features", "exclusive", "nice", "priority", "retries", "lease_s", "comment", "account",
     "qos", "min_cpus", "tmp_disk_mib", "prefer", "overcommit", "licenses", "gpus_per_node", "gpus_by_gres", "gpus_total",
-    "gpus_per_task", "ntasks_per_gpu", "cpus_per_gpu", "memory_per_gpu_mib", "python", "tree", "frozen", "anywhere",
-    "container", "container_workdir", "container_pull",
+    "gpus_per_task", "ntasks_per_gpu", "cpus_per_gpu", "memory_per_gpu_mib", "python", "tree", "tree_below", "frozen",
+    "anywhere", "container", "container_workdir", "container_pull",
 )  # fmt: skip
 
 

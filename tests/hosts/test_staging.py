@@ -116,6 +116,9 @@ def test_a_job_from_a_subdirectory_of_its_tree_starts_there_as_with_a_shared_dir
     instance.run("cp", f"{job}:kept", ".", cwd=str(work))
     assert (work / "kept").read_text() == "kept\n"
     instance.out("scancel", str(job))
+    again = int(re.search(r"batch job (\d+)", instance.out("reproduce", "1"))[1])
+    until(instance, again, "COMPLETED")
+    assert (work / f"exp/one/slurm-{again}.out").read_text().splitlines()[0].endswith(".d/exp/one")
 
 
 def test_python_takes_files_along_too(hosts, instance):
