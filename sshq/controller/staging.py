@@ -31,7 +31,7 @@ log = logging.getLogger("sshq.staging")
 
 BATCH_BYTES = 32 << 20
 BATCH_CHUNKS = 500
-SLICE_BYTES = 256 << 10
+SLICE_BYTES = 64 << 10
 PARALLEL_MAX = 8  # hosts that take chunks at once
 GROW_A_NODE_MAX = 2
 TRIES = 5  # on a connection that lives; the pauses between them grow
@@ -223,7 +223,7 @@ class Stager:
                     if reading.done():
                         break
                     channel.write(framed[start : start + SLICE_BYTES])
-                    await channel.drain()
+                    await channel.pace()
                 done += size
                 way.sent += len(framed)
                 tell(done)

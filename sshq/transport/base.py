@@ -106,6 +106,9 @@ class Channel(Protocol):
     async def drain(self, deadline_s: float | None = None) -> None:
         """Wait until the host has taken enough that writing may go on."""
 
+    async def pace(self) -> None:
+        """As `drain`, for bulk: wait until so little is under way that others on the line need not wait long behind it."""
+
     def write_eof(self) -> None:
         """Close stdin after what was written."""
 

@@ -7,6 +7,9 @@ import asyncssh
 
 from sshq.transport.base import Counters, Deadlines
 from sshq.transport.flow import ChannelFlow
+from sshq.transport.pacing import Pacer
+
+PAUSE_S = 0.005
 
 
 class SshChannel(ChannelFlow, asyncssh.SSHClientSession[bytes]):
@@ -16,6 +19,8 @@ class SshChannel(ChannelFlow, asyncssh.SSHClientSession[bytes]):
         super().__init__(host, command, counters, deadlines, on_end)
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._resuming = self._pause_due = False
+        self._pacer: Pacer | None = None
+        self._written = self._window = 0
 
     def write(self, data: bytes) -> None:
         """Send to stdin."""
@@ -24,8 +29,29 @@ class SshChannel(ChannelFlow, asyncssh.SSHClientSession[bytes]):
         try:
             self._channel.write(data)
             self._counters.bytes_out += len(data)
+            self._written += len(data)
         except OSError:
             pass  # closed under us: the reading side tells
+
+    async def pace(self) -> None:
+        """Wait until little of what was written is under way: what the host took, only its window tells."""
+        await self.drain()
+        loop = asyncio.get_running_loop()
+        if self._pacer is None:
+            if self._channel is None:
+                return
+            self._pacer = Pacer(loop.time())
+            self._window = self._channel._send_window + max(0, self._written - self._channel.get_write_buffer_size())  # noqa: SLF001
+        ends_at = loop.time() + self._deadlines.drain_s
+        self._pacer.note_written(self._written, loop.time())
+        while (channel := self._channel) is not None and not channel.is_closing():
+            under_way = channel.get_write_buffer_size() + max(0, self._window - channel._send_window)  # noqa: SLF001
+            self._pacer.note_taken(self._written - under_way, loop.time())
+            if under_way < self._pacer.limit:
+                return
+            if loop.time() > ends_at:
+                raise self._stuck(self._deadlines.drain_s)
+            await asyncio.sleep(PAUSE_S)
 
     def write_eof(self) -> None:
         """Close stdin."""

@@ -138,8 +138,15 @@ class ChannelFlow:
             async with asyncio.timeout(limit_s):
                 await self._outflow.wait()
         except TimeoutError:
-            message = f"{self._host}: took no more input for {limit_s:g} s"
-            raise UnreachableHostError(message, host=self._host, hint=f"sshq doctor {self._host}") from None
+            raise self._stuck(limit_s) from None
+
+    def _stuck(self, limit_s: float) -> UnreachableHostError:
+        message = f"{self._host}: took no more input for {limit_s:g} s"
+        return UnreachableHostError(message, host=self._host, hint=f"sshq doctor {self._host}")
+
+    async def pace(self) -> None:
+        """Wait until bulk may be written; nobody else waits for this channel."""
+        await self.drain()
 
     async def read(self, max_bytes: int = 65536, deadline_s: float | None = None) -> bytes:
         """Return what has come, b"" at the end."""

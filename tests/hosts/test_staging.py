@@ -349,3 +349,31 @@ def test_who_waits_at_a_terminal_sees_how_far_the_files_are_and_squeue_says_what
         assert waiter.process.wait(30) == 0
     done = instance.run("sbatch", "--wait", "--sync", "--wrap", "touch go")  # no terminal: nothing of it
     assert re.fullmatch(r"sbatch: \d+ files and directories go along, .*\n(sbatch: .*\n)?", done.stderr), done.stderr
+
+
+def test_a_tree_on_a_slow_line_holds_nobody_up(hosts, instance):
+    (host,) = hosts()
+    start(instance, [host], sshq_slots=4)
+    first = instance.submit("--wrap", "true")
+    until(instance, first, "COMPLETED")
+    (Path(instance.work) / "data").write_bytes(os.urandom(6_000_000))
+    host.rate(4_000)
+    job = instance.submit("--sync", "--wrap", "true")
+    instance.wait_for(lambda: re.search(r"staging (6|7)\d\d kB|staging [1-5]\.\d MB", instance.out("why", str(job))), 30, "it to be on its way")
+    others = [instance.submit("-o", "/dev/null", "--wrap", "true")]
+    instance.until_state(others[0], "COMPLETED")
+    for _ in range(3):
+        others.append(instance.submit("-o", "/dev/null", "--wrap", "true"))
+        instance.until_state(others[-1], "COMPLETED")
+    assert "staging " in instance.out("why", str(job))
+    until(instance, job, "COMPLETED")
+    late = [moment(instance, f"job={one} .* started") - moment(instance, f"job={one} submitted") for one in others]
+    took_s = float(re.search(r"staged: .* ([0-9.]+) s", instance.logs(4000))[1])
+    assert max(late) < 2.5, late  # a window of sshd, 2 MiB, is four seconds of this line
+    assert took_s < 6_000_000 / 500_000 / 0.8
+
+
+def moment(instance, pattern):
+    """When the controller logged it, in seconds."""
+    clock = re.search(rf"T(\d\d):(\d\d):([0-9.]+) \S+ \S+ {pattern}", instance.logs(4000))
+    return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])

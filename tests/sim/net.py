@@ -157,6 +157,9 @@ class SimChannel:
     async def drain(self, deadline_s: float | None = None) -> None:
         await asyncio.sleep(0)
 
+    async def pace(self) -> None:
+        await asyncio.sleep(0)
+
     def write_eof(self) -> None:
         if not self.connection.lost.done():
             self.pipe_up.send(EOF)
