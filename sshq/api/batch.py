@@ -5,20 +5,17 @@ after a lost connection makes no job twice.
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from sshq.api.origin import is_about_origin, leave_out_origin
+from sshq.api.patience import submit_patiently
 from sshq.api.proof import Proof, describe_directory, prove
-from sshq.errors import RefusedError, UnreachableError
+from sshq.errors import RefusedError
 from sshq.slurm.many import Prepared, describe_part
 from sshq.wire.client import Client as Wire
-from sshq.wire.client import LostReplyError
 
 JOBS_MAX = 10_000  # of one batch
-PATIENCE_S = 10.0  # for a controller that went away with a part of it
-CROWD_PATIENCE_S = 30.0  # for a place among a thousand others that ask at the same time
 Object = dict[str, Any]
 
 
@@ -57,26 +54,17 @@ def submit_batch(connect: Callable[[], Wire], parts: Iterable[list[Prepared]]) -
 
     """
     sender = _Sender(parts)
-    ends_at: float | None = None
-    crowded_until = time.monotonic() + CROWD_PATIENCE_S
-    while True:
+
+    def send(wire: Wire, _first: bool) -> Taken:
         try:
-            with connect() as wire:
-                return sender.send_all(wire)
+            return sender.send_all(wire)
         except RefusedError as error:
-            if is_about_origin(error) and not sender.brief:
-                sender.brief = True
-                continue
-            if error.code != "crowded" or time.monotonic() > crowded_until:
+            if not is_about_origin(error) or sender.brief:
                 raise
-        except LostReplyError:
-            ends_at = ends_at or time.monotonic() + PATIENCE_S  # it may have been taken: the token makes it one batch
-            if time.monotonic() > ends_at:
-                raise
-        except UnreachableError:
-            if ends_at is None or time.monotonic() > ends_at:
-                raise
-        time.sleep(0.2)
+            sender.brief = True
+            return sender.send_all(wire)
+
+    return submit_patiently(connect, send)
 
 
 def with_files(

@@ -2,27 +2,26 @@
 
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from sshq.api.batch import CROWD_PATIENCE_S, JOBS_MAX, RefusedBatchError, submit_batch, with_files
+from sshq.api.batch import JOBS_MAX, RefusedBatchError, submit_batch, with_files
 from sshq.api.jobs import Finisher, Job
+from sshq.api.patience import submit_patiently
 from sshq.api.proof import describe_directory, submit_proved
 from sshq.api.staging import has_files, stage_files
 from sshq.api.watch import Watcher
 from sshq.api.words import read_many, read_script
 from sshq.core.ids import JobRef, parse_job_ids
-from sshq.errors import OptionError, RefusedError, SshqError, UnreachableError, UserError
+from sshq.errors import OptionError, RefusedError, SshqError, UserError
 from sshq.slurm.many import Prepared, split_parts
 from sshq.slurm.submit import Submission
 from sshq.wire.client import Client as Wire
-from sshq.wire.client import LostReplyError, connect, find_head
+from sshq.wire.client import connect, find_head
 
 log = logging.getLogger("sshq")
 Object = dict[str, Any]
-PATIENCE_S = 10.0  # for a controller that went away with a submission; then the same is asked once more
 
 
 class Client:
@@ -149,26 +148,8 @@ class Client:
             "description": submission.description, "environ": submission.environ, "token": os.urandom(16).hex(),
             "directory": _describe_directory(submission),
         }  # fmt: skip
-        return int(str(self._send_patiently(params)["job_id"]))
-
-    def _send_patiently(self, params: Object) -> Object:
-        ends_at: float | None = None
-        crowded_until = time.monotonic() + CROWD_PATIENCE_S
-        while True:
-            try:
-                with self.connect() as wire:
-                    return submit_proved(wire, params)
-            except RefusedError as error:
-                if error.code != "crowded" or time.monotonic() > crowded_until:
-                    raise
-            except LostReplyError:
-                ends_at = ends_at or time.monotonic() + PATIENCE_S  # it may have been taken: the token makes it one job
-                if time.monotonic() > ends_at:
-                    raise
-            except UnreachableError:
-                if ends_at is None or time.monotonic() > ends_at:
-                    raise
-            time.sleep(0.2)
+        reply = submit_patiently(self.connect, lambda wire, first: submit_proved(wire, {**params, "fresh": first}))
+        return int(str(reply["job_id"]))
 
     # ---- jobs ------------------------------------------------------------------------------------------------
 

@@ -24,13 +24,14 @@ def describe_origin(directory: str, *, look_s: float = LOOK_S) -> dict[str, str]
 
 
 def is_about_origin(error: RefusedError) -> bool:
-    """Whether a controller refused because it does not know what we tell of our origin: it is older than this client."""
-    return error.code == "bad_request" and error.message.startswith("unknown parameter '") and error.message.endswith("origin'")
+    """Whether a controller refused because it does not know what we tell of our origin, or of our token: it is older than us."""
+    told = error.message.startswith("unknown parameter '") and error.message.endswith(("origin'", "'fresh'"))
+    return told and error.code == "bad_request"
 
 
 def leave_out_origin(params: "Mapping[str, object]") -> dict[str, object]:
     """Return the parameters of a submission without it: nothing that was asked for is lost with it."""
-    shorter = dict(params)
+    shorter = {name: value for name, value in params.items() if name != "fresh"}
     for key in ("description", "common"):
         described = params.get(key)
         if isinstance(described, dict):

@@ -99,6 +99,10 @@ class RemotePlace(here.Here):
     def submit_token(self) -> str:
         return str(self._request["token"])
 
+    @property
+    def token_is_fresh(self) -> bool:
+        return False  # the node asks again, by the same token, where it lost our answer
+
     def find_cwd(self) -> str:
         return self._cwd
 

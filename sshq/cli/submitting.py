@@ -67,6 +67,7 @@ def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":
         "description": submission.description,
         "environ": submission.environ,
         "token": here.place.submit_token,
+        "fresh": here.place.token_is_fresh,
         "test_only": submission.test_only,
         "directory": here.place.describe_directory(submission.description),
     }
@@ -78,6 +79,7 @@ def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":
             return _submit_once(params, program)
         except RefusedError as error:
             if error.code == "crowded" and time.monotonic() < crowded_until:
+                params["fresh"] = False
                 time.sleep(0.1 + os.urandom(1)[0] / 500)  # not all at once again
                 continue
             raise place_in_words(error, submission, program) from None
@@ -94,6 +96,7 @@ def submit_job(submission: Submission, program: str) -> "Mapping[str, object]":
                 if isinstance(error, NoAnswerError):
                     raise
                 raise NoAnswerError(error, UNREACHABLE_PREFIX[program]) from None
+        params["fresh"] = False
         time.sleep(0.2)
 
 

@@ -25,6 +25,8 @@ log = logging.getLogger("sshq.mailbox")
 T = TypeVar("T")
 
 BATCH_MAX = 2000  # events a transaction
+Question = Callable[[Cluster], object]
+Mail = tuple[Event | Question, "asyncio.Future[object] | None", Question | None]  # what, who waits, what is asked after it
 
 
 class Commit(Protocol):
@@ -51,26 +53,32 @@ class Mailbox:
         self._random = random
         self._crash = crash
         self._on_fatal = on_fatal
-        self._waiting: deque[tuple[Event | Callable[[Cluster], object], asyncio.Future[object] | None]] = deque()
+        self._waiting: deque[Mail] = deque()
         self._wake = asyncio.Event()
         self._closing = False
 
     def post(self, event: Event) -> None:
         """Take an event nobody waits for."""
-        self._waiting.append((event, None))
+        self._waiting.append((event, None, None))
         self._wake.set()
 
     async def submit(self, event: Event) -> object:
         """Post an event and wait for its result, stored.  Raises what `apply` refused with."""
         return await self._enqueue(event)
 
+    async def submit_and_ask(self, event: Event, question: Callable[[Cluster], T]) -> tuple[object, T]:
+        """As `submit` and `ask` one after the other, in one go: returns the event's result and the answer after it."""
+        return await self._enqueue(event, question)  # type: ignore[return-value]
+
     async def ask(self, question: Callable[[Cluster], T]) -> T:
         """Return the answer to a question about the cluster, as it stands after all that was posted before."""
         return await self._enqueue(question)  # type: ignore[return-value]
 
-    def _enqueue(self, item: Event | Callable[[Cluster], object]) -> "asyncio.Future[object]":
+    def _enqueue(
+        self, item: Event | Question, then: Question | None = None
+    ) -> "asyncio.Future[object]":
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((item, future, then))
         self._wake.set()
         return future
 
@@ -102,12 +110,14 @@ class Mailbox:
         if self._waiting or self._closing or self.cluster.schedule_wanted:
             return
         due = self.cluster.next_timer()
-        timeout = None if due is None else max(0.0, due - self._clock())
-        try:
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
-        except TimeoutError:
-            self.post(TimePassed(now=self._clock()))
+        if due is None:
+            await self._wake.wait()
+        else:
+            try:
+                async with asyncio.timeout(max(0.0, due - self._clock())):
+                    await self._wake.wait()
+            except TimeoutError:
+                self.post(TimePassed(now=self._clock()))
         self._wake.clear()
 
     async def _one_batch(self) -> None:
@@ -116,9 +126,12 @@ class Mailbox:
         answers: list[tuple[asyncio.Future[object], object, BaseException | None]] = []
         items, asked = min(len(self._waiting), BATCH_MAX), 0
         for _ in range(items):
-            item, future = self._waiting.popleft()
+            item, future, then = self._waiting.popleft()
             asked += callable(item)
             result, error = self._take(item, rows, effects)
+            if then is not None and error is None:
+                answer, error = self._answer(then)
+                result = result, answer
             if future is not None:
                 answers.append((future, result, error))
         if self.cluster.schedule_wanted:
@@ -149,7 +162,7 @@ class Mailbox:
                 listener(changed)
 
     def _take(
-        self, item: Event | Callable[[Cluster], object], rows: list[Row], effects: list[Effect]
+        self, item: Event | Question, rows: list[Row], effects: list[Effect]
     ) -> tuple[object, BaseException | None]:
         try:
             if callable(item):

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from dataclasses import replace
 from pathlib import Path
 
 from sshq.controller.launching import Material
@@ -11,6 +10,7 @@ from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import decode_environ, digest_of
 from sshq.core.effects import StartLaunch
 from sshq.core.model import JobSpec
+from sshq.core.replacing import replace
 from sshq.errors import RefusedError, StoreError
 from sshq.store.environ import Environments
 from sshq.store.variables import Variables

@@ -327,7 +327,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
         "at": _whole(0, COUNT_MAX), "more": _flag,
     },
     "submit": {
-        "description": _object(_DESCRIPTION), "environ": _environ, "token": _text(64), "test_only": _flag,
+        "description": _object(_DESCRIPTION), "environ": _environ, "token": _text(64), "fresh": _flag, "test_only": _flag,
         "directory": _DIRECTORY,
     },
     "jobs": {"filter": _filter, "finished": _flag, "columns": _columns, "listing": _listing},

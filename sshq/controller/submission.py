@@ -13,7 +13,9 @@ import pwd
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
+from time import monotonic
 from typing import Any
 
 from sshq.controller.hosts import HostLink
@@ -24,8 +26,8 @@ from sshq.core.gpus import format_gpus, parse_gpus
 from sshq.core.hostlist import expand_hostlist
 from sshq.core.model import JobSpec
 from sshq.core.origin import write_origin
-from sshq.core.placement import Directories
 from sshq.core.pythons import read_need, write_need
+from sshq.core.replacing import replace
 from sshq.core.stagenames import check_pattern
 from sshq.errors import RefusedError
 from sshq.inventory.config import Config
@@ -35,6 +37,8 @@ from sshq.wire.server import Peer
 
 PROOF_S = 3.0  # a host that does not answer in time is taken as one that does not share the directory, for now
 NEGATIVE_KEPT_S = 60.0  # something may be mounted later
+NOTHING_ASKED = JobSpec(name="", uid=0, user="", gid=0, group="", script="", environ="")  # a copy is made faster than a spec
+NAMES_KEPT_S = 10.0  # of users and groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,7 @@ def read_description(params: Mapping[str, Any], peer: Peer, config: Config) -> I
             "array_text": array_text, "array_limit": limit, "array_min": array.first, "array_max": array.last,
             "array_step": array.step, "array_count": array.count,
         }  # fmt: skip
-    spec = JobSpec(script="", environ="", kind=kind, **_identity(peer), **_fields(given, config), **facts)
+    spec = replace(NOTHING_ASKED, kind=kind, **_identity(peer), **_fields(given, config), **facts)
     return Incoming(
         spec=spec,
         script=script,
@@ -99,15 +103,22 @@ def read_description(params: Mapping[str, Any], peer: Peer, config: Config) -> I
 
 def _identity(peer: Peer) -> dict[str, Any]:
     """Who submits is the kernel's word; names come from this machine, never from the client."""
-    try:
-        user = pwd.getpwuid(peer.uid).pw_name
-    except KeyError:
-        user = str(peer.uid)
-    try:
-        group = grp.getgrgid(peer.gid).gr_name
-    except KeyError:
-        group = str(peer.gid)
+    user, group = _look_up(peer.uid, peer.gid, int(monotonic() / NAMES_KEPT_S))
     return {"uid": peer.uid, "user": user, "gid": peer.gid, "group": group}
+
+
+@lru_cache(maxsize=64)
+def _look_up(uid: int, gid: int, _period: int) -> tuple[str, str]:
+    """Return the names of a user and a group; a loop of submissions does not read the files of the machine each time."""
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    try:
+        group = grp.getgrgid(gid).gr_name
+    except KeyError:
+        group = str(gid)
+    return user, group
 
 
 def _fields(given: Mapping[str, Any], config: Config) -> dict[str, Any]:
@@ -331,24 +342,23 @@ class DirectoryProver:
         self._links = links
         self._clock = clock
 
-    async def unanswered(self, path: str, partitions: Sequence[str]) -> list[str]:
-        """Return the connected hosts (of the partitions, or all) that have no fresh answer for `path`."""
-        now = self._clock()
+    def unanswered(self, path: str, partitions: Sequence[str]) -> list[str]:
+        """Return the connected hosts (of the partitions, or all) that have no fresh answer for `path`.
 
-        def question(cluster: Any) -> list[str]:
-            directories: Directories = cluster.directories
-            names = []
-            for node in cluster.nodes.values():
-                if path.startswith(f"{node.name}:"):
-                    continue
-                if not node.connected or (partitions and not set(partitions) & set(node.config.partitions)):
-                    continue
-                age = directories.age_s(path, node.name, now)
-                if age is None or (directories.answer(path, node.name) is False and age > NEGATIVE_KEPT_S):
-                    names.append(node.name)
-            return names
-
-        return await self._mailbox.ask(question)
+        It looks past the mailbox: what hosts said of a directory is stored nowhere, so nobody has to wait for the disk.
+        """
+        cluster, now = self._mailbox.cluster, self._clock()
+        directories, wanted = cluster.directories, frozenset(partitions)
+        names = []
+        for node in cluster.nodes.values():
+            if path.startswith(f"{node.name}:"):
+                continue
+            if not node.connected or (wanted and wanted.isdisjoint(node.config.partitions)):
+                continue
+            age = directories.age_s(path, node.name, now)
+            if age is None or (directories.answer(path, node.name) is False and age > NEGATIVE_KEPT_S):
+                names.append(node.name)
+        return names
 
     def take_declared(self, path: str, names: Sequence[str]) -> list[str]:
         """Take the inventory's word (`sshq_shared`) where it was given; returns who is still to be asked."""

@@ -2,8 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sshq.controller.mailbox import Mailbox
@@ -26,6 +25,7 @@ from sshq.core.cluster import Cluster
 from sshq.core.events import Submitted
 from sshq.core.model import Job, JobSpec
 from sshq.core.placement import Step, is_preferred, judge, request_of
+from sshq.core.replacing import replace
 from sshq.core.schedule import place_now
 from sshq.errors import RefusedError
 from sshq.inventory.config import Config
@@ -77,9 +77,15 @@ class SubmitDesk:
             notes.append(warning)
         if params.get("test_only") is True:
             return await self._mailbox.ask(lambda c: _test(c, spec, self._clock()))
-        if token is not None:
-            return await self._once.run((peer.uid, token), lambda: self._submit_once(peer.uid, token, incoming, spec, notes))
-        return await self._submit(None, incoming, spec, notes)
+
+        def work() -> Awaitable[Mapping[str, object]]:
+            return self._submit(token, incoming, spec, notes)
+
+        if token is None:
+            return await work()
+        if params.get("fresh") is True:  # nobody has sent this token before: there is nothing to look for
+            return await self._once.run((peer.uid, token), work)
+        return await self._once.run((peer.uid, token), lambda: self._find_or(work, peer.uid, token))
 
     async def _prove(self, params: Mapping[str, Any], spec: JobSpec) -> JobSpec | None:
         """Return the spec with what is known of its directory; None: the client has to make a nonce first."""
@@ -89,7 +95,7 @@ class SubmitDesk:
         path, nonce_name, nonce = directory
         seen_from = read_seen_from(params)
         spec = replace(spec, work_dir=path, provable=True, seen_from=seen_from)
-        asked = await self._prover.unanswered(spec.directory, spec.partitions)
+        asked = self._prover.unanswered(spec.directory, spec.partitions)
         if seen_from is None:
             asked = self._prover.take_declared(path, asked)
         if asked and nonce_name is None and params["directory"].get("final") is not True:
@@ -98,11 +104,9 @@ class SubmitDesk:
             await self._prover.ask(path, asked, nonce_name, nonce, key=spec.directory)
         return spec
 
-    async def _submit_once(
-        self, uid: int, token: str, incoming: Incoming, spec: JobSpec, notes: list[str]
-    ) -> Mapping[str, object]:
+    async def _find_or(self, work: Callable[[], Awaitable[Mapping[str, object]]], uid: int, token: str) -> Mapping[str, object]:
         known = await self._store.run(lambda s: s.token(token, uid))
-        return {"job_id": known, "notes": []} if known is not None else await self._submit(token, incoming, spec, notes)
+        return {"job_id": known, "notes": []} if known is not None else await work()
 
     async def _submit(self, token: str | None, incoming: Incoming, spec: JobSpec, notes: list[str]) -> Mapping[str, object]:
         await self._check_space()
@@ -129,14 +133,13 @@ class SubmitDesk:
         self._materials.remember_script(digest_of(incoming.script), incoming.script)
         spec = replace(spec, script=digest_of(incoming.script))
         self._crash("submit.before_commit")
-        job_id = await self._mailbox.submit(
-            Submitted(
-                now=self._clock(), spec=spec, script=incoming.script, token=token, held=incoming.held, array=incoming.array,
-                variables=self._materials.describe_environ(spec.environ),
-            )
+        script, held, array = incoming.script, incoming.held, incoming.array
+        variables = self._materials.describe_environ(spec.environ)
+        job_id, note = await self._mailbox.submit_and_ask(
+            Submitted(now=self._clock(), spec=spec, script=script, token=token, held=held, array=array, variables=variables),
+            lambda cluster: _describe_place(cluster, spec) if spec.provable else None,
         )
         self._crash("submit.after_commit")
-        note = await self._mailbox.ask(lambda c: _describe_place(c, spec)) if spec.provable else None
         if note:
             notes.append(note)
         log.info("job=%s submitted uid=%d name=%r", job_id, spec.uid, spec.name)

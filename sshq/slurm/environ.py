@@ -19,6 +19,7 @@ NODE_NAMES = frozenset(("HOME", "USER", "SHELL", "LOGNAME"))
 # A job submitted from inside a job must not take over the identity of the outer one.
 _JOB_PREFIXES = ("SLURM_JOB", "SLURM_ARRAY_", "SLURM_STEP", "SLURM_TASK", "SLURM_NTASKS", "SLURM_CPUS_", "SLURM_MEM_",
                  "SLURM_GPU")  # fmt: skip
+_STAYING_PREFIXES = (*DROPPED_PREFIXES, *_JOB_PREFIXES)
 _JOB_NAMES = frozenset((
     "ENVIRONMENT", "SLURMD_NODENAME", "SLURM_CLUSTER_NAME", "SLURM_EXPORT_ENV", "SLURM_GTIDS", "SLURM_LOCALID",
     "SLURM_NNODES", "SLURM_NODEID", "SLURM_NODELIST", "SLURM_NODE_ALIASES", "SLURM_NPROCS", "SLURM_PRIO_PROCESS",
@@ -204,7 +205,7 @@ def _spread_tasks(tasks: int, facts: "Mapping[str, object]", cpus: list[int], no
 def _may_travel(name: str) -> bool:
     if name in DROPPED_NAMES or name in NODE_NAMES or name in _JOB_NAMES or not name:
         return False
-    return not name.startswith((*DROPPED_PREFIXES, *_JOB_PREFIXES))
+    return not name.startswith(_STAYING_PREFIXES)
 
 
 def _may_be_set(name: str) -> bool:

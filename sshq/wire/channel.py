@@ -69,7 +69,8 @@ class Channel:
         self._stall_s = stall_s
         self._frame_bytes_max = JSON_BYTES_MAX
         self._requests: asyncio.Queue[Request | RequestError | None] = asyncio.Queue(maxsize=1)
-        self._closed = asyncio.Event()
+        self._closed = False
+        self._running: asyncio.Future[Mapping[str, object]] | None = None  # the handler
         self._reading: asyncio.Task[None] | None = None
         self.at_end: list[Callable[[], None]] = []  # called when the connection is over
         writer.transport.set_write_buffer_limits(high=_UNSENT_BYTES_MAX // 4)
@@ -107,19 +108,20 @@ class Channel:
 
     async def run_until_closed(self, work: Awaitable[Mapping[str, object]]) -> Mapping[str, object]:
         """Await a handler; cancel it when the client goes away first."""
-        running = asyncio.ensure_future(_awaiting(work))
-        gone = asyncio.create_task(self._closed.wait())
+        running = self._running = asyncio.ensure_future(_awaiting(work))
+        if self._closed:
+            asyncio.get_running_loop().call_soon(running.cancel)  # it gets its first step, as all do
         try:
-            await asyncio.wait([running, gone], return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                raise ClosedError
-            return running.result()
+            result = await running
+            if _is_being_cancelled():  # it was told to the handler alone, which did not mind
+                raise asyncio.CancelledError
+            return result
         except asyncio.CancelledError:
             if running.cancelled() and not _is_being_cancelled():
-                raise ClosedError from None  # the handler gave up by itself
+                raise ClosedError from None  # the client is gone, or the handler gave up by itself
             raise
         finally:
-            gone.cancel()
+            self._running = None
             if not running.done():
                 running.cancel()
                 await asyncio.wait([running])
@@ -147,8 +149,7 @@ class Channel:
             raise ClosedError
         transport = self._writer.transport
         self._writer.write(frame)
-        while True:
-            unsent = transport.get_write_buffer_size()
+        while unsent := transport.get_write_buffer_size():  # nearly always all of it went out at once
             try:
                 async with asyncio.timeout(self._stall_s):
                     await self._writer.drain()
@@ -170,7 +171,9 @@ class Channel:
                     while await self._reader.read(1 << 16):
                         pass  # means nothing any more, but its end does
                     break
-        self._closed.set()
+        self._closed = True
+        if self._running is not None:
+            self._running.cancel()
         # A request that waits behind a running one is dropped; a fatal error still has to be said.
         if self._requests.full():
             waiting = self._requests.get_nowait()

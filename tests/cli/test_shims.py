@@ -2,10 +2,12 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
 
 from sshq.cli.main import SLURM_VERBS
+from sshq.cli.shims import format_shim
 
 from .conftest import make_job
 
@@ -44,6 +46,21 @@ def test_neither_the_working_directory_nor_variables_get_in_between(place, contr
         place.write(f"{name}.py", "raise SystemExit('hijacked')\n")
     done = call(place, f"{shims}/squeue", "-h", "-o", "%i", PYTHONPATH=place.work, PYTHONSTARTUP="json.py", PYTHONHOME="/nonexistent")
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+@pytest.mark.parametrize("name", ["with a blank", "long" * 40, "ü"])
+def test_an_interpreter_that_no_first_line_can_name_is_started_all_the_same(place, controller, sshq, name, monkeypatch):
+    controller.answers["submit"] = {"job_id": 5}
+    os.makedirs(f"{place.work}/{name}")
+    python = f"{place.work}/{name}/python3"
+    place.write(f"{name}/python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n', mode=0o755)
+    monkeypatch.setattr(sys, "executable", python)
+    monkeypatch.setenv("SSHQ_HOME", place.env["SSHQ_HOME"])
+    place.write("shim", format_shim("sbatch"), mode=0o755)
+    del place.env["SSHQ_HOME"]
+    done = call(place, f"{place.work}/shim", "--wrap", "it's \"quoted\"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Submitted batch job 5\n", "")
+    assert controller.params("submit")[0]["description"]["script"].endswith("it's \"quoted\"\n")
 
 
 def test_a_second_call_replaces_our_own_and_leaves_others_alone(place, sshq, shims):

@@ -102,6 +102,7 @@ def test_a_lost_reply_is_asked_for_again_with_the_same_token(controller, sshq):
     assert (done.returncode, done.stdout, done.stderr) == (0, "Submitted batch job 9\n", "")
     assert len(controller.params("submit")) == 3
     assert len({params["token"] for params in controller.params("submit")}) == 1
+    assert [params["fresh"] for params in controller.params("submit")] == [True, False, False]  # else it could be made twice
 
 
 @pytest.mark.slow
