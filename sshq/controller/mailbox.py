@@ -123,12 +123,13 @@ class Mailbox:
     async def _one_batch(self) -> None:
         rows: list[Row] = []
         effects: list[Effect] = []
+        arrived: list[Job] = []
         answers: list[tuple[asyncio.Future[object], object, BaseException | None]] = []
         items, asked = min(len(self._waiting), BATCH_MAX), 0
         for _ in range(items):
             item, future, then = self._waiting.popleft()
             asked += callable(item)
-            result, error = self._take(item, rows, effects)
+            result, error = self._take(item, rows, effects, arrived)
             if then is not None and error is None:
                 answer, error = self._answer(then)
                 result = result, answer
@@ -155,14 +156,14 @@ class Mailbox:
                 future.set_exception(error)
             else:
                 future.set_result(result)
-        if rows:
+        if rows or arrived:
             _log_lives(rows)
-            changed = [row for row in rows if isinstance(row, Job)]
+            changed = [*arrived, *(row for row in rows if isinstance(row, Job))]
             for listener in list(self.listeners):
                 listener(changed)
 
     def _take(
-        self, item: Event | Question, rows: list[Row], effects: list[Effect]
+        self, item: Event | Question, rows: list[Row], effects: list[Effect], arrived: list[Job]
     ) -> tuple[object, BaseException | None]:
         try:
             if callable(item):
@@ -174,6 +175,7 @@ class Mailbox:
             raise
         rows.extend(changes.rows)
         effects.extend(changes.effects)
+        arrived.extend(changes.arrived)
         return changes.result, None
 
     def _answer(self, question: Callable[[Cluster], object]) -> tuple[object, BaseException | None]:

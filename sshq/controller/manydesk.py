@@ -2,11 +2,15 @@
 
 What has come so far of a batch belongs to its connection and is gone with it; nothing is stored before its last request, and
 then all of it in one transaction.  A batch that is sent again with its token, on whatever connection, makes no job twice.
+
+Whatever takes long is done in slices, between which others are served (`core/together.py` has the steps).
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from sshq.controller.mailbox import Mailbox
@@ -15,17 +19,20 @@ from sshq.controller.once import Once
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import Incoming, clean_name, digest_of, encode_environ, read_description
 from sshq.core.cluster import Cluster
-from sshq.core.events import Member, SubmittedTogether
-from sshq.core.model import JobSpec
+from sshq.core.events import Member, StoredTogether, SubmittedTogether
+from sshq.core.model import Job, JobSpec, Row, ScriptBlob, SubmitToken, VariableDigests
 from sshq.core.replacing import replace
-from sshq.core.together import RefusedTogetherError
+from sshq.core.together import Numbered, RefusedTogetherError
 from sshq.errors import RefusedError
 from sshq.inventory.config import Config
+from sshq.store.database import DiskFullError
+from sshq.store.jobs import Store
 from sshq.wire.channel import Channel
 from sshq.wire.server import Peer, StreamOut
 
 log = logging.getLogger("sshq.submit")
-JOBS_MAX: Final = 10_000  # of one batch: the mailbox takes them in one go, and nobody else meanwhile
+JOBS_MAX: Final = 10_000  # of one batch: the store takes them in one go, and nobody else meanwhile
+SLICE: Final = 250  # jobs in one turn of the loop, or of the store: some milliseconds
 BYTES_MAX: Final = 64 << 20  # of its scripts and arguments
 ALL_BYTES_MAX: Final = 256 << 20  # of all batches that have not come to their end
 REFUSALS_TOLD: Final = 100
@@ -88,6 +95,7 @@ class ManyDesk:
         if upload is None or upload.token != token:
             if at:
                 raise RefusedError("Batch job submission failed: the beginning of the batch is not here", code="not_now")
+            await self._once.settle((peer.uid, token))  # stored is not yet in the queue
             known = await self._store.run(lambda s: s.token(token, peer.uid))
             if known is not None:
                 return {"first_job_id": known}
@@ -126,7 +134,10 @@ class ManyDesk:
         if not isinstance(given, list) or not given:
             raise RefusedError("Batch job submission failed: there is nothing to submit", code="bad_request")
         reader = _Reader(peer, self._config, common)
-        read = [reader.read(one) for one in given]
+        read: list[Member | RefusedError] = []
+        for at in range(0, len(given), SLICE):
+            read += [reader.read(one) for one in given[at : at + SLICE]]
+            await asyncio.sleep(0)
         upload_size = upload.size + sum(len(one.script) + 2048 for one in read if isinstance(one, Member))
         if upload.count + len(given) > JOBS_MAX or upload_size > BYTES_MAX:
             raise RefusedError(
@@ -177,18 +188,43 @@ class ManyDesk:
             known = await self._store.run(lambda s: s.token(upload.token, peer.uid))
             if known is not None:
                 return known
-            self._crash("submit.before_commit")
-            variables = tuple((one, self._materials.describe_environ(one)) for one in dict.fromkeys(upload.environs))
-            event = SubmittedTogether(
-                now=self._clock(), members=tuple(upload.members), token=upload.token, variables=variables
-            )
-            first = int(str(await self._mailbox.submit(event)))
+            members = upload.members
+            numbered = await self._mailbox.submit(SubmittedTogether(members=tuple(members)))
+            assert isinstance(numbered, Numbered)  # noqa: S101
+            first, now = numbered.first_job_id, self._clock()
+            digests = dict.fromkeys(upload.environs)
+            notes = [VariableDigests(environ=one, text=self._materials.describe_environ(one)) for one in digests]
+            token = SubmitToken(token=upload.token, uid=peer.uid, job_id=first, at=now)
+            jobs = await self._store_jobs(numbered, members, [*notes, token], now)
             self._crash("submit.after_commit")
-            log.info("jobs %d to %d submitted together uid=%d", first, first + len(upload.members) - 1, peer.uid)
+            for at in range(0, len(jobs), SLICE):
+                await self._mailbox.submit(StoredTogether(now=now, jobs=tuple(jobs[at : at + SLICE])))
+            log.info("jobs %d to %d submitted together uid=%d", first, first + len(members) - 1, peer.uid)
             return first
         finally:
             for digest in upload.environs:
                 self._materials.unpin(digest)
+
+    async def _store_jobs(self, numbered: Numbered, members: list[Member], others: list[Row], now: float) -> list[Job]:
+        """Make the jobs, and store all of them, and `others`, or nothing."""
+        key, jobs = numbered.first_job_id, list[Job]()
+        try:
+            for at in range(0, len(members), SLICE):
+                part = members[at : at + SLICE]
+                made = numbered.make_jobs(part, at, now)
+                scripts = [ScriptBlob(digest=job.spec.script, data=one.script) for job, one in zip(made, part, strict=True)]
+                await self._store.run(partial(Store.stage, key=key, rows=[*made, *scripts]))
+                jobs += made
+            self._crash("submit.before_commit")
+            await self._store.run(lambda s: s.commit_staged(key, others, self._mailbox.cluster.next_job_id))
+        except DiskFullError:
+            raise RefusedError(
+                "Batch job submission failed: no space is left for the state of the controller", code="not_now",
+                hint="free space on the head node; running jobs go on and are settled",
+            ) from None  # fmt: skip
+        finally:
+            await self._store.run(lambda s: s.drop_staged(key))
+        return jobs
 
 
 class _Reader:

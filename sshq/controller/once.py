@@ -27,6 +27,12 @@ class Once(Generic[K, T]):
             task.add_done_callback(lambda done: self._forget(key, done))
         return await asyncio.shield(task)
 
+    async def settle(self, key: K) -> None:
+        """Wait until the work of this key, if any is under way, has come to its end."""
+        task = self._running.get(key)
+        if task is not None:
+            await asyncio.wait([task])
+
     def _forget(self, key: K, done: "asyncio.Task[T]") -> None:
         del self._running[key]
         if not done.cancelled():

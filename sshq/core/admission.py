@@ -51,25 +51,34 @@ def check_room(cluster: Cluster, count: int) -> None:
 
 def make_job(cluster: Cluster, spec: JobSpec, tasks: IndexSet | None, *, held: bool, now: float) -> int:
     """Put a job of an admitted spec into the queue; returns its id."""
-    job_id = cluster.new_job_id()
-    job = Job(
+    job = new_job(cluster.new_job_id(), cluster.new_order(), spec, tasks, held=held, now=now)
+    cluster.put_job(job)
+    enter_queue(cluster, job, tasks, now)
+    return job.job_id
+
+
+def new_job(job_id: int, order: int, spec: JobSpec, tasks: IndexSet | None, *, held: bool, now: float) -> Job:
+    """Return the job, or array record, that a submission makes."""
+    return Job(
         job_id=job_id,
         spec=spec,
         spec_id=job_id,
         held="user" if held else None,
         submit_at=now,
-        order=cluster.new_order(),
+        order=order,
         array_job_id=job_id if tasks is not None else None,
         array_tasks=format_indices(tasks) if tasks is not None else None,
     )
+
+
+def enter_queue(cluster: Cluster, job: Job, tasks: IndexSet | None, now: float) -> None:
+    """Let a new job wait for what it has to wait for."""
     if tasks is not None:
-        cluster.array_sets[job_id] = tasks
-        cluster.array_members[job_id] = {job_id}
-    cluster.put_job(job)
+        cluster.array_sets[job.job_id] = tasks
+        cluster.array_members[job.job_id] = {job.job_id}
     cluster.count_environment(job, 1)
     cluster.dependents.watch(job)
-    cluster.requeue_index(job_id, now)
-    return job_id
+    cluster.requeue_index(job.job_id, now)
 
 
 def ask_hosts(cluster: Cluster, spec: JobSpec) -> None:

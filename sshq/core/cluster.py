@@ -85,6 +85,7 @@ class Cluster:
         self._timers = Timers()
         self._rows: list[Row] = []
         self._effects: list[Effect] = []
+        self._arrived: list[Job] = []
         self._appliers: dict[type, Callable[..., object]] = {}
         self._register()
 
@@ -106,7 +107,8 @@ class Cluster:
 
         self._appliers = {
             ev.Submitted: admission.submit,
-            ev.SubmittedTogether: together.submit_together,
+            ev.SubmittedTogether: together.judge_together,
+            ev.StoredTogether: together.enter_together,
             ev.Planned: admission.launch_planned,
             ev.NodeConnected: hostlife.connect,
             ev.NodeListed: reconcile.take_listing,
@@ -140,8 +142,8 @@ class Cluster:
         except BaseException:
             del self._rows[rows:], self._effects[effects:]
             raise
-        changes = Changes(rows=self._rows, effects=self._effects, result=result)
-        self._rows, self._effects = [], []
+        changes = Changes(rows=self._rows, effects=self._effects, result=result, arrived=self._arrived)
+        self._rows, self._effects, self._arrived = [], [], []
         return changes
 
     # ---- rows and effects ------------------------------------------------------------------------------------
@@ -158,6 +160,12 @@ class Cluster:
         self.jobs[job.job_id] = job
         self._rows.append(job)
         return job
+
+    def put_stored_job(self, job: Job) -> None:
+        """Take in a new job that is stored already."""
+        self.index.change(None, job)
+        self.jobs[job.job_id] = job
+        self._arrived.append(job)
 
     def put_launch(self, launch: Launch) -> Launch:
         if launch.outcome is None:

@@ -1,5 +1,6 @@
 """Orders to the outside.  Each is safe to repeat, names its launch, and leaves only after the commit that ordered it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sshq.core.model import Job, Launch, Row
@@ -123,3 +124,4 @@ class Changes:
     rows: list[Row]
     effects: list[Effect]
     result: object = None
+    arrived: Sequence[Job] = ()  # new in the queue and stored before: no rows, but news for who watches jobs

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sshq.core.gpus import Gpu, GpuUse
-from sshq.core.model import JobSpec, NodeConfig, NodeFacts, PartitionConfig
+from sshq.core.model import Job, JobSpec, NodeConfig, NodeFacts, PartitionConfig
 from sshq.core.pythons import PythonAnswer
 
 
@@ -32,12 +32,17 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmittedTogether:
-    """Submissions that are taken together, with numbers in a row, or not at all."""
+    """Submissions that will be taken together, with numbers in a row, or not at all: they are judged and numbered."""
+
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTogether:
+    """Some of them, stored by now with all the others, come into the queue."""
 
     now: float
-    members: tuple[Member, ...]
-    token: str | None = None
-    variables: tuple[tuple[str, str], ...] = ()  # of each of their environments: its digest, and as in Submitted
+    jobs: tuple[Job, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,7 +344,7 @@ class PurgeAsked:
 
 
 Event = (
-    SubmittedTogether
+    SubmittedTogether | StoredTogether
     | Submitted | Planned | NodeConnected | NodeListed | NodeLost | LoadReported | GpusReported | LaunchStarted | LaunchEnded
     | LaunchRefused | FenceAnswered | LaunchesSwept | OutputReturned | DirectoryProved | PythonFound | JobsControlled
     | NodeUpdated | NodeAccepted | PartitionUpdated | ReservationChanged | InventoryLoaded | TimePassed | PurgeAsked | LeasesEnded

@@ -1,13 +1,19 @@
-"""Many submissions as one event: each is judged before any is taken, so all are or none is.
+"""Many submissions: each is judged before any is taken, so all are or none is.
 
 What they have in common (nearly always all but the script) is resolved once, which is most of what a submission costs.
+Ten thousand of them would hold up everybody else for most of a second, so they come in steps, between which others are
+served: they are judged and numbered in one; made and written down some at a time, where nobody sees them; stored in one
+transaction; and only then do they come into the queue, again some at a time.
 """
 
-from sshq.core.admission import ask_hosts, check_room, make_job, resolve
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sshq.core.admission import ask_hosts, check_room, enter_queue, new_job, resolve
 from sshq.core.arrays import parse_indices
 from sshq.core.cluster import Cluster
-from sshq.core.events import SubmittedTogether
-from sshq.core.model import JobSpec, ScriptBlob, SubmitToken, VariableDigests
+from sshq.core.events import Member, StoredTogether, SubmittedTogether
+from sshq.core.model import Job, JobSpec
 from sshq.core.replacing import replace
 from sshq.errors import RefusedError
 
@@ -21,8 +27,30 @@ class RefusedTogetherError(RefusedError):
         self.refusals = refusals
 
 
-def submit_together(cluster: Cluster, event: SubmittedTogether) -> int:
-    """Create a job for each member and return the first one's id; the others' follow it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbered:
+    """What judging came to: numbers that are kept for the jobs, and their specs by `id` of the shared one and by being held."""
+
+    first_job_id: int
+    first_order: int
+    specs: Mapping[tuple[int, bool], JobSpec]
+
+    def make_jobs(self, members: Sequence[Member], at: int, now: float) -> list[Job]:
+        """Return the jobs of some of the members, of which the first is at place `at`, as they will come into the queue."""
+        return [self._make_job(member, at + number, now) for number, member in enumerate(members)]
+
+    def _make_job(self, member: Member, place: int, now: float) -> Job:
+        spec = replace(self.specs[id(member.shared), member.held], **member.own)  # type: ignore[arg-type]
+        tasks = parse_indices(member.array) if member.array is not None else None
+        job = new_job(self.first_job_id + place, self.first_order + place, spec, tasks, held=member.held, now=now)
+        # What `enter_together` will find, for the most common ones: it need not be stored once more.
+        if member.held:
+            return replace(job, reason="JobHeldUser")
+        return replace(job, eligible_at=now) if not spec.dependency and spec.begin_at is None else job
+
+
+def judge_together(cluster: Cluster, event: SubmittedTogether) -> Numbered:
+    """Return the numbers and specs of the jobs that the members will be.
 
     Raises:
         RefusedTogetherError: nothing has changed.
@@ -43,16 +71,21 @@ def submit_together(cluster: Cluster, event: SubmittedTogether) -> int:
     if refusals:
         raise RefusedTogetherError(refusals)
     check_room(cluster, len(event.members))
-    first = cluster.next_job_id
-    for member in event.members:
-        spec = replace(admitted[id(member.shared), member.held], **member.own)  # type: ignore[arg-type]
-        tasks = parse_indices(member.array) if member.array is not None else None
-        make_job(cluster, spec, tasks, held=member.held, now=event.now)
-        cluster.store_row(ScriptBlob(digest=spec.script, data=member.script))
-    for environ, text in event.variables:
-        cluster.store_row(VariableDigests(environ=environ, text=text))
-    if event.token:
-        cluster.store_row(SubmitToken(token=event.token, uid=event.members[0].shared.uid, job_id=first, at=event.now))
-    for spec in admitted.values():
+    numbered = Numbered(first_job_id=cluster.next_job_id, first_order=cluster.next_order, specs=admitted)
+    cluster.next_job_id += len(event.members)
+    cluster.next_order += len(event.members)
+    return numbered
+
+
+def enter_together(cluster: Cluster, event: StoredTogether) -> int:
+    """Let stored jobs wait in the queue; returns how many."""
+    specs: dict[tuple[object, ...], JobSpec] = {}
+    for job in event.jobs:
+        cluster.put_stored_job(job)
+        tasks = parse_indices(job.array_tasks) if job.array_tasks is not None else None
+        enter_queue(cluster, job, tasks, event.now)
+        spec = job.spec
+        specs.setdefault((spec.work_dir, spec.provable, spec.anywhere, spec.seen_from, spec.python), spec)
+    for spec in specs.values():
         ask_hosts(cluster, spec)
-    return first
+    return len(event.jobs)

@@ -9,8 +9,6 @@ import pytest
 from sshq.cli.main import SLURM_VERBS
 from sshq.cli.shims import format_shim
 
-from .conftest import make_job
-
 
 @pytest.fixture
 def shims(place, sshq):
@@ -41,11 +39,12 @@ def test_arguments_arrive_as_they_are(place, controller, shims):
 
 
 def test_neither_the_working_directory_nor_variables_get_in_between(place, controller, shims):
-    controller.answers["jobs"] = [make_job()]
+    controller.answers["submit"] = {"job_id": 5}
     for name in ("json", "re", "sshq", "os", "enum", "sitecustomize"):
         place.write(f"{name}.py", "raise SystemExit('hijacked')\n")
-    done = call(place, f"{shims}/squeue", "-h", "-o", "%i", PYTHONPATH=place.work, PYTHONSTARTUP="json.py", PYTHONHOME="/nonexistent")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    hostile = {"PYTHONPATH": place.work, "PYTHONSTARTUP": "json.py", "PYTHONHOME": "/nonexistent"}
+    done = call(place, f"{shims}/sbatch", "--wrap", "true", **hostile)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Submitted batch job 5\n", "")
 
 
 @pytest.mark.parametrize("name", ["with a blank", "long" * 40, "ü"])
@@ -82,8 +81,8 @@ def test_a_directory_that_cannot_be_made_is_named(place, sshq):
 
 
 def test_they_speak_to_the_sshq_they_were_made_for_unless_another_is_named(place, controller, shims):
-    controller.answers["jobs"] = [make_job()]
+    controller.answers["submit"] = {"job_id": 5}
     del place.env["SSHQ_HOME"]  # as in a job, which gets no SSHQ_ variable of its submitter
-    assert call(place, f"{shims}/squeue", "-h", "-o", "%i").stdout == "1\n"
-    elsewhere = call(place, f"{shims}/squeue", "-h", SSHQ_HOME="/nonexistent")
+    assert call(place, f"{shims}/sbatch", "--wrap", "true").stdout == "Submitted batch job 5\n"
+    elsewhere = call(place, f"{shims}/sbatch", "--wrap", "true", SSHQ_HOME="/nonexistent")
     assert (elsewhere.returncode, elsewhere.stdout) == (1, "")

@@ -6,7 +6,6 @@ import pytest
 from scenario import Scenario, make_spec
 
 from sshq.core import events as ev
-from sshq.core.model import Job, ScriptBlob, SubmitToken
 from sshq.core.together import RefusedTogetherError
 from sshq.errors import RefusedError
 
@@ -20,9 +19,18 @@ def member(shared, script: bytes = b"#!/bin/sh\n", **given) -> ev.Member:
     return ev.Member(shared=shared, own={"script": script.hex(), **given}, script=script, **kept)
 
 
-def together(s: Scenario, *members: ev.Member, token: str | None = "t1") -> int:
-    s.feed(ev.SubmittedTogether(now=s.now, members=members, token=token))
-    return s.last.result
+def together(s: Scenario, *members: ev.Member) -> int:
+    """As the desk does it: judged and numbered, made, stored, and then put into the queue two at a time."""
+    s.feed(ev.SubmittedTogether(members=members))
+    assert not s.last.rows
+    numbered = s.last.result
+    jobs = [job for at in range(0, len(members), 2) for job in numbered.make_jobs(members[at : at + 2], at, s.now)]
+    assert not s.cluster.jobs.keys() & {job.job_id for job in jobs}  # nobody sees one before all are stored
+    s.rows.jobs |= {job.job_id: job for job in jobs}
+    for at in range(0, len(jobs), 2):
+        s.feed(ev.StoredTogether(now=s.now, jobs=tuple(jobs[at : at + 2])))
+        assert list(s.last.arrived) == jobs[at : at + 2]
+    return numbered.first_job_id
 
 
 def test_they_are_jobs_as_if_submitted_one_by_one() -> None:
@@ -39,13 +47,28 @@ def test_they_are_jobs_as_if_submitted_one_by_one() -> None:
     assert set(s.plan()) == set(one_by_one.plan())
 
 
-def test_one_token_and_each_script_once_are_stored() -> None:
+def test_what_is_stored_of_them_is_what_they_are_in_the_queue() -> None:
     s = small()
-    together(s, *(member(make_spec("shared"), name=f"j{n}") for n in range(5)))
-    tokens = [row for row in s.last.rows if isinstance(row, SubmitToken)]
-    assert [(token.token, token.job_id) for token in tokens] == [("t1", 1)]
-    assert len({row.digest for row in s.last.rows if isinstance(row, ScriptBlob)}) == 1
-    assert len({row.job_id for row in s.last.rows if isinstance(row, Job)}) == 5
+    spec = make_spec("shared")
+    together(s, member(spec, name="a"), member(spec, name="b", held=True), member(spec, array="0-9", held=True))
+    assert s.rows.jobs == s.cluster.jobs
+    late = make_spec("late", begin_at=s.now + 100)
+    after = make_spec("after", dependency="afterok:1")
+    together(s, member(late), member(after))
+    assert s.rows.jobs == s.cluster.jobs  # these have been stored once more
+    assert [s.cluster.jobs[n].reason for n in (1, 2, 3, 4, 5)] == ["None", "JobHeldUser", "JobHeldUser", "BeginTime", "Dependency"]
+
+
+def test_others_may_be_numbered_while_they_are_being_stored() -> None:
+    s = small()
+    members = tuple(member(make_spec("shared"), name=f"j{n}") for n in range(3))
+    s.feed(ev.SubmittedTogether(members=members))
+    numbered = s.last.result
+    alone = s.submit("alone")
+    s.feed(ev.StoredTogether(now=s.now, jobs=tuple(numbered.make_jobs(members, 0, s.now))))
+    assert numbered.first_job_id + 3 == alone
+    assert sorted(s.cluster.jobs) == [1, 2, 3, 4]
+    assert len({job.order for job in s.cluster.jobs.values()}) == 4
 
 
 def test_a_refusal_names_each_that_is_to_blame_and_changes_nothing() -> None:

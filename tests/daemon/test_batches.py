@@ -1,12 +1,13 @@
 """`submit_many`: all of a batch or nothing of it, in as many requests as it takes; sent again, it is the same batch."""
 
+import signal
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from sshq.errors import RefusedError
+from sshq.errors import RefusedError, UnreachableError
 from sshq.wire.client import Client
 
 from .hostile_frames import DESCRIPTION
@@ -145,3 +146,40 @@ def test_three_hundred_at_once_are_all_served_and_keep_nobody_waiting(controller
         assert sorted(ids) == list(range(1, 601))
         assert len(names(other)) == 600
         assert longest < 5  # by a machine under load; some 0.1 s on one that is not
+
+
+def test_others_are_served_while_a_large_batch_is_taken(controller):
+    with open_client(controller) as client, open_client(controller) as other:
+        alone = client.call("submit", {"description": DESCRIPTION, "environ": {}})["job_id"]
+        for at in range(0, 5000, 1000):
+            client.call("submit_many", part(at, 1000, more=True))
+        done = threading.Event()
+
+        def finish() -> None:
+            client.call("submit_many", part(5000, 1000))
+            done.set()
+
+        thread = threading.Thread(target=finish)
+        thread.start()
+        answers = 0
+        while not done.is_set():
+            assert [job["job_id"] for job in other.stream("jobs", {"filter": {"refs": [[alone]]}})] == [alone]
+            answers += 1
+        thread.join()
+        assert answers > 10  # taken in one go, there were two or three: before, and after
+        assert len(names(other)) == 6001
+
+
+@pytest.mark.parametrize(("point", "taken"), [("submit.before_commit", False), ("submit.after_commit", True)])
+def test_a_batch_whose_controller_is_killed_is_there_as_a_whole_or_not_at_all(instance, loopback, point, taken):
+    instance.use(loopback.hosts[:1], sshq_state="down")
+    controller = instance.start_controller(point)
+    instance.ready()
+    with open_client(instance) as client, pytest.raises(UnreachableError):
+        client.call("submit_many", part(0, 600))
+    assert controller.wait(30) == -signal.SIGKILL
+    instance.up()
+    with open_client(instance) as client:
+        assert len(names(client)) == (600 if taken else 0)
+        first = client.call("submit_many", part(0, 600))["first_job_id"]
+        assert {job["job_id"]: job["name"] for job in client.stream("jobs", {"filter": {}})} == {first + n: f"j{n}" for n in range(600)}

@@ -29,6 +29,39 @@ def accounting_of(store, job_id):
     return [row for found in store.history(HistoryFilter(job_ids=(job_id,))) for row in found.accounting]
 
 
+# ---- many at once ----------------------------------------------------------------------------------------------------
+
+
+def stage(store, key, *numbers):
+    jobs = [make_job(number, spec=make_spec(name=f"j{number}", script=f"{number:064d}")) for number in numbers]
+    store.stage(key, [*jobs, *(ScriptBlob(digest=job.spec.script, data=b"#!/bin/sh") for job in jobs)])
+    return jobs
+
+
+def test_staged_jobs_are_stored_all_at_once_or_not_at_all(store):
+    jobs = stage(store, 1, 1, 2) + stage(store, 1, 3)
+    stage(store, 7, 7)
+    assert list(store.history(HistoryFilter())) == []
+    store.commit_staged(1, [SubmitToken(token="abc", uid=7, job_id=1, at=0.0)], 10)
+    store.drop_staged(1)
+    store = reopen(store)
+    loaded = store.load()
+    assert (loaded.jobs, loaded.next_job_id) == (jobs, 10)
+    assert store.token("abc", 7) == 1
+    assert store.script(jobs[2].spec.script) == b"#!/bin/sh"
+    store.commit_staged(7, [], 10)  # what was staged before the restart is gone
+    assert store.load().jobs == jobs
+
+
+def test_a_sweep_between_staging_and_storing_takes_nothing_away(store):
+    (job,) = stage(store, 1, 1)
+    store.sweep(0.0, scripts_bytes_max=0)
+    store.commit_staged(1, [], 2)
+    store = reopen(store)
+    assert store.load().jobs == [job]
+    assert store.script(job.spec.script) == b"#!/bin/sh"
+
+
 # ---- round trip ----------------------------------------------------------------------------------------------------
 
 
