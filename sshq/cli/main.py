@@ -3,6 +3,7 @@
 Slurm's verbs are reached without click, and everything is imported as late as it can be: start-up time is a promise.
 """
 
+import gc
 import os
 import sys
 
@@ -21,6 +22,7 @@ OWN_VERBS = (
     "shared", "inventory", "hosts", "purge", "restore", "rebuild", "config", "completion", "version", "help", "relay",
 )  # fmt: skip
 LOOP_VERBS = ("sbatch", "squeue", "scancel", "sacct", "scontrol")
+GARBAGE_LOOK = 20_000  # new objects until Python looks for garbage: at the start of a command there is none
 BUG = 70
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141  # as of a program that SIGPIPE ended
@@ -57,12 +59,14 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
 def run() -> None:
     """The entry point of the `sshq` executable."""
+    gc.set_threshold(GARBAGE_LOOK)
     words = sys.argv[1:]
     _leave(words[0] if words else "", main(words))
 
 
 def run_shim(verb: str) -> None:
     """The entry point of an executable named like one of Slurm's commands."""
+    gc.set_threshold(GARBAGE_LOOK)
     _leave(verb, main([verb, *sys.argv[1:]]))
 
 

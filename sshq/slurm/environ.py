@@ -4,8 +4,6 @@ Which variable is present when is copied from recordings of Slurm 22.05: SLURM_N
 asked for, SLURM_CPUS_PER_TASK only with -c, SLURM_MEM_PER_CPU or SLURM_MEM_PER_NODE but never both.
 """
 
-from sshq.slurm.environ_gpus import gpu_variables
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -102,6 +100,8 @@ def job_environment(facts: "Mapping[str, object]") -> dict[str, str]:
     job_id = str(_number(facts, "job_id", 0))
     tasks = _number(facts, "num_tasks", 1)
     account = _text(facts, "account")
+    from sshq.slurm.environ_gpus import gpu_variables  # here: sbatch, which needs the upper half of this file, starts without
+
     variables = {
         "ENVIRONMENT": "BATCH",
         "HOSTNAME": node,
