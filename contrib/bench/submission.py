@@ -2,11 +2,13 @@
 
     python contrib/bench/submission.py [--jobs 5000] [--loop 100] [--clients 1000] [--bin DIR]
 
-Against a controller of its own in a temporary directory, with the local machine as its one host; the jobs are held, so that
+While a batch of Client.submit_many is taken, another client asks for one job and submits another, again and again: how long its
+worst questions took stands below.  Against a controller of its own in a temporary directory, with the local machine as its one host; the jobs are held, so that
 only submission is measured, durable as ever.  Beside each figure stands the CPU of the controller a job, by /proc.
 """
 
 import argparse
+import contextlib
 import os
 import resource
 import shutil
@@ -15,11 +17,34 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 INVENTORY = "all:\n  vars: {sshq_slots: 1}\n  hosts:\n    here: {ansible_connection: local, sshq_spool: %s/spool}\n"
+PROBE = """
+import os, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+from sshq.wire.client import Client
+
+description = {"kind": "script", "name": "probe", "script": "#!/bin/sh\\n", "work_dir": "/tmp", "held": True, "umask": 0o22}
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set())).start()
+worst = {"squeue -j": 0.0, "sbatch": 0.0}
+with Client(sys.argv[2]) as client:
+    def submit():
+        return client.call("submit", {"description": description, "environ": {}, "token": os.urandom(16).hex(), "fresh": True})
+    one = submit()["job_id"]
+    print("ready", flush=True)
+    while not over.is_set():
+        for name, ask in (("squeue -j", lambda: list(client.stream("jobs", {"filter": {"refs": [[one]]}}))), ("sbatch", submit)):
+            begun = time.perf_counter()
+            ask()
+            worst[name] = max(worst[name], time.perf_counter() - begun)
+        time.sleep(0.005)
+print("; ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in worst.items()))
+"""
 SCRIPT = "#!/bin/sh\n#SBATCH --job-name=bench --time=10 --hold\nhostname # {}\n"
 
 
@@ -55,6 +80,18 @@ class Bench:
         """As a user's shell does it."""
         command = f"for n in $(seq {count}); do '{self.place}/bin/sbatch' -H job.sh >/dev/null || exit 1; done"
         self.run("sh", "-c", command)
+
+    @contextlib.contextmanager
+    def probed(self) -> Iterator[None]:
+        """Print the worst that another client met meanwhile."""
+        command = [sys.executable, "-c", PROBE, str(ROOT), f"{self.place}/sock"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.env) as probe:
+            assert probe.stdin is not None
+            assert probe.stdout is not None
+            probe.stdout.readline()
+            yield
+            probe.stdin.close()
+            print(f"  meanwhile, the longest of another client's: {probe.stdout.read().strip()}", flush=True)
 
     def clients(self, count: int) -> None:
         """Each connects when all are there, and submits one job."""
@@ -117,9 +154,11 @@ def submit_from_python(bench: Bench, scripts: list[Path]) -> None:
     os.environ |= {"SSHQ_HOME": str(bench.place)}
     os.chdir(bench.work)
     with sshq.Client() as client:
-        bench.measure("Client.submit_many, scripts", len(scripts), lambda: client.submit_many(scripts))
+        with bench.probed():
+            bench.measure("Client.submit_many, scripts", len(scripts), lambda: client.submit_many(scripts))
         commands = [["echo", str(number)] for number in range(len(scripts))]
-        bench.measure("Client.submit_many, commands", len(commands), lambda: client.submit_many(commands, hold=True))
+        with bench.probed():
+            bench.measure("Client.submit_many, commands", len(commands), lambda: client.submit_many(commands, hold=True))
 
 
 if __name__ == "__main__":
