@@ -68,7 +68,8 @@ def whole_product(hosts: LoopbackHosts, jobs: int) -> None:
         print(f"{jobs / seconds:.0f} jobs/s, load {os.getloadavg()[0]:.1f}")
         print(f"controller: {loop + sum(ms for ms, _ in used):.2f} ms of CPU a job: loop {loop:.2f}, store {store:.2f}")
         print(f"nodes:      {(node_cpu_s(roots) - node) / jobs * 1e3:.2f} ms of CPU a job")
-        print(f"a job:      {(now['events'] - stats['events']) / jobs:.1f} events, {(now['batches'] - stats['batches']) / jobs:.2f} transactions")
+        events, commits = now["events"] - stats["events"], now["commits"]["count"] - stats["commits"]["count"]
+        print(f"a job:      {events / jobs:.1f} events, {commits / jobs:.2f} transactions")
     finally:
         instance.run("down")
 
