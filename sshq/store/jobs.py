@@ -33,7 +33,7 @@ from sshq.store.history import HistoryFilter, HistoryJob, forget_before, read_hi
 from sshq.store.kept import sweep_scripts
 from sshq.store.records import format_column, format_json
 from sshq.store.reserve import Reserve
-from sshq.store.staged import drop_staged, insert_staged, stage_rows
+from sshq.store.staged import Staging
 
 T = TypeVar("T")
 TOKEN_KEPT_S: Final = 24 * 3600
@@ -83,6 +83,7 @@ class Store:
         self._crash = crash
         self._reserve = Reserve(database.directory)
         self._epoch: int | None = None
+        self._staging = Staging(database.connection)
         self._specs: dict[JobSpec, bytes] = {}  # known to be stored, with their digests
 
     @classmethod
@@ -148,14 +149,18 @@ class Store:
     def stage(self, key: int, rows: Sequence[Row]) -> None:
         """Make jobs and their scripts ready to be stored by `commit_staged`; some at a time, in as many calls as they need."""
         batch = prepare_batch(rows, {})  # all specs, also those that are stored: they may be forgotten before these jobs are
-        self._write(lambda: stage_rows(self._connection, key, batch))
+        try:
+            self._staging.begin(key)
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+        self._write(lambda: self._staging.put(key, batch))
 
     def commit_staged(self, key: int, rows: Sequence[Row], next_job_id: int) -> None:
         """As `commit`, of what was staged under `key` and of `rows`."""
         batch = prepare_batch(rows, {})
 
         def put() -> None:
-            insert_staged(self._connection, key)
+            self._staging.take(key)
             self._put(batch, next_job_id)
 
         self._write(put)
@@ -163,7 +168,7 @@ class Store:
     def drop_staged(self, key: int) -> None:
         """Forget what was staged under `key`, stored or not."""
         try:
-            drop_staged(self._connection, key)
+            self._staging.drop(key)
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
 

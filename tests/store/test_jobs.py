@@ -53,6 +53,21 @@ def test_staged_jobs_are_stored_all_at_once_or_not_at_all(store):
     assert store.load().jobs == jobs
 
 
+def test_batches_side_by_side_leave_each_other_alone_and_no_memory_behind(store):
+    jobs = stage(store, 1, 1, 2)
+    (other,) = stage(store, 7, 7)
+    store.drop_staged(1)
+    store.commit_staged(1, [], 8)
+    assert store.load().jobs == []
+    store.commit_staged(7, [], 8)
+    store.drop_staged(7)
+    assert store.load().jobs == [other]
+    assert [name for _, name, _ in store._connection.execute("PRAGMA database_list")] == ["main"]
+    assert stage(store, 1, 1, 2) == jobs
+    store.commit_staged(1, [], 8)
+    assert store.load().jobs == [*jobs, other]
+
+
 def test_a_sweep_between_staging_and_storing_takes_nothing_away(store):
     (job,) = stage(store, 1, 1)
     store.sweep(0.0, scripts_bytes_max=0)
