@@ -17,13 +17,17 @@ def free_port() -> int:
 
 
 class LoopbackHosts:
-    """`with LoopbackHosts(4) as hosts:` gives running servers; everything lives in one temporary directory."""
+    """`with LoopbackHosts(4) as hosts:` gives running servers; everything lives in one temporary directory.
 
-    def __init__(self, count: int, port: int = 0) -> None:
+    With fewer `servers` than hosts, several names are one sshd: each is logged in on by itself, and has a spool of its own.
+    """
+
+    def __init__(self, count: int, port: int = 0, servers: int = 0) -> None:
         self.dir = Path(tempfile.mkdtemp(prefix="sshq-bench-"))
         self.port = port or free_port()
         self.names = [f"b{i}" for i in range(count)]
-        self.addresses = [f"127.77.{i // 250}.{i % 250 + 1}" for i in range(count)]
+        self.servers = servers or count
+        self.addresses = [f"127.77.{i // 250}.{i % 250 + 1}" for i in (n % self.servers for n in range(count))]
         self.ssh_config = self.dir / "ssh_config"
         self.ssh_config_plain = self.dir / "ssh_config_plain"
         self.pids: list[int] = []  # of the servers
@@ -40,6 +44,9 @@ class LoopbackHosts:
         public = " ".join((self.dir / "hostkey.pub").read_text().split()[:2])
         known, config = "", ""
         for name, address in zip(self.names, self.addresses, strict=True):
+            config += f"Host {name}\n  HostName {address}\n"
+            if len(self.pids) == self.servers:
+                continue
             conf = self.dir / f"{name}.conf"
             conf.write_text(
                 f"ListenAddress {address}\nPort {self.port}\nHostKey {self.dir}/hostkey\nPidFile none\nUsePAM no\n"
@@ -50,7 +57,6 @@ class LoopbackHosts:
             self._servers.append(server)
             self.pids.append(server.pid)
             known += f"[{address}]:{self.port} {public}\n"
-            config += f"Host {name}\n  HostName {address}\n"
         (self.dir / "home" / ".ssh" / "known_hosts").write_text(known)
         # curve25519: what asyncssh picks too, and the honest baseline (OpenSSH's default spends 55 ms more a connection)
         plain = (

@@ -348,8 +348,8 @@ call_list() {
 }
 
 touch_spool() { # or those who clean /tmp and /var/tmp by age would take the files of a long job
-    touch -c . a ./* a/*
-    find a/*.d -exec touch -a -c {} +
+    touch -c . a ./* a/* bin/*
+    if has_file a/*.d; then find a/*.d -exec touch -a -c {} +; fi
 }
 
 # call_sweep TAG ID... END: what still carries the cookie of an attempt that has ended goes.

@@ -11,13 +11,18 @@ fact() { # KEY VALUE
 
 probe() {
     TAG=$1 FACTS=0
-    fact kernel "$(uname -r)"
-    fact arch "$(uname -m)"
-    fact hostname "$(uname -n)"
+    # shellcheck disable=SC2046
+    set -- $(uname -nrm) # in this order, whatever was asked
+    fact kernel "${2:-}"
+    fact arch "${3:-}"
+    fact hostname "${1:-}"
     fact cpus "$(nproc || getconf _NPROCESSORS_ONLN || grep -c '^processor' /proc/cpuinfo)"
-    fact topology "$(awk -F: '
+    NEWLINE=${TAB_NEWLINE#?}
+    CPUINFO=$(awk -F ': *' '
         $1 ~ /^physical id/ { s = $2 } $1 ~ /^core id/ { core[s "," $2] = 1; socket[s] = 1 } $1 ~ /^processor/ { n++ }
-        END { for (i in core) c++; for (i in socket) k++; if (k && c && n) print k, int(c / k), int(n / c) }' /proc/cpuinfo)"
+        m == "" && $1 ~ /^(model name|cpu model|cpu|Model|Hardware)[ \t]*$/ { m = $2 }
+        END { for (i in core) c++; for (i in socket) k++; if (k && c && n) print k, int(c / k), int(n / c); else print ""; print m }' /proc/cpuinfo)
+    fact topology "${CPUINFO%%"$NEWLINE"*}"
     while read -r KEY VALUE _; do
         case $KEY in MemTotal:) fact memory_kib "$VALUE" ;; MemAvailable:) fact memory_free_kib "$VALUE" ;; esac
     done </proc/meminfo
@@ -29,16 +34,20 @@ probe() {
     fact uptime "$UPTIME"
     fact clock "$(date +%s)"
     fact login_shell "$LOGIN_SHELL"
-    # shellcheck disable=SC2012
-    fact sh "$(ls -l /bin/sh | { read -r LINE && printf '%s' "${LINE##* }"; })"
+    fact sh "$SH_HERE"
     fact setsid "$SETSID"
     fact signals "$SIGNALS"
     fact spool_fs "$FS"
     check_room
     fact room "$ROOM"
-    fact tmp_mib "$(df -Pk /tmp | awk 'NR == 2 { print int($2 / 1024) }')"
-    fact spool_free_mib "$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')"
-    fact machine "$(sha256sum </etc/machine-id | cut -c1-32)"
+    IFS=${TAB_NEWLINE#?}
+    # shellcheck disable=SC2046
+    set -- $(df -Pk /tmp .) # its first line is a heading
+    IFS=" $TAB_NEWLINE"
+    # shellcheck disable=SC2086
+    if [ $# -eq 3 ]; then fact_mib tmp_mib 2 $2 && fact_mib spool_free_mib 4 $3; fi
+    MACHINE=$(sha256sum </etc/machine-id)
+    fact machine "${MACHINE%????????????????????????????????  -}"
     TOOLS=''
     for TOOL in awk cat chmod cut date df env getconf grep id ln loginctl ls mkdir mkfifo mv nice nproc perl python3 rm rmdir \
         setsid sha256sum sleep systemd-run tail timeout tr uname wc; do
@@ -51,13 +60,21 @@ probe() {
     say "F $TAG . $FACTS"
 } 2>/dev/null
 
+fact_mib() { # KEY COLUMN COLUMNS...
+    KEY=$1
+    shift "$2"
+    is_number "${2:-}" && fact "$KEY" $(($2 / 1024))
+    return 0
+}
+
 probe_login() { # would jobs outlive the login?  may they have a scope of their own?
     if [ -e "/var/lib/systemd/linger/$USER_HERE" ]; then fact linger 1; else fact linger 0; fi
-    WILL=$(timeout 3 busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
+    WILL='' # neither has a word to say where systemd does not run
+    [ ! -d /run/systemd/system ] || WILL=$(timeout 3 busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
         org.freedesktop.login1.Manager KillUserProcesses) || WILL=''
-    [ -n "$WILL" ] || WILL=$(grep -h '^ *KillUserProcesses *=' /etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf | tail -n 1)
+    [ -n "$WILL" ] || WILL=$(grep -h '^ *KillUserProcesses *=' /etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf)
     case $WILL in *true | *yes | *on | *1) fact kill_user_processes 1 ;; *) fact kill_user_processes 0 ;; esac
-    if command -v systemd-run >/dev/null && command -v timeout >/dev/null &&
+    if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null && command -v timeout >/dev/null &&
         XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/run/user/$UID_HERE} timeout 5 systemd-run --user --scope --quiet --collect true; then
         fact user_scope 1
     else
@@ -66,12 +83,13 @@ probe_login() { # would jobs outlive the login?  may they have a scope of their 
 }
 
 probe_make() { # what makes a result differ from one host to the next, besides what scheduling needs
-    fact cpu_model "$(awk -F ': *' '$1 ~ /^(model name|cpu model|cpu|Model|Hardware)[ \t]*$/ { print $2; exit }' /proc/cpuinfo)"
+    case $CPUINFO in *"$NEWLINE"*) fact cpu_model "${CPUINFO#*"$NEWLINE"}" ;; esac
     for DRIVER in nvidia amdgpu; do
         if read -r VALUE <"/sys/module/$DRIVER/version"; then fact gpu_driver "$DRIVER $VALUE"; fi
     done
     # Of a wrapper that hangs nobody waits for the answer; without `timeout` it is not asked.
     if command -v python3 >/dev/null && command -v timeout >/dev/null; then
-        fact python "$(command -v python3) $(timeout 5 python3 -V 2>&1 | tail -n 1)"
+        VALUE=$(timeout 5 python3 -V 2>&1)
+        fact python "$(command -v python3) ${VALUE##*"$NEWLINE"}"
     fi
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The whole of sshq that ever runs on a node: POSIX sh, fed to the stdin of `exec /bin/sh` over one channel.
-# This part is what the others stand on; supervisor.sh, lease.sh, limits.sh, job.sh, box.sh, start.sh, calls.sh, parts.sh, steps.sh and answers.sh
+# This part is what the others stand on; supervisor.sh, lease.sh, limits.sh, job.sh, box.sh, start.sh, calls.sh, facts.sh, parts.sh, steps.sh and answers.sh
 # follow it, as one program.
 # shellcheck disable=SC2034,SC2153 # variables shared with the other parts of the program
 #

@@ -68,18 +68,26 @@ boot_failed() { # WHY TEXT: on the bare channel, before there is a FIFO
 
 # fs_type PATH: the type of the file system a physical path lies on, in FS, from the mount table, without asking the
 # file system itself (it may hang).  Later entries lie over earlier ones.
-# By way of a pipe: bash reads ahead and seeks back, which loses lines of this file.
+# By way of `cat`: `read` takes a byte at a time, and bash's reads ahead and seeks back, which loses lines of this file.
 fs_type() {
-    # shellcheck disable=SC2002
-    FS=$(cat /proc/self/mounts | {
-        FS=unknown LONGEST=0
-        while read -r _ MOUNTED TYPE _; do
-            case $MOUNTED in *\\*) MOUNTED=$(printf '%b' "$MOUNTED") ;; esac
-            MOUNTED=${MOUNTED%/} # not inside the pattern: bash 5.2 matches "${X%/}"/* wrongly when it is empty
-            case $1/ in "$MOUNTED"/*) if [ ${#MOUNTED} -ge "$LONGEST" ]; then LONGEST=${#MOUNTED} FS=$TYPE; fi ;; esac
-        done
-        printf '%s' "$FS"
-    })
+    FS=unknown LONGEST=0
+    MOUNTS=$(cat /proc/self/mounts)
+    set -f
+    IFS=${TAB_NEWLINE#?}
+    for LINE in $MOUNTS; do
+        IFS=' '
+        # shellcheck disable=SC2086
+        mounted_over "$1" $LINE
+    done
+    set +f
+    IFS=" $TAB_NEWLINE"
+}
+
+mounted_over() { # PATH DEVICE MOUNTED TYPE...: a line of the mount table
+    MOUNTED=$3
+    case $MOUNTED in *\\*) MOUNTED=$(printf '%b' "$MOUNTED") ;; esac
+    MOUNTED=${MOUNTED%/} # not inside the pattern: bash 5.2 matches "${X%/}"/* wrongly when it is empty
+    case $1/ in "$MOUNTED"/*) if [ ${#MOUNTED} -ge "$LONGEST" ]; then LONGEST=${#MOUNTED} FS=$4; fi ;; esac
 }
 
 is_remote() { # FS: seen by several hosts, or served by another: then O_EXCL, FIFOs and pids prove nothing
@@ -102,23 +110,29 @@ place_of() {
     fs_type "$PLACE"
 }
 
-choose_base() { # GIVEN FORCE: sets BASE
+choose_base() { # GIVEN FORCE STORE_ID: sets BASE
     BASE=$1
     if [ -n "$BASE" ]; then
         # shellcheck disable=SC2088 # the tilde as the inventory wrote it
         case $BASE in /*) ;; '~/'*) BASE=$HOME/${BASE#??} ;; *) BASE=$HOME/$BASE ;; esac
         place_of "$BASE"
         if is_remote "$FS" && [ "$2" != 1 ]; then boot_failed spool-remote "$BASE is on $FS, which other hosts may share"; fi
+        [ -e "$BASE" ] || [ -L "$BASE" ] || make_places "$3"
         return
     fi
     BASE=$HOME/.local/state/sshq
-    if [ -d "${HOME:-/nonexistent}" ] && place_of "$BASE" && ! is_remote "$FS" && mkdir -p "$BASE" && [ -w "$BASE" ]; then return; fi
+    if [ -d "${HOME:-/nonexistent}" ] && place_of "$BASE" && ! is_remote "$FS"; then
+        [ -e "$BASE" ] || [ -L "$BASE" ] || make_places "$3"
+        if [ -d "$BASE" ] && [ -w "$BASE" ]; then return; fi
+    fi
     BASE=/var/tmp/sshq-$UID_HERE
     place_of "$BASE"
     if is_remote "$FS" && [ "$2" != 1 ]; then boot_failed spool-remote "home and /var/tmp are on file systems other hosts may share ($FS)"; fi
 } 2>/dev/null
 
-# enter DIR [PRIVATE]: make it if need be, go there, and check where we are: ours, not a link, nobody else's to write.
+make_places() { mkdir -p "$BASE/spool/$1/a" "$BASE/spool/$1/bin"; } # on a node that has seen none of us: all at once
+
+# enter DIR: make it if need be, go there, and check where we are: ours, not a link.  check_modes sees to the rest.
 enter() {
     if [ -L "$1" ]; then boot_failed spool-symlink "$1 is a symbolic link"; fi
     # shellcheck disable=SC2174 # the parents get the umask's 700
@@ -127,18 +141,42 @@ enter() {
     if [ -L "$1" ] && [ "${1#/}" != "$1" ]; then boot_failed spool-symlink "$1 is a symbolic link"; fi
     # shellcheck disable=SC3067
     [ -O . ] || boot_failed spool-owner "$1 belongs to somebody else"
-    MODE=$(ls -ld .) || boot_failed spool-owner "cannot look at $1"
-    case $MODE:${2:-} in
+}
+
+# check_modes BASE: in the spool, before anything is written: it, and what it lies in, is nobody else's to write.  One `ls` for
+# all that only it can tell, as it is half of what a connection costs a node to start one; sets NAMESPACE and SH_HERE as well.
+check_modes() {
+    CHECKED=0 NAMESPACE='' SH_HERE=''
+    LISTING=$(ls -ld . .. ../.. /proc/self/ns/pid /bin/sh)
+    IFS=${TAB_NEWLINE#?}
+    for LINE in $LISTING; do
+        case $LINE in
+        *' /proc/self/ns/pid -> '*) NAMESPACE=${LINE##*'['} ;;
+        *' /bin/sh' | *' /bin/sh -> '*) SH_HERE=${LINE##* } ;;
+        *' ../..') check_mode "$LINE" "$1" shared ;;
+        *' ..') check_mode "$LINE" "$1/spool" private ;;
+        *' .') check_mode "$LINE" "$SPOOL" private ;;
+        esac
+    done
+    IFS=" $TAB_NEWLINE"
+    [ "$CHECKED" = 3 ] || boot_failed spool-owner "cannot look at $SPOOL"
+} 2>/dev/null
+
+check_mode() { # LINE PLACE private|shared
+    CHECKED=$((CHECKED + 1))
+    case $1:$3 in
     drwx------*) ;;
     drwx--S---*) ;; # below a directory that hands down its group
-    *:private | ?????w* | ????????w*) boot_failed spool-mode "$1 is open to others (${MODE%% *})" ;;
+    *:private | ?????w* | ????????w*) boot_failed spool-mode "$2 is open to others (${1%% *})" ;;
     esac
 }
 
 read_boot_tag() { # boot_id:pid namespace:start of pid 1, because containers share the first
     read -r BOOT </proc/sys/kernel/random/boot_id || BOOT=none
-    NAMESPACE=$(ls -l /proc/self/ns/pid 2>/dev/null)
-    NAMESPACE=${NAMESPACE##*'['}
+    if [ -z "${NAMESPACE:-}" ]; then
+        NAMESPACE=$(ls -l /proc/self/ns/pid 2>/dev/null)
+        NAMESPACE=${NAMESPACE##*'['}
+    fi
     NAMESPACE=${NAMESPACE%']'*}
     is_number "$NAMESPACE" || NAMESPACE=0
     INIT=0
@@ -147,7 +185,26 @@ read_boot_tag() { # boot_id:pid namespace:start of pid 1, because containers sha
 }
 
 find_tools() { # how to make a session, how to give a job clean signals
-    SETSID=none SETSID_BIN='' SIGNALS=none SIGNALS_BIN=''
+    SETSID=none SETSID_BIN='' SIGNALS=none SIGNALS_BIN='' SCOPE=''
+    # Where both are what they are nearly everywhere, one look does for them; env without a program is its own.
+    if SETSID_BIN=$(command -v setsid) && SIGNALS_BIN=$(command -v env) &&
+        "$SETSID_BIN" "$SIGNALS_BIN" --default-signal=INT,QUIT,HUP,PIPE </dev/null >/dev/null 2>&1; then
+        SETSID=setsid SIGNALS="env"
+    else
+        try_tools
+    fi
+    if [ "$1" = 1 ]; then
+        SCOPE='systemd-run --user --scope --quiet --collect'
+        [ "$UID_HERE" != 0 ] || SCOPE='systemd-run --scope --quiet --collect'
+        : "${XDG_RUNTIME_DIR:=/run/user/$UID_HERE}"
+        export XDG_RUNTIME_DIR
+        # shellcheck disable=SC2086
+        timeout 5 $SCOPE true </dev/null >/dev/null 2>&1 || SCOPE=''
+    fi
+}
+
+try_tools() {
+    SETSID_BIN='' SIGNALS_BIN=''
     for TOOL in setsid perl python3; do
         BIN=$(command -v "$TOOL") || continue
         case $TOOL in
@@ -165,36 +222,30 @@ find_tools() { # how to make a session, how to give a job clean signals
         esac >/dev/null 2>&1 && SIGNALS=$TOOL SIGNALS_BIN=$BIN && break
     done
     [ "$SETSID" != none ] || boot_failed no-setsid 'none of setsid, perl, python3 works here'
-    SCOPE=''
-    if [ "$1" = 1 ]; then
-        SCOPE='systemd-run --user --scope --quiet --collect'
-        [ "$UID_HERE" != 0 ] || SCOPE='systemd-run --scope --quiet --collect'
-        : "${XDG_RUNTIME_DIR:=/run/user/$UID_HERE}"
-        export XDG_RUNTIME_DIR
-        # shellcheck disable=SC2086
-        timeout 5 $SCOPE true </dev/null >/dev/null 2>&1 || SCOPE=''
-    fi
 }
 
 open_spool() { # STORE_ID GIVEN_BASE FORCE
-    choose_base "$2" "$3"
+    choose_base "$2" "$3" "$1"
     enter "${BASE%/}"
-    enter spool private
-    enter "$1" private
+    enter spool
+    enter "$1"
     SPOOL=$(pwd -P)
+    check_modes "${BASE%/}"
     case $SPOOL in *[$TAB_NEWLINE]*) boot_failed spool-owner 'its path holds a newline' ;; esac
     # An empty one is what a full disk or a power cut leaves of a new one.
     [ -s version ] || printf '%s\n' "$FORMAT" >|version || boot_failed spool-space "cannot write to $SPOOL"
     SPOOL_FORMAT=''
     read -r SPOOL_FORMAT <version
     [ "$SPOOL_FORMAT" = "$FORMAT" ] || boot_failed spool-version "$SPOOL has format $SPOOL_FORMAT, this sshq knows $FORMAT: use the release that wrote it"
-    [ -d a ] || mkdir a || boot_failed spool-space "cannot write to $SPOOL"
+    [ -d a ] || mkdir a bin || [ -d a ] || boot_failed spool-space "cannot write to $SPOOL"
     SPOOL_ID=''
     { read -r SPOOL_ID <spool_id; } 2>/dev/null
     if ! is_id "$SPOOL_ID"; then # none yet, or a damaged one
         IFS=- read -r ID1 ID2 ID3 ID4 ID5 </proc/sys/kernel/random/uuid
         SPOOL_ID=$ID1$ID2$ID3$ID4$ID5
-        if ! { printf '%s\n' "$SPOOL_ID" >|"spool_id.$$" && [ -s "spool_id.$$" ] && mv -f "spool_id.$$" spool_id; }; then
+        # A new one needs no rename: who finds it half written takes it for damaged.
+        if ! { [ ! -e spool_id ] && printf '%s\n' "$SPOOL_ID" >spool_id && [ -s spool_id ]; } &&
+            ! { printf '%s\n' "$SPOOL_ID" >|"spool_id.$$" && [ -s "spool_id.$$" ] && mv -f "spool_id.$$" spool_id; }; then
             boot_failed spool-space "cannot write to $SPOOL"
         fi
     fi
@@ -207,25 +258,25 @@ install_commands() {
     [ -n "${SRUN_TEXT:-}" ] || return 0
     find_interpreter
     MARK="# $SRUN_MARK $SETSID $SETSID_BIN $SIGNALS $SIGNALS_BIN $INTERPRETER"
-    install_command srun write_srun
-    MARK="# $UPCALL_MARK $INTERPRETER"
-    if install_command upcall write_upcall; then
-        for OTHER in $UPCALL_NAMES; do ln -f bin/upcall "bin/$OTHER"; done
+    OTHER_MARK="# $UPCALL_MARK $INTERPRETER"
+    if ! { has_mark bin/srun "$MARK" && has_mark bin/upcall "$OTHER_MARK"; } && mkdir -p "bin/new.$$"; then
+        # All of them at once, as each process costs a node more than writing the little file once more; `upcall`, whose mark
+        # stands for the others, is the last of them in the order of names.
+        NEW="bin/new.$$"
+        write_srun >|"$NEW/srun" && for OTHER in $UPCALL_NAMES upcall; do write_upcall >|"$NEW/$OTHER" || break; done &&
+            chmod 700 "$NEW"/* && mv -f "$NEW"/* bin/
+        rmdir "$NEW" || rm -rf "$NEW"
     fi
     unset SRUN_TEXT UPCALL_TEXT
 } 2>/dev/null
 
-install_command() { # NAME WRITER: fails if it stands there already, or cannot be written; its second line is its MARK
+has_mark() { # FILE MARK: its second line
     LINE=''
-    { read -r _ && read -r LINE; } <"bin/$1"
-    [ "$LINE" != "$MARK" ] && { [ -d bin ] || mkdir bin; } || return 1
-    if ! { "$2" >|"bin/$1.$$" && chmod 700 "bin/$1.$$" && mv -f "bin/$1.$$" "bin/$1"; }; then
-        rm -f "bin/$1.$$"
-        return 1
-    fi
+    { read -r _ && read -r LINE; } <"$1"
+    [ "$LINE" = "$2" ]
 }
 
-write_upcall() { printf '#!%s\n%s\n%s' "$INTERPRETER" "$MARK" "$UPCALL_TEXT"; }
+write_upcall() { printf '#!%s\n%s\n%s' "$INTERPRETER" "$OTHER_MARK" "$UPCALL_TEXT"; }
 
 find_interpreter() { # SHELL_HERE as a #! line has it: a path, and one argument at most
     INTERPRETER=/bin/sh
@@ -250,7 +301,7 @@ take_over() {
     TOOK_OVER=0
     look self # the runner itself: no subshell here
     MY_START=$START
-    rm -f "b.$$" "bell.$$" # of an earlier process of this number
+    if [ -e "b.$$" ] || [ -e "bell.$$" ]; then rm -f "b.$$" "bell.$$"; fi # of an earlier process of this number
     # Identities are names of empty files: whole at once, and they need no space.
     true >|"r.$$.$MY_START.$BOOT" || boot_failed spool-space "cannot write to $SPOOL"
     mkfifo "b.$$" || boot_failed spool-space "cannot make a FIFO in $SPOOL"
@@ -260,7 +311,8 @@ take_over() {
     READER=$!
     exec 9<&- >/dev/null
     look "$READER" && true >|"c.$READER.$START.$BOOT"
-    ln "b.$$" "bell.$$" && mv -f "bell.$$" bell
+    # `ln` alone where there is none yet, as only a rename takes the place of another's
+    { [ ! -e bell ] && ln "b.$$" bell; } || { ln "b.$$" "bell.$$" && mv -f "bell.$$" bell; }
     for OTHER in r.*; do
         if [ -e "$OTHER" ] && [ "$OTHER" != "r.$$.$MY_START.$BOOT" ]; then end_other "$OTHER"; fi
     done
@@ -268,7 +320,7 @@ take_over() {
         if [ -e "$OTHER" ] && [ "$OTHER" != "c.$READER.$START.$BOOT" ]; then end_reader "$OTHER"; fi
     done
     # A rename of the old runner's that is still on its way must not undo a later raise of ours.
-    rm -f floor.*.new
+    if has_file floor.*.new; then rm -f floor.*.new; fi
     for OTHER in b.*; do
         OTHER=${OTHER#b.}
         # Who has said who it is and still lives will end us, if it has not yet: its FIFO is not ours to touch.
@@ -347,11 +399,12 @@ boot() {
     trap : HUP PIPE XFSZ
     [ -r /proc/uptime ] && [ -r /proc/self/stat ] || boot_failed no-proc 'this is not Linux, or /proc is not there'
     LOGIN_SHELL=${SHELL:-/bin/sh} USER_HERE=$(id -un 2>/dev/null) || USER_HERE=${USER:-}
-    UID_HERE=$(id -u) || boot_failed no-id 'id does not work'
+    while read -r KEY _ UID_HERE _; do [ "$KEY" != Uid: ] || break; done </proc/self/status
+    is_number "$UID_HERE" || UID_HERE=$(id -u) || boot_failed no-id 'id does not work'
     : "${USER_HERE:=$UID_HERE}" "${HOME:=/}"
     find_tools "$6"
-    read_boot_tag
     open_spool "$2" "$3" "$4"
+    read_boot_tag
     install_commands
     CLOCK=$(date +%s)
     now
