@@ -23,9 +23,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from cpu import CpuGroup, waited_s
 from scale_controller import Instance
 
-from cpu import CpuGroup, waited_s
 from hosts import LoopbackHosts
 from sshq.errors import UnreachableError
 
