@@ -58,10 +58,11 @@ class Fleet:
             interval_s=around.config.reconcile_interval_s, hosts=lambda: len(self.links), is_busy=self._has_work,
             now=lambda: asyncio.get_running_loop().time(),
         )  # fmt: skip
-        around.worth_listing = resting.worth_listing
+        around.worth_listing, around.note_listed = resting.worth_listing, resting.note_listed
 
-    async def _has_work(self, name: str) -> bool:
-        return await self._around.mailbox.ask(partial(_is_busy, name))
+    def _has_work(self, name: str) -> bool:
+        """Asked for each host all the time, so not by way of the queue of events: nothing is sent before it is applied."""
+        return _is_busy(name, self._around.mailbox.cluster)
 
     async def start(self) -> None:
         then = await self._recall_places()
@@ -169,7 +170,7 @@ class Fleet:
                 if signature != self._signature:
                     await self.reload()
                 await self._let_leave()
-                for link in list(self.links.values()):
+                for link in [link for link in self.links.values() if link.state == "auth_failed"]:
                     await link.look_at_keys()
             except Exception:
                 log.exception("looking at the inventory failed")

@@ -171,7 +171,7 @@ class HostLink:
                 lost = session.connection.lost
                 reason = lost.result() if lost.done() and not lost.cancelled() else None
                 raise reason or UnreachableHostError(f"{self.name}: the runner's channel was closed", host=self.name)
-            if not (self._unswept or session.sent or await self._around.worth_listing(self.name)):
+            if not (self._unswept or session.sent or self._around.worth_listing(self.name)):
                 continue
             await self.list_now(session)
             await renew(self._around, session)

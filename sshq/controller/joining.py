@@ -57,8 +57,12 @@ async def _nothing_to_stage(_link: Link, _session: Session, _effect: StartLaunch
     """No job takes files along."""
 
 
-async def _always(_name: str) -> bool:
+def _always(_name: str) -> bool:
     return True
+
+
+def _forget(_name: str) -> None:
+    """Nobody counts listings."""
 
 
 async def _ours() -> None:
@@ -81,7 +85,8 @@ class Surroundings:
     leases: "Leases"
     find_gpus: Callable[[str], tuple[GpuWatch, Session] | None] = lambda _: None  # of another host, while it is connected
     find_settled: Callable[[list[str]], Awaitable[frozenset[str]]] = _none_settled  # of these, what the store has as settled
-    worth_listing: Callable[[str], Awaitable[bool]] = _always  # whether a host whose interval is over is listed
+    worth_listing: Callable[[str], bool] = _always  # whether a host whose interval is over is listed
+    note_listed: Callable[[str], None] = _forget  # it joined, and was
     part_news: Callable[[PartNews], None] = _nobody_waits
     upcall: Callable[[str, rp.Upcall], None] = _unheard  # a command inside a job waits
     stage: Callable[[Link, Session, StartLaunch], Awaitable[LaunchRefused | None]] = _nothing_to_stage  # files that go along
@@ -127,6 +132,7 @@ async def enter(
     listing = await session.call(lambda tag: rp.encode_list(nonce=tag), rp.Listing)
     entries = await complete_entries(around.mailbox, session, listing.entries)
     settled = await ask_settled(around, entries)
+    around.note_listed(host.name)
     around.crash("hosts.listed")
     known = node_facts(facts, look.answer, own_account=hello.user == _own_account())
     if known.gpu_problem:  # what it has is what it had

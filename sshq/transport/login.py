@@ -25,6 +25,7 @@ from sshq.transport.credentials import (
 )
 from sshq.transport.dial import Dialled, NoAnswerError, dial, dial_by_command
 from sshq.transport.hostkeys import HostKeys, Lookup
+from sshq.transport.keepalives import Keepalives
 from sshq.transport.options import Resolved, find_jumps, last_jump, resolve
 from sshq.transport.turns import OPENINGS_A_JUMP_HOST, Turns
 
@@ -60,8 +61,7 @@ class Shared:
     host_keys: HostKeys
     jump_hosts: JumpHostSource
     deadlines: Deadlines
-    keepalive_s: float
-    keepalive_count: int
+    keepalives: Keepalives
     turns: Turns = field(default_factory=Turns)
     key_files: KeyFiles = field(default_factory=KeyFiles)
 
@@ -161,6 +161,7 @@ async def log_in(target: Target, shared: Shared) -> Login:
         attempt.via = ", ".join(resolved.jumps)
         login = await _open(attempt, shared, lease)
         await _adopt_host_key(login, shared.host_keys)
+        _look_after(login, shared.keepalives)
         return login
     except BaseException as exc:
         if login is not None:
@@ -173,6 +174,13 @@ async def log_in(target: Target, shared: Shared) -> Login:
         raise await _explain(exc, attempt) from exc
     finally:
         attempt.credentials.close()
+
+
+def _look_after(login: Login, keepalives: Keepalives) -> None:
+    connection, lost = login.connection, login.events.lost
+    if not lost.done():
+        keepalives.add(connection, connection.get_extra_info("socket") if login.lease is None else None)
+        lost.add_done_callback(lambda _: keepalives.remove(connection))
 
 
 async def lease_jump_host(resolved: Resolved, shared: Shared) -> Lease | None:
@@ -252,8 +260,8 @@ async def _authenticate(
                 agent_path=None,
                 agent_identities=None,
                 login_timeout=0,
-                keepalive_interval=shared.keepalive_s,
-                keepalive_count_max=shared.keepalive_count,
+                keepalive_interval=shared.keepalives.asked_s,
+                keepalive_count_max=shared.keepalives.count,
                 kex_algs=preferred_kex(resolved),
                 encryption_algs=_preferred_ciphers(resolved),
                 **_authentication(resolved),

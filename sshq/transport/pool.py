@@ -4,6 +4,7 @@ from sshq.errors import UnreachableHostError
 from sshq.transport.base import Deadlines, Target, Transport
 from sshq.transport.hostkeys import FetchedKey, HostKeys
 from sshq.transport.jumphosts import JumpHosts
+from sshq.transport.keepalives import Keepalives
 from sshq.transport.keyscan import fetch_host_keys
 from sshq.transport.local import LocalTransport
 from sshq.transport.login import Login, Shared, log_in
@@ -28,8 +29,7 @@ class Transports:
             host_keys=self.host_keys,
             jump_hosts=self._jump_hosts,
             deadlines=deadlines or Deadlines(),
-            keepalive_s=keepalive_s,
-            keepalive_count=keepalive_count,
+            keepalives=Keepalives(keepalive_s, keepalive_count),
         )
 
     def transport(self, target: Target) -> Transport:

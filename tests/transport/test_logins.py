@@ -103,6 +103,23 @@ async def test_a_peer_that_falls_silent_is_found_by_keepalives(sshd: Start, reac
     await connection.close()
 
 
+async def test_many_connections_ask_less_often_and_the_kernel_asks_for_all(sshd: Start, reach: Reach, tmp_path: Path) -> None:
+    transports = Transports(known_hosts=str(tmp_path / "kh"), keepalive_s=2, keepalive_count=2)
+    keepalives, target = transports._shared.keepalives, reach(sshd())
+    keepalives.a_second = 0.5
+    connections = [await transports.transport(target).connect() for _ in range(3)]
+    assert keepalives.interval_s == 6
+    sock = connections[0]._connection.get_extra_info("socket")
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 2
+    assert [4 < one._connection._keepalive_interval < 8 for one in connections] == [True] * 3
+    for one in connections[1:]:
+        await one.close()
+    assert keepalives.interval_s == 2
+    assert connections[0]._connection._keepalive_interval == 2
+    await connections[0].close()
+
+
 async def test_it_is_known_whether_a_line_is_busy(sshd: Start, reach: Reach, transports: Transports) -> None:
     connection = await transports.transport(reach(sshd())).connect()
     before = connection.moved_bytes
