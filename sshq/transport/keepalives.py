@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncssh
 
-A_SECOND: Final = 8.0
+A_SECOND: Final = 4.0
 STEP: Final = 1.25  # all are told again when the interval has changed by this much
 
 
