@@ -30,7 +30,7 @@ from sshq.errors import NodeError, UnreachableHostError
 from sshq.inventory.model import Host
 from sshq.runner import protocol as rp
 from sshq.runner.replies import PartNews
-from sshq.transport.base import MAX_CHANNELS, Channel, ChannelRefusedError, Connection, Target, Terminal
+from sshq.transport.base import Channel, ChannelRefusedError, Connection, Target, Terminal
 from sshq.transport.credentials import sign_login_files
 
 log = logging.getLogger("sshq.host")
@@ -180,7 +180,7 @@ class HostLink:
             if session.worn:
                 self._lost("connecting", "takes a new generation")
                 return
-            await self._close_readers([c for c in self._readers if c.channels_free == MAX_CHANNELS])
+            await self._close_readers([c for c in self._readers if c.channels_free == c.target.channels_max])
 
     async def list_now(self, session: Session) -> None:
         sent = frozenset(session.sent)
@@ -476,6 +476,7 @@ def target_of(host: Host) -> Target:
         options=tuple((k, v) for k, v in host.ssh_options if k != "ConfigFile"),
         connection=host.connection,
         ssh_config=next((v for k, v in host.ssh_options if k == "ConfigFile"), None),
+        channels_max=host.channels_max,
     )
 
 

@@ -10,7 +10,7 @@ one that is overridden.
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from sshq.errors import InventoryError
@@ -76,7 +76,6 @@ def load_inventory(path: str, *, files: Files | None = None) -> Inventory:
     if not hosts:
         raise _explain_nobody(path, excluded)
     warnings |= dict.fromkeys(_find_twins(hosts.values()))
-    warnings |= dict.fromkeys(_find_unused(hosts.values()))
     partitions = build_partitions(tree, hosts, values, warnings)
     digest = hashlib.sha256()
     for source, data in tree.read.items():
@@ -135,18 +134,6 @@ def _find_twins(hosts: Iterable[Host]) -> list[str]:
             found.append(f"{host.name} and {first[endpoint]} have the same address: one machine under two names?")
         first.setdefault(endpoint, host.name)
     return found
-
-
-# Read and checked, so that an inventory can be complete today; what they ask for is not built yet, and that is said.
-NOT_USED_YET = ("channels_max",)
-
-
-def _find_unused(hosts: Iterable[Host]) -> Iterator[str]:
-    """Warn of keys that have no effect in this release, once a place."""
-    for host in hosts:
-        for field in NOT_USED_YET:
-            if field in host.origins:
-                yield f"{host.origins[field]}: sshq_{field} has no effect in this release"
 
 
 def _explain_nobody(path: str, excluded: list[Excluded]) -> InventoryError:

@@ -29,6 +29,7 @@ class Target:
     options: tuple[tuple[str, str], ...] = ()  # the inventory's other `-o KEY=VALUE`
     connection: Literal["ssh", "local"] = "ssh"
     ssh_config: str | None = None  # as `ssh -F`; None = the user's and the machine's own files, "none" = no file
+    channels_max: int = MAX_CHANNELS  # on one connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,7 @@ class Channel(Protocol):
 
 
 class Connection(Protocol):
-    """One login on a host, with at most `MAX_CHANNELS` channels."""
+    """One login on a host, with at most as many channels as its target allows."""
 
     @property
     def target(self) -> Target:

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable
 
 from sshq.errors import NodeError, UnreachableHostError
-from sshq.transport.base import MAX_CHANNELS, ChannelRefusedError, Counters, Deadlines, Target, Terminal
+from sshq.transport.base import ChannelRefusedError, Counters, Deadlines, Target, Terminal
 from sshq.transport.flow import ChannelFlow
 from sshq.transport.localterminal import LocalTerminal
 from sshq.transport.process import watch_process
@@ -58,7 +58,7 @@ class LocalConnection:
     @property
     def channels_free(self) -> int:
         """How many more channels `open` would allow."""
-        return MAX_CHANNELS - len(self._channels)
+        return self.target.channels_max - len(self._channels)
 
     @property
     def greeting(self) -> str:
@@ -72,8 +72,8 @@ class LocalConnection:
         name = self.target.name
         if self.lost.done():
             raise UnreachableHostError(f"{name}: the connection is closed", host=name)
-        if len(self._channels) >= MAX_CHANNELS:
-            message = f"{name}: all {MAX_CHANNELS} channels of this connection are in use"
+        if len(self._channels) >= self.target.channels_max:
+            message = f"{name}: all {self.target.channels_max} channels of this connection are in use"
             raise ChannelRefusedError(message, by="budget", host=name)
         make = LocalChannel if terminal is None else LocalTerminal
         channel = make(name, command, self.counters, self._deadlines, lambda: self._channels.discard(channel))

@@ -1,4 +1,4 @@
-"""The transport over asyncssh: bytes only, whole-operation deadlines, at most eight channels a connection.
+"""The transport over asyncssh: bytes only, whole-operation deadlines, at most as many channels a connection as the host allows.
 
 An exit status that never came is `None` and is never success.  A channel that was asked for and given up on is closed as
 soon as it opens, or it would hold one of the host's places for ever.
@@ -10,7 +10,6 @@ import asyncssh
 
 from sshq.errors import LoginError, NodeError, UnreachableHostError
 from sshq.transport.base import (
-    MAX_CHANNELS,
     ChannelRefusedError,
     Connection,
     Counters,
@@ -65,7 +64,7 @@ class SshConnection:
     @property
     def channels_free(self) -> int:
         """How many more channels `open` would allow."""
-        return MAX_CHANNELS - self._used
+        return self.target.channels_max - self._used
 
     @property
     def rtt_s(self) -> float | None:
@@ -94,9 +93,9 @@ class SshConnection:
         self, command: str = "exec /bin/sh", *, bulk: bool = False, terminal: Terminal | None = None
     ) -> SshChannel:
         """Start a command on a channel of its own."""
-        if self._used >= MAX_CHANNELS:
+        if self._used >= self.target.channels_max:
             raise ChannelRefusedError(
-                f"{self.target.name}: all {MAX_CHANNELS} channels of this connection are in use",
+                f"{self.target.name}: all {self.target.channels_max} channels of this connection are in use",
                 by="budget",
                 host=self.target.name,
             )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sshq.errors import HostKeyError, LoginError, NodeError, UnreachableHostError
-from sshq.transport.base import MAX_CHANNELS, ChannelRefusedError, Counters, Target
+from sshq.transport.base import ChannelRefusedError, Counters, Target
 
 from .clock import PROCESS, Process
 
@@ -217,7 +217,7 @@ class SimConnection:
 
     @property
     def channels_free(self) -> int:
-        return MAX_CHANNELS - sum(1 for c in self.channels if c.counted)
+        return self.target.channels_max - sum(1 for c in self.channels if c.counted)
 
     async def open(self, command: str = "exec /bin/sh", *, bulk: bool = False, terminal: object = None) -> SimChannel:
         await asyncio.sleep(self.path.latency_s)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,18 @@ async def test_silence_has_a_deadline_of_its_own(transport: Transport) -> None:
         await channel.read(deadline_s=0.1)
     with pytest.raises(NoReplyError, match="did not end"):
         await channel.wait_closed(deadline_s=0.1)
+    await connection.close()
+
+
+async def test_a_host_may_allow_fewer_channels(transport: Transport, transports: Transports) -> None:
+    connection = await transports.transport(replace(transport.target, channels_max=2)).connect()
+    channels = [await connection.open("exec cat") for _ in range(2)]
+    with pytest.raises(ChannelRefusedError, match="all 2 channels") as refused:
+        await connection.open()
+    assert refused.value.by == "budget"
+    for channel in channels:
+        channel.write_eof()
+        assert await channel.wait_closed() == 0
     await connection.close()
 
 
