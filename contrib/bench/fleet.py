@@ -84,7 +84,7 @@ def log_in_plainly(hosts: LoopbackHosts, nodes: CpuGroup) -> dict[str, float]:
 def connect(instance: Instance, count: int, nodes: CpuGroup, found: Figures) -> None:
     """Start the controller and wait until all hosts are ready."""
     before, node, half = time.monotonic(), nodes.seconds(), 0.0
-    up = subprocess.Popen(instance.command("up"), env=instance.env, cwd=instance.dir, stdout=subprocess.DEVNULL)
+    up = subprocess.Popen(instance.command("up"), env=instance.env, cwd=instance.dir, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while (ready := count_ready(instance)) < count:
         if ready >= count / 2 and not half:
             half = time.monotonic() - before
