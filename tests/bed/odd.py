@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket as sockets
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +62,12 @@ def proxy_jump(bed: NetnsBed) -> NetnsHost:
     return host
 
 
+def is_listening(path: str) -> bool:
+    """Whether a server takes connections there; its socket stands there a moment before it does."""
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
 def agent(bed: NetnsBed) -> NetnsHost:
     """The key file is encrypted; an agent has it open.  Other keys do not log in."""
     (host,) = bed.add()
@@ -73,7 +80,7 @@ def agent(bed: NetnsBed) -> NetnsHost:
     env = host.marked_env()
     argv = ["ssh-agent", "-D", "-a", socket]
     host.processes.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=env, start_new_session=True))
-    wait_until(lambda: os.path.exists(socket), 5, "ssh-agent's socket")
+    wait_until(lambda: is_listening(socket), 30, "ssh-agent")
     call(["ssh-add", "-q", key], env=env | {"SSH_AUTH_SOCK": socket, "SSH_ASKPASS": ask, "SSH_ASKPASS_REQUIRE": "force"})
     host.key, host.env["SSH_AUTH_SOCK"] = key, socket
     return host

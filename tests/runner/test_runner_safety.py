@@ -297,7 +297,7 @@ def test_a_bell_nobody_reads_holds_up_neither_jobs_nor_records(node, runner, tmp
     assert new.list()[ended.id].record.code == 5
     supervisor = int((node.spool / "a" / f"{ended.id}.sup").read_text().split()[1])
     wait_until(lambda: not is_alive(supervisor), what="the supervisor let go")
-    assert not is_alive(reader)
+    wait_until(lambda: not is_alive(reader), what="the old reader, which was told to die before the new runner said hello")
     assert [f.name for f in node.spool.glob("b.*")] == [f"b.{new.process.pid}"]
 
 

@@ -104,9 +104,11 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     def start() -> subprocess.Popen[bytes]:
         process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         started.append(process)
+        from bed.odd import is_listening
+
         from .sshd import wait_until
 
-        wait_until(path.exists, "ssh-agent")
+        wait_until(lambda: is_listening(str(path)), "ssh-agent")
         monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
         return process
 
