@@ -79,7 +79,7 @@ def test_each_way_to_end_has_its_exception(program, shared_lab):
     assert found["lock"][1].startswith("what the function returned, a lock, cannot be pickled: ")
     assert found["stranger"][0] == "ResultError"
     assert "cannot be rebuilt here: No module named 'only_there' (it is kept in " in found["stranger"][1]
-    assert found["bad"] == ["RemoteError", "Bad: 1"]
+    assert found["bad"] == ["Bad", "1"]  # although its class takes more than its `args` have
     assert found["cancelled"] == "CancelledError"
     assert found["job"].endswith("a job cannot travel: pass what its result() returns, or its job_id")
     assert found["kept"] == 1  # what could not be rebuilt here is not thrown away
