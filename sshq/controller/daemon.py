@@ -172,7 +172,9 @@ class Controller:
         prover = DirectoryProver(mailbox, self.fleet.links, self.clock)
         self.keeper = DirectoryKeeper(prover)
         self.pythons = PythonDesk(mailbox, self.fleet.links, self.clock)
-        server = self.server = self._make_server(self._build_service(mailbox, prover))
+        service = self._build_service(mailbox, prover)
+        self.store.on_full = service.store_filled
+        server = self.server = self._make_server(service)
         mailing = asyncio.create_task(mailbox.run(), name="mailbox")
         await self.fleet.start()
         upkeep = Upkeep(

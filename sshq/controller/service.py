@@ -38,6 +38,9 @@ READING = frozenset({"jobs", "steps", "info", "status", "hosts", "history", "why
 # Answered without the queue.
 STORED_ALREADY = frozenset({"ping", "down", "history", "provenance", "script", "logs", "controller_log"})
 
+# Whoever asks these looks at a moment and changes nothing: better refused than left waiting for room on a disk.
+LOOKING = frozenset({"jobs", "steps", "info", "status", "hosts", "why", "stats"})
+
 
 class Service:
     """Routes a request to its desk."""
@@ -53,6 +56,7 @@ class Service:
         self._waiting_for = waiting_for  # why nothing can be stored at the moment
         self._shut_down = shut_down
         self._note_request = note_request
+        self._looking: dict[asyncio.Task[object], bool] = {}  # who looks at the queue just now, and: was called off
         self._handlers: dict[str, Handler] = {
             "ping": self._ping,
             "down": self._down,
@@ -115,13 +119,30 @@ class Service:
         check_request(method, params)
         full = self._waiting_for()
         if full is not None and method not in STORED_ALREADY:
-            detail = ("Running jobs go on; everything here waits until there is room.",)
-            raise RefusedError(full.message, code="not_now", detail=detail, hint=full.hint)
+            raise _not_now(full)
         before = clock()
+        task = asyncio.current_task() if method in LOOKING else None
+        if task is not None:
+            self._looking[task] = False
         try:
             return await self._handlers[method](peer, params, stream)
+        except asyncio.CancelledError:
+            full = self._waiting_for()
+            if task is None or full is None or not self._looking[task]:
+                raise
+            task.uncancel()
+            raise _not_now(full) from None
         finally:
+            if task is not None:
+                del self._looking[task]
             self._note_request(method, clock() - before)
+
+    def store_filled(self) -> None:
+        """No room for the store from now on: refuse those that look at the queue and came too early to be told so."""
+        for task in self._looking:
+            if not self._looking[task]:
+                self._looking[task] = True
+                task.cancel()
 
     async def _ping(self, _peer: Peer, _params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         from sshq import __version__
@@ -132,3 +153,8 @@ class Service:
         log.info("asked to stop by uid=%d", peer.uid)
         asyncio.get_running_loop().call_later(0.05, self._shut_down)
         return {}
+
+
+def _not_now(full: SshqError) -> RefusedError:
+    detail = ("Running jobs go on; everything here waits until there is room.",)
+    return RefusedError(full.message, code="not_now", detail=detail, hint=full.hint)

@@ -27,6 +27,7 @@ class StoreThread:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._store: Store | None = None
         self.full: DiskFullError | None = None  # while a batch waits for room
+        self.on_full: Callable[[], None] = lambda: None
         self._given_up = asyncio.Event()
         self.on_fatal: Callable[[BaseException], None] = lambda _error: None  # until the controller serves, raising is enough
 
@@ -66,6 +67,8 @@ class StoreThread:
                     raise
                 if self.full is None:
                     log.critical("%s; everything waits until there is room (%s)", error.message, error.hint)
+                    self.full = error
+                    self.on_full()
                 self.full = error
             else:
                 if self.full is not None:

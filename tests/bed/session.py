@@ -134,6 +134,9 @@ def sweep(slot: int) -> None:
     if lines:
         call([which("ip") or "ip", "-force", "-batch", "-"], input="".join(lines), check=False)
     remove_cgroups(slot)
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in reversed([n for n in mounted if n.startswith(f"{session_dir(slot)}/")]):
+        call(["umount", "-l", place], check=False)
     shutil.rmtree(session_dir(slot), ignore_errors=True)
 
 

@@ -101,16 +101,19 @@ def test_where_not_even_the_reserve_is_left_everything_waits_for_room_and_says_s
         crowded.until_state(job, "RUNNING")
     pid = crowded.pid()
     (state / "reserve").unlink()
-    asking = []
+    asking, looking = [], []
 
     def ask_once_more() -> str:
         fill(crowded)
         asking.append(crowded.start("scontrol", "update", f"jobid={many}_[0-99]", f"comment={len(asking)}"))
+        looking.extend(crowded.start("squeue", "-h") for _ in range(4))  # some ask before it is known that there is no room
         return full_said(crowded)
 
     said = crowded.wait_for(ask_once_more, 60, "it says that the disk is full")
     assert f"no space left for the store {state}/sshq.db" in said
     assert f"hint: df -h {state}" in said
+    for one in looking:  # and are told so too, long before there is
+        one.communicate(timeout=45)
     assert crowded.run("sacct", "-n", "-X").returncode == 0  # what is stored can be read
     Path(crowded.work, "go").touch()
     (state / "ballast").unlink()
