@@ -7,14 +7,16 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from sshq.core import events as ev
 from sshq.core.cluster import Cluster
-from sshq.core.model import JobSpec, NodeConfig, NodeFacts, PartitionConfig
+from sshq.core.model import Job, JobSpec, NodeConfig, NodeFacts, PartitionConfig
+from sshq.core.replacing import replace
+from sshq.core.restoring import restore_jobs
 from sshq.core.schedule import schedule
 
 HOSTS, SLOTS, SHAPES, USERS = 1000, 16, 50, 20
+SUBMITTED_MAX = 100_000  # of a longer queue the rest is entered at once
 ENDS_A_BATCH = 8  # jobs that end between two passes, in the steady state
 NOW = 1_000_000.0
 PASSES = itertools.count()
@@ -90,6 +92,19 @@ def submit(cluster: Cluster, spec: JobSpec, number: int, **more: object) -> None
     cluster.apply(ev.Submitted(now=NOW, spec=one, script=b"#!/bin/sh\ntrue\n", **more))
 
 
+def enter(cluster: Cluster, shapes: list[JobSpec], count: int) -> None:
+    """Enter so many pending jobs as a start does: submitting a million takes a quarter of an hour, and shows nothing more."""
+    jobs = []
+    for n in range(count):
+        shape = shapes[n % SHAPES]
+        spec = replace(shape, name=f"{shape.name}-{n}", submit_line=f"sbatch job.sh {n}")
+        jobs.append(Job(job_id=n + 1, spec=spec, spec_id=n + 1, submit_at=NOW, eligible_at=NOW, order=n + 1))
+    before = time.process_time()
+    restore_jobs(cluster, jobs, NOW)
+    print(f"  {count} jobs entered at a start: {time.process_time() - before:.1f} s CPU", flush=True)
+    cluster.next_job_id, cluster.next_order = count + 1, count + 1
+
+
 def run_pass(cluster: Cluster) -> tuple[float, list[ev.Start]]:
     """One pass as the mailbox makes it; returns milliseconds of the pass alone and what started."""
     before = time.process_time()
@@ -114,7 +129,10 @@ def measure_queue(pending: int) -> dict[str, object]:
     cluster, shapes, pick = make_cluster(), make_shapes(), random.Random(2)
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     filling = HOSTS * SLOTS // 2
-    submits = [timed(lambda n=n: submit(cluster, pick.choice(shapes), n)) for n in range(pending + filling)]
+    at_once = max(0, pending - SUBMITTED_MAX)
+    if at_once:
+        enter(cluster, shapes, at_once)
+    submits = [timed(lambda n=n: submit(cluster, pick.choice(shapes), n)) for n in range(at_once, pending + filling)]
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held
     gc.collect()
     gc.freeze()  # as a controller that has loaded its queue

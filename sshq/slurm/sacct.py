@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 DEFAULT_FIELDS = "JobID,JobName,Partition,Account,AllocCPUS,State,ExitCode"
+UID_MAX = 0xFFFFFFFF
 UNLIMITED_S = 1 << 62  # a limit above all others
 BRIEF_FIELDS = "JobID,State,ExitCode"
 LONG_FIELDS = (
@@ -52,6 +53,7 @@ class SacctOptions:
         self.cpu_counts: tuple[int, int] | None = None
         self.limits_s: tuple[int, int] | None = None
         self.nodes: frozenset[str] | None = None
+        self._words: dict[str, list[str] | None] = {}
 
     def text(self, field: str) -> str | None:
         """Return a comma list, None if it was not given: unlike other options, these add up (`-j 12 -j 13`)."""
@@ -59,16 +61,21 @@ class SacctOptions:
         return ",".join(given) if given else self.parsed.value(field)
 
     def words(self, field: str) -> list[str] | None:
-        """Return the items of a comma list, None if it was not given."""
-        value = self.text(field)
-        return None if value is None else [word for word in value.split(",") if word]
+        """Return the items of a comma list, None if it was not given; it is asked for each job."""
+        if field not in self._words:
+            value = self.text(field)
+            self._words[field] = None if value is None else [word for word in value.split(",") if word]
+        return self._words[field]
 
     @property
     def filter(self) -> dict[str, object]:
         """What of the choice the controller can make; the rest is made here."""
+        numbers = [name for name in self.users or () if name.isdigit()]
         return {
             "refs": [[job, list(tasks) if tasks is not None else None] for job, tasks, _ in self.refs] or None,
-            "users": self.users,
+            "users": self.users if not numbers else None,
+            # Of names and numbers together the choice is made here.
+            "uids": [int(name) for name in numbers if int(name) <= UID_MAX] if numbers and numbers == self.users else None,
             "partitions": self.words("partitions"),
             "names": self.words("names"),
         }

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from sshq import __version__
 from sshq.errors import BugError, RefusedError, SshqError, UserError
-from sshq.wire.codec import CodecError, decode_json, encode_json, frame_data, frame_json, parse_header
+from sshq.wire.codec import CodecError, decode_json, encode_json, encode_plain, frame_data, frame_json, parse_header
 from sshq.wire.protocol import (
     DATA_BYTES_MAX,
     HEADER_BYTES,
@@ -226,7 +226,7 @@ class StreamOut:
         chunk: list[bytes] = []
         size = 0
         for item in items:
-            body = encode_json(item)
+            body = encode_plain(item)
             if chunk and (len(chunk) == ITEMS_MAX or size + len(body) > ITEMS_BYTES_AIM):
                 await self._send_items(chunk)
                 chunk, size = [], 0

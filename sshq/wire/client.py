@@ -9,7 +9,7 @@ import os
 import sys
 
 from sshq.errors import ControllerError, RefusedError, UnreachableError, VersionMismatchError
-from sshq.wire.codec import CodecError, decode_json, frame_json, parse_header
+from sshq.wire.codec import CodecError, decode_answer, frame_json, parse_header
 from sshq.wire.protocol import (
     DATA_BYTES_MAX,
     DATA_FRAME,
@@ -210,7 +210,7 @@ class Client:
 
     def _decode(self, body: bytes) -> dict[str, object]:
         try:
-            return decode_json(body)
+            return decode_answer(body)
         except CodecError as error:
             raise _distrust(self.path, str(error)) from None
 

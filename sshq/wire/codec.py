@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import NoReturn
 
+    Scan = Callable[[str, int], tuple[object, int]]
+
 _INT_LIMIT = 1 << 63
 _INFINITE = (float("inf"), float("-inf"))
 
@@ -53,6 +55,24 @@ def encode_json(value: "Mapping[str, object]") -> bytes:
     if not _is_sound(value, DEPTH_MAX):
         _check_value(value, [], DEPTH_MAX)
     return "".join(_encode(value)).encode("ascii")
+
+
+def encode_plain(value: "Mapping[str, object]") -> bytes:
+    """Return what `encode_json` does of an object that the controller made: looked at value by value only if that may matter."""
+    try:
+        text = "".join(_encode(value))
+    except ValueError:
+        return encode_json(value)  # which says what it is, and where
+    return encode_json(value) if "\\ud" in text else text.encode("ascii")
+
+
+def decode_answer(body: bytes) -> dict[str, object]:
+    """Return the object in a frame of the controller, whom a client believes: as `decode_json`, but not looked at twice."""
+    try:
+        value, end = _scan_plain(body.decode("utf-8"), 0)
+    except (StopIteration, ValueError, RecursionError):
+        return decode_json(body)  # which says what is wrong
+    return value if isinstance(value, dict) and end == len(body) else decode_json(body)
 
 
 def decode_json(body: bytes) -> dict[str, object]:
@@ -258,27 +278,42 @@ class _Reading:
     parse_constant = staticmethod(_refuse_constant)
 
 
+class _PlainReading:
+    """The same, without a call for each object and number."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_int = int
+    parse_float = float
+    parse_constant = staticmethod(_refuse_constant)
+
+
 def _refuse_value(value: object) -> "NoReturn":
     raise CodecError(f"{type(value).__name__} has no JSON form")
 
 
-def _take_c_halves() -> "tuple[Callable[[object], Iterable[str]], Callable[[str, int], tuple[object, int]]]":
-    """Return what encodes a value into pieces of text, and what scans one value of a text from a position."""
+def _take_c_halves() -> "tuple[Callable[[object], Iterable[str]], Scan, Scan]":
+    """Return what encodes a value into pieces of text, what scans one value of a text from a position, and that for answers."""
     try:
         from _json import encode_basestring_ascii, make_encoder, make_scanner
 
         encoder = make_encoder(None, _refuse_value, encode_basestring_ascii, None, ":", ",", False, False, False)
         scanner = make_scanner(_Reading)  # type: ignore[arg-type]
         if "".join(encoder({"a": [1, None]}, 0)) == '{"a":[1,null]}' and scanner('["b"]', 0) == (["b"], 5):
-            return lambda value: encoder(value, 0), scanner
+            return lambda value: encoder(value, 0), scanner, make_scanner(_PlainReading)  # type: ignore[arg-type]
     except (ImportError, TypeError, ValueError):
         pass  # another Python than CPython, or one of another mind
     import json
 
-    return json.JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode, lambda _text, _start: (None, -1)
+    return json.JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode, _scan_nothing, _scan_nothing
 
 
-_encode, _scan = _take_c_halves()
+def _scan_nothing(_text: str, _start: int) -> "tuple[object, int]":
+    return None, -1
+
+
+_encode, _scan, _scan_plain = _take_c_halves()
 
 
 def _raise_with_path(text: str) -> "NoReturn":

@@ -175,3 +175,12 @@ def test_times_are_cut_to_the_window_when_asked():
     show = ["-a", "-X", "-n", "-P", "-S", "2026-11-22T11:00:00", "-E", "2026-11-22T11:30:00", "-o", "Start,End,Elapsed"]
     assert ask(show, [job]) == "2026-11-22T10:00:00|2026-11-22T12:00:00|02:00:00\n"
     assert ask([*show, "-T"], [job]) == "2026-11-22T11:00:00|2026-11-22T11:30:00|00:30:00\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "users", "uids"), [("anna,mara", ["anna", "mara"], None), ("7,1000", None, [7, 1000]), ("anna,7", None, None), (str(1 << 70), None, [])]
+)
+def test_the_controller_chooses_by_names_or_by_numbers(asked, users, uids):
+    """Of a number it used to look for a user of that name."""
+    options = read_sacct_options(["-u", asked], {}, now=0.0, me="anna", lookup_uid=lambda _: 1)
+    assert (options.filter["users"], options.filter["uids"]) == (users, uids)
