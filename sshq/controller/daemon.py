@@ -23,6 +23,7 @@ from sshq.controller.eventdesk import EventDesk
 from sshq.controller.filedesk import FileDesk
 from sshq.controller.fleet import Fleet
 from sshq.controller.headcommands import HeadCommands
+from sshq.controller.heap import Heap
 from sshq.controller.history import HistoryDesk
 from sshq.controller.hostdesk import HostDesk
 from sshq.controller.interactdesk import InteractDesk
@@ -110,6 +111,7 @@ class Controller:
             cluster, commit=self.store.commit, carry_out=self._carry_out, clock=self.clock, random=self.random, crash=self.crash,
             on_fatal=self._die,
         )  # fmt: skip
+        mailbox.listeners.append(Heap(cluster.jobs))
         self.leases = Leases()
         around = Surroundings(
             mailbox=mailbox,
