@@ -101,16 +101,18 @@ def _show_once(options: SqueueOptions) -> int:
 
 def _print_lines(options: SqueueOptions, question: "dict[str, object]") -> int:
     """Print what the controller lays out, each piece as it comes."""
+    items = stream_items("squeue", "jobs", question)
+    first = next(items, None)
+    if first is not None and "text" not in first:  # whoever answers makes no lines
+        return _print(render_squeue([first, *items], options, time.time()))
     head, messages = render_head(options, choose_layout(options), time.time())
-    begun = False
-    for item in stream_items("squeue", "jobs", question):
-        if not begun:
-            print_lines(head)
-            begun = True
+    print_lines(head)
+    if first is not None:
+        sys.stdout.write(str(first["text"]))
+        sys.stdout.flush()
+    for item in items:
         sys.stdout.write(str(item.get("text", "")))
         sys.stdout.flush()
-    if not begun:
-        print_lines(head)
     print_messages(messages)
     return 0
 
