@@ -360,17 +360,17 @@ def test_a_tree_on_a_slow_line_holds_nobody_up(hosts, instance):
     host.rate(4_000)
     job = instance.submit("--sync", "--wrap", "true")
     instance.wait_for(lambda: re.search(r"staging (6|7)\d\d kB|staging [1-5]\.\d MB", instance.out("why", str(job))), 30, "it to be on its way")
-    others = [instance.submit("-o", "/dev/null", "--wrap", "true")]
-    instance.until_state(others[0], "COMPLETED")
-    for _ in range(3):
+    others = []
+    while not others or "staging " in instance.out("why", str(job)):
         others.append(instance.submit("-o", "/dev/null", "--wrap", "true"))
         instance.until_state(others[-1], "COMPLETED")
-    assert "staging " in instance.out("why", str(job))
     until(instance, job, "COMPLETED")
-    late = [moment(instance, f"job={one} .* started") - moment(instance, f"job={one} submitted") for one in others]
-    took_s = float(re.search(r"staged: .* ([0-9.]+) s", instance.logs(4000))[1])
+    began = {one: moment(instance, f"job={one} .* started") for one in others}
+    late = [at - moment(instance, f"job={one} submitted") for one, at in began.items() if at < moment(instance, ".* staged: ")]
+    assert late, began  # none was beside it
     assert max(late) < 2.5, late  # a window of sshd, 2 MiB, is four seconds of this line
-    assert took_s < 6_000_000 / 500_000 / 0.8
+    took_s = float(re.search(r"staged: .* ([0-9.]+) s", instance.logs(4000))[1])
+    assert took_s < 6_000_000 / 500_000 / 0.6
 
 
 def moment(instance, pattern):
