@@ -31,10 +31,12 @@ class SharingDesk:
 
     async def shared(self, _peer: Peer, params: Mapping[str, Any], _stream: StreamOut) -> Mapping[str, object]:
         """Return what the directory is here, and of each host whether it shares it, by what evidence, and what it is there."""
-        path = str(params["path"])
         directory = check_directory(params)
+        path = params.get("path")
+        if directory is None and not isinstance(path, str):
+            raise RefusedError("which directory?", code="bad_request")
         token = (directory[1], directory[2]) if directory is not None else (None, None)
-        path = directory[0] if directory is not None else path
+        path = directory[0] if directory is not None else str(path)
         try:
             async with asyncio.timeout(ANSWER_S):
                 here = await asyncio.to_thread(_look_here, path)

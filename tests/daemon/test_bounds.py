@@ -27,7 +27,7 @@ SEED = int(os.environ.get("SSHQ_FUZZ_SEED", "20260"))
 WARM_UP = 1500  # frames until what Python keeps for good is there
 GROWTH_KIB = 10 << 10
 # May have no end, or ask the host: not waited for.
-UNREAD = {"wait", "events", "logs", "controller_log", "doctor", "hosts_remove", "follow_job", "attach", "attach_input", "job_files",
+UNREAD = {"wait", "events", "logs", "controller_log", "doctor", "shared", "hosts_remove", "follow_job", "attach", "attach_input", "job_files",
           "job_file"}
 
 
