@@ -6,9 +6,9 @@ late that its time proves nothing, the content decides.  Untracked files do not 
 
 import os
 import time
-from _struct import Struct
 
 from sshq.api.gitfacts import Repository, read_bounded
+from sshq.core.gitindex import GITLINK, Index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,19 +31,16 @@ COMMIT_BYTES_MAX = 1 << 20
 HEAD_BYTES = 512  # a commit begins with its tree
 PACKS_MAX = 20
 
-_HEAD = Struct(">4sLL")
-_ENTRY = Struct(">10L")  # ctime s, ns; mtime s, ns; dev, ino, mode, uid, gid, size
-_LINK, _GITLINK, _ASSUMED, _EXTENDED, _STAGE = 0o120000, 0o160000, 0x8000, 0x4000, 0x3000
+_LINK, _ASSUMED, _STAGE = 0o120000, 0x8000, 0x3000
 _SKIPPED, _INTENDED = 0x4000, 0x2000
 
 
 class _Look:
     """One look at all files of an index."""
 
-    def __init__(self, repository: Repository, data: bytes, written_at: float, look_s: float, width: int) -> None:
+    def __init__(self, repository: Repository, written_at: float, look_s: float, width: int) -> None:
         self.top = repository.top.rstrip("/")
         self.config = f"{repository.common}/config"
-        self.data = data
         self.written_at = written_at  # of the index
         self.cpu_ends_at = time.process_time() + look_s
         self.ends_at = time.monotonic() + WAITS * look_s
@@ -54,37 +51,13 @@ class _Look:
         self.digest = _new_hash("sha256")
         self.modes_count: bool | None = None
 
-    def run(self) -> int | None:
-        """Look at each entry; returns where the extensions begin, None if that took too long."""
-        magic, version, count = _HEAD.unpack_from(self.data)
-        if magic != b"DIRC" or version not in (2, 3, 4):
-            raise ValueError("the index is of a format that is not read here")
-        at, path = _HEAD.size, b""
-        for number in range(count):
+    def run(self, index: Index) -> bool:
+        """Look at each entry; False if that took too long."""
+        for number, (path, name, about, flags, more) in enumerate(index):
             if number % LOOK_EVERY == LOOK_EVERY - 1 and self._is_late():
-                return None
-            start = at
-            about = _ENTRY.unpack_from(self.data, at)
-            at += _ENTRY.size
-            name = self.data[at : at + self.width]
-            at += self.width
-            flags = int.from_bytes(self.data[at : at + 2], "big")
-            at += 2
-            more = 0
-            if flags & _EXTENDED:
-                more = int.from_bytes(self.data[at : at + 2], "big")
-                at += 2
-            if version == 4:
-                strip, at = _read_offset(self.data, at)
-                end = self.data.index(b"\0", at)
-                path = path[: len(path) - strip] + self.data[at:end]
-                at = end + 1
-            else:
-                end = self.data.index(b"\0", at)
-                path = self.data[at:end]
-                at = start + (end - start + 8) // 8 * 8
+                return False
             self._judge(path, name, about, flags, more)
-        return at
+        return True
 
     def _is_late(self) -> bool:
         return time.process_time() > self.cpu_ends_at or time.monotonic() > self.ends_at
@@ -93,7 +66,7 @@ class _Look:
         mode = about[6]
         if flags & _STAGE or more & _INTENDED:
             self.changed = True
-        elif not flags & _ASSUMED and not more & _SKIPPED and mode != _GITLINK:
+        elif not flags & _ASSUMED and not more & _SKIPPED and mode != GITLINK:
             name = self._look_at(path, name, about)
         self.digest.update(b"%o %s\0%s" % (mode, path, name))
 
@@ -160,20 +133,16 @@ def read_state(repository: Repository, commit: str, look_s: float) -> dict[str, 
     except ValueError:
         return {"state": "unknown", "problem": "too many files to be looked at"}
     width = len(commit) // 2
-    look = _Look(repository, data, written_at, look_s, width)
-    try:
-        at = look.run()
-        extensions = {} if at is None else _read_extensions(data, at, width)
-    except (IndexError, ValueError) as error:
-        raise ValueError("the index is damaged") from error
-    except Exception as error:  # struct.error, whose module is not worth its import
-        raise ValueError("the index is damaged") from error
+    look = _Look(repository, written_at, look_s, width)
+    index = Index(data, width)
+    in_time = look.run(index)
+    extensions = index.extensions() if in_time else {}
     if b"link" in extensions or b"sdir" in extensions:
         return {"state": "unknown", "problem": "the index is split or sparse"}
-    facts = {"files": look.digest.hexdigest()} if at is not None and look.whole else {}
+    facts = {"files": look.digest.hexdigest()} if in_time and look.whole else {}
     if look.changed:
         return facts | {"state": "changed"}
-    if at is None:
+    if not in_time:
         return {"state": "unknown", "problem": "looking at all files would have taken too long"}
     if not look.whole:
         return {"state": "unknown", "problem": "some files are too large to be compared"}
@@ -188,26 +157,6 @@ def _is_time(found_ns: int, at_s: int, at_ns: int) -> bool:
     """Whether a time is the one that was noted, maybe without its fraction."""
     whole_s, rest_ns = divmod(found_ns, 1_000_000_000)
     return whole_s & 0xFFFFFFFF == at_s and at_ns in (0, rest_ns)
-
-
-def _read_extensions(data: bytes, at: int, width: int) -> dict[bytes, bytes]:
-    found = {}
-    while at + 8 <= len(data) - width:
-        size = int.from_bytes(data[at + 4 : at + 8], "big")
-        found[data[at : at + 4]] = data[at + 8 : at + 8 + size]
-        at += 8 + size
-    return found
-
-
-def _read_offset(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number in git's own variable length, and where it ends."""
-    byte = data[at]
-    value = byte & 0x7F
-    while byte & 0x80:
-        at += 1
-        byte = data[at]
-        value = ((value + 1) << 7) | (byte & 0x7F)
-    return value, at + 1
 
 
 def _read_cached_tree(data: bytes, width: int) -> str | None:
