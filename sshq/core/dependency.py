@@ -66,7 +66,7 @@ class Dependency:
 class JobFacts:
     """What a term may know of what it names; an array counts as one, all of its tasks taken together.
 
-    For `singleton`: `final` says that no earlier job of that name and user is left.
+    For `singleton`: `final` says that no job of that name and user is left that came earlier or has begun.
     """
 
     known: bool

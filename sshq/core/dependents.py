@@ -93,7 +93,7 @@ def facts_for(cluster: "Cluster", term: dep.Term, job: Job) -> dep.JobFacts:
     """Return what a term may know of the job it names: an array is the sum of its tasks."""
     if term.kind == dep.SINGLETON:
         others = cluster.index.namesakes(singleton_key(job), cluster.jobs.values())
-        left = any(_submission(cluster.jobs[other]) < _submission(job) for other in others)
+        left = any(_goes_before(cluster.jobs[other], job) for other in others)
         return dep.JobFacts(known=True, final=not left, ok=True, started_at=0.0)
     members = [cluster.jobs[i] for i in cluster.array_members.get(term.job_id, ()) if i in cluster.jobs]
     if not members and term.job_id in cluster.jobs:
@@ -118,6 +118,15 @@ def facts_for(cluster: "Cluster", term: dep.Term, job: Job) -> dep.JobFacts:
 
 def singleton_key(job: Job) -> SingletonKey:
     return job.spec.uid, job.spec.name
+
+
+def _goes_before(other: Job, job: Job) -> bool:
+    """Whether a singleton waits for its namesake: the earlier one, or one that has begun.
+
+    As in Slurm; jobs that are submitted together come into the queue some time after they got their numbers.
+    """
+    mine, its = _submission(job), _submission(other)
+    return its < mine or (its != mine and other.state is not State.PENDING)
 
 
 def _submission(job: Job) -> int:

@@ -89,12 +89,13 @@ def find_mount(mounts: Sequence[Mount], path: str) -> Mount | None:
     # Of several tops (seen from a chroot) the nearest; one that was mounted later lies over one at the same place.
     here = max(tops, key=lambda mount: len(mount.point))
     here = [mount for mount in tops if mount.point == here.point][-1]
-    while True:
+    for _ in ways:  # the table is another machine's word: one that leads in a circle must end, too
         below = [mount for mount in ways if mount.parent == here.number and mount.number != here.number]
         if not below:
-            return here
+            break
         first = min(len(mount.point) for mount in below)
         here = [mount for mount in below if len(mount.point) == first][-1]
+    return here
 
 
 def identify(mounts: Sequence[Mount], path: str) -> Identity | None:

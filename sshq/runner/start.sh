@@ -263,8 +263,7 @@ install_commands() {
         # All of them at once, as each process costs a node more than writing the little file once more; `upcall`, whose mark
         # stands for the others, is the last of them in the order of names.
         NEW="bin/new.$$"
-        write_srun >|"$NEW/srun" && for OTHER in $UPCALL_NAMES upcall; do write_upcall >|"$NEW/$OTHER" || break; done &&
-            chmod 700 "$NEW"/* && mv -f "$NEW"/* bin/
+        write_srun >|"$NEW/srun" && write_upcalls && chmod 700 "$NEW"/* && mv -f "$NEW"/* bin/
         rmdir "$NEW" || rm -rf "$NEW"
     fi
     unset SRUN_TEXT UPCALL_TEXT
@@ -274,6 +273,12 @@ has_mark() { # FILE MARK: its second line
     LINE=''
     { read -r _ && read -r LINE; } <"$1"
     [ "$LINE" = "$2" ]
+}
+
+write_upcalls() { # false if not all are whole: an empty one would do nothing, and succeed
+    for OTHER in $UPCALL_NAMES upcall; do
+        write_upcall >|"$NEW/$OTHER" && [ -s "$NEW/$OTHER" ] || return 1 # zsh's printf says nothing of a full disk
+    done
 }
 
 write_upcall() { printf '#!%s\n%s\n%s' "$INTERPRETER" "$OTHER_MARK" "$UPCALL_TEXT"; }

@@ -1,7 +1,9 @@
 """Who waits for whom: woken by what ends, starts or is requeued, never by accident, and never forgotten."""
 
 import pytest
-from scenario import ANNA, BERT, Scenario
+from scenario import ANNA, BERT, Scenario, make_spec
+
+from sshq.core import events as ev
 
 
 def first(**spec: object) -> Scenario:
@@ -243,6 +245,22 @@ def test_singletons_of_one_name_and_user_come_one_by_one_in_their_order() -> Non
     for i in range(2):
         s.started(f"same{i}").ended(f"same{i}", code=1)
         assert list(s.plan()) == [f"same{i + 1}"]
+
+
+def test_a_singleton_waits_for_a_later_one_that_came_into_the_queue_before_it() -> None:
+    s = Scenario().nodes("n1", cpus=8)
+    members = (ev.Member(shared=make_spec("same", dependency="singleton"), own={"script": "00"}, script=b""),)
+    s.feed(ev.SubmittedTogether(members=members))  # numbered, and being stored
+    jobs = tuple(s.last.result.make_jobs(members, 0, s.now))
+    s.submit("same", dependency="singleton")
+    assert list(s.plan()) == ["same"]
+    s.started("same")
+    s.rows.jobs |= {job.job_id: job for job in jobs}
+    s.feed(ev.StoredTogether(now=s.now, jobs=jobs))
+    s.ids["first"] = jobs[0].job_id
+    assert s.plan() == {} and s.reason("first") == "Dependency"
+    s.ended("same")
+    assert list(s.plan()) == ["first"]
 
 
 @pytest.mark.parametrize("how", ["cancelled", "renamed"])

@@ -104,3 +104,8 @@ def test_a_chroot_shows_a_part_of_the_table():
 def test_whatever_a_node_says_is_no_fault_of_ours(text, path):
     identify(parse_mountinfo(text), "/" + path)
     find_mount(parse_mountinfo(HEAD + text), "/" + path)
+
+
+def test_a_table_that_leads_in_a_circle_is_read_to_an_end() -> None:
+    lines = ("1 0 0:1 / / rw - ext4 /dev/a rw", "2 1 0:2 / /a rw - tmpfs t rw", "3 2 0:3 / /a rw - tmpfs u rw", "2 3 0:4 / /a rw - tmpfs v rw")
+    assert find_mount(parse_mountinfo("\n".join(lines)), "/a/b") is not None

@@ -158,4 +158,25 @@ def test_a_full_spool_refuses_launches_and_still_takes_records_and_cancels(small
     assert not (tmp_path / "ran").exists()
 
 
+def test_of_the_commands_of_jobs_none_is_left_that_was_not_written_whole(small):
+    small.connect().close()
+    folder = small.base / "spool" / "test" / "bin"
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {"srun", "sbatch", "upcall"} <= whole.keys()
+    for name in whole:
+        (folder / name).unlink()
+    block = os.statvfs(folder).f_bsize
+    room = (-(-len(whole["srun"]) // block) + 3) * block  # for it, and for some of the others
+    with (small.base / "filler").open("wb", buffering=0) as file, pytest.raises(OSError):
+        while True:
+            file.write(b"x" * block)
+    os.truncate(small.base / "filler", (small.base / "filler").stat().st_size - room)
+    small.connect().close()
+    left = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert left.items() <= whole.items() and left.keys() != whole.keys()
+    (small.base / "filler").unlink()
+    small.connect().close()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
 # ------------------------------------------------------------ the small calls
