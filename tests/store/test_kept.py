@@ -51,6 +51,22 @@ def test_a_script_stays_as_long_as_the_history_has_its_job(store):
         store.script("a" * 64)
 
 
+def test_a_sweep_does_not_go_through_the_history_of_a_script(store):
+    def count_steps() -> int:
+        steps = []
+        store._connection.set_progress_handler(lambda: steps.append(1), 10)
+        store.sweep(0.0, scripts_bytes_max=MIB)
+        store._connection.set_progress_handler(None, 0)
+        return len(steps)
+
+    spec = make_spec(script="a" * 64)
+    store.commit([ScriptBlob(digest="a" * 64, data=b"x"), make_job(1, spec=spec, end_at=500.0), Purged(job_id=1)], 2)
+    few = count_steps()
+    store.commit([row for n in range(2, 1000) for row in (make_job(n, spec=spec, end_at=500.0), Purged(job_id=n))], 1000)
+    assert count_steps() <= few + 10
+    assert store.script_size("a" * 64) == 1
+
+
 def test_a_call_of_a_function_leaves_no_script(store):
     put(store, 1, script="a", kind="callable")
     put(store, 2, script="b", kind="callable", purged=False)
