@@ -5,11 +5,13 @@ only once it is stored.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
 T = TypeVar("T")
+REMEMBERED = 10_000  # keys
 
 
 class Once(Generic[K, T]):
@@ -17,6 +19,11 @@ class Once(Generic[K, T]):
 
     def __init__(self) -> None:
         self._running: dict[K, asyncio.Task[T]] = {}
+        self._begun = OrderedDict[K, None]()  # lately, oldest first
+
+    def was_begun(self, key: K) -> bool:
+        """Whether work of this key was begun lately, whatever came of it."""
+        return key in self._begun
 
     async def run(self, key: K, work: Callable[[], Awaitable[T]]) -> T:
         """Return what the work of this key comes to; it is begun unless it runs already."""
@@ -24,6 +31,9 @@ class Once(Generic[K, T]):
         if task is None:
             task = asyncio.ensure_future(_await(work()))
             self._running[key] = task
+            self._begun[key] = None
+            if len(self._begun) > REMEMBERED:
+                self._begun.popitem(last=False)
             task.add_done_callback(lambda done: self._forget(key, done))
         return await asyncio.shield(task)
 

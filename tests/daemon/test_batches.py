@@ -49,6 +49,15 @@ def test_a_batch_in_parts_is_there_when_its_last_part_is(controller):
         assert str(controller.run("scontrol", "write", "batch_script", str(first + 3), "-").stdout) == "#!/bin/sh\n# 3\n"
 
 
+def test_a_token_that_is_called_fresh_twice_is_one_job_and_no_end_of_the_controller(controller):
+    params = {"description": DESCRIPTION, "environ": {}, "token": "00112233445566778899", "fresh": True}
+    with open_client(controller) as client:
+        first = client.call("submit", params)["job_id"]
+        assert client.call("submit", params)["job_id"] == first
+        assert client.call("submit_many", part(token=params["token"]))["first_job_id"] == first
+        assert len(names(client)) == 1
+
+
 def test_a_batch_that_is_sent_again_is_the_same_whoever_sends_it(controller):
     with open_client(controller) as client:
         first = client.call("submit_many", part())["first_job_id"]
