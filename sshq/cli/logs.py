@@ -9,7 +9,7 @@ import click
 from sshq.cli.copying import copy_output, write_all
 from sshq.cli.own import UsageMistakeError, own_command, read_job_ref, run_command
 from sshq.cli.stageline import StageLine
-from sshq.errors import UnreachableError
+from sshq.errors import RefusedError, UnreachableError
 from sshq.wire.client import connect
 
 
@@ -58,8 +58,8 @@ def _show_staging(job_id: object) -> None:
         with connect(os.environ) as client:
             for told in client.stream("wait", {"ids": [job_id], "staging": "alone"}, timeout_s=None):
                 line.take(told)
-    except UnreachableError:
-        pass  # following has patience
+    except (UnreachableError, RefusedError):
+        pass  # following has patience, or says why; a controller of the release before does not tell of it
     finally:
         line.clear()
 

@@ -6,7 +6,7 @@ from sshq.cli import here
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, read_int
 from sshq.cli.printing import print_messages
 from sshq.cli.stageline import StageLine
-from sshq.errors import UnreachableError
+from sshq.errors import RefusedError, UnreachableError
 from sshq.wire.client import connect
 
 TYPE_CHECKING = False
@@ -50,6 +50,11 @@ def wait_for_jobs(
                 if unknown is not None and isinstance(missing, list):
                     unknown += [one for one in missing if isinstance(one, int)]
                 return
+        except RefusedError as error:
+            if not line.is_wanted or "'staging'" not in error.message:
+                raise
+            line.is_wanted = False  # a controller of the release before, which does not tell of it
+            continue
         except UnreachableError as error:
             line.clear()
             now = time.monotonic()

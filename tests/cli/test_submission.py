@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import pty
 import signal
 import stat
+import subprocess
 import threading
 
 import pytest
@@ -209,6 +211,27 @@ def test_a_wait_survives_a_controller_that_goes_and_comes_back(controller, sshq)
     done = sshq("wait", "1", "2")
     assert (done.returncode, done.stdout) == (4, "1 FAILED 2:0\n2 FAILED 4:0\n")
     assert done.stderr == "sshq: the controller is away, waiting for it\nsshq: the controller is back\n"
+
+
+def test_on_a_terminal_it_waits_for_jobs_of_an_older_controller_too(place, controller):
+    def wait(params, stream):
+        if "staging" in params:
+            raise RefusedError("unknown parameter 'staging'", code="bad_request")
+        return _send(stream, [make_job(state="FAILED", exit_code=2)])
+
+    controller.answers["wait"] = wait
+    controller.answers["logs"] = lambda _params, stream: _send_data(stream, b"its output\n")
+    for words, status, text in ((("wait", "1"), 2, b"1 FAILED 2:0\n"), (("logs", "-f", "1"), 0, b"its output\n")):
+        ours, theirs = pty.openpty()
+        done = subprocess.run(place.argv(*words), env=place.env, cwd=place.work, stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=False)
+        os.close(theirs)
+        os.close(ours)
+        assert (done.returncode, done.stdout) == (status, text)
+
+
+async def _send_data(stream, data):
+    await stream.data(data)
+    return {"state": "FAILED"}
 
 
 def test_test_only_says_where_and_when_and_submits_nothing(controller, sshq):
