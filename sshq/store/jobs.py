@@ -286,7 +286,7 @@ class Store:
         epoch, next_job_id, restored = self._select("SELECT epoch, next_job_id, restored FROM store")[0]
         specs: dict[bytes, JobSpec] = {}
         jobs = []
-        for job_id, text, digest, asked in self._select(
+        for job_id, text, digest, asked in self._read(
             "SELECT job.job_id, job.record, job.spec, spec.record FROM job LEFT JOIN spec ON spec.digest = job.spec"
             " WHERE job.live = 1 ORDER BY job.job_id"
         ):
@@ -361,6 +361,13 @@ class Store:
     def _select(self, statement: str, *values: str | float) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
+    def _read(self, statement: str) -> Iterator[tuple[Any, ...]]:
+        """Yield rows as they are read: all at once a hundred thousand tasks of one array would hold its spec as many times."""
+        try:
+            yield from self._connection.execute(statement)
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
 

@@ -1,6 +1,7 @@
 """What is committed is found again; what contradicts the store, or comes from a controller of before, is not."""
 
 import sqlite3
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -310,3 +311,15 @@ def test_a_hundred_thousand_jobs_are_loaded(store):
         store.commit([make_job(n, spec=SPEC, order=n) for n in range(start, start + 10_000)], start + 10_000)
     loaded = reopen(store).load()
     assert (len(loaded.jobs), loaded.max_order, loaded.next_job_id) == (100_000, 100_000, 100_001)
+
+
+def test_a_start_reads_what_many_tasks_have_in_common_once(store):
+    spec = make_spec(args=("x" * 100_000,))
+    store.commit([make_job(n, spec=spec) for n in range(1, 301)], 301)
+    tracemalloc.start()
+    try:
+        assert len(store.load().jobs) == 300
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000  # and not thirty times a million
