@@ -11,7 +11,7 @@ from sshq.slurm.layout import Output, keep_on_line
 from sshq.slurm.messages import ExactError
 from sshq.slurm.states import read_states
 from sshq.slurm.table import join_cells, list_header, read_columns, render_fields
-from sshq.slurm.views import View, int_of, int_or_none, names_of, text_of, time_of, views_of
+from sshq.slurm.views import View, int_of, int_or_none, is_uid, names_of, text_of, time_of, views_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class SacctOptions:
     @property
     def filter(self) -> dict[str, object]:
         """What of the choice the controller can make; the rest is made here."""
-        numbers = [name for name in self.users or () if name.isdigit()]
+        numbers = [name for name in self.users or () if is_uid(name)]
         return {
             "refs": [[job, list(tasks) if tasks is not None else None] for job, tasks, _ in self.refs] or None,
             "users": self.users if not numbers else None,
@@ -352,6 +352,6 @@ def _read_users(options: SacctOptions, me: str, lookup_uid: "Callable[[str], int
         options.users = None if everyone else [me]
         return
     for name in names:
-        if lookup_uid is not None and not name.isdigit() and lookup_uid(name) is None:
+        if lookup_uid is not None and not is_uid(name) and lookup_uid(name) is None:
             raise OptionError(f"Invalid user id: {name}")
     options.users = names

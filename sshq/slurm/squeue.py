@@ -11,7 +11,7 @@ from sshq.slurm.getopt import Parsed, parse_options
 from sshq.slurm.layout import Layout, Output, read_format, read_interval, read_long_format, show_all_format
 from sshq.slurm.messages import UNKNOWN_JOB_LOAD, ExactError
 from sshq.slurm.states import ACTIVE, ORDER, VALID_STATES, read_states
-from sshq.slurm.views import View, elapsed_of, int_of, int_or_none, job_of, names_of, text_of, time_of
+from sshq.slurm.views import View, elapsed_of, int_of, int_or_none, is_uid, job_of, names_of, text_of, time_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _read_users(options: SqueueOptions, me: str, lookup_uid: "Callable[[str], in
     options.users, options.uids = [], []
     for name in names:
         uid = lookup_uid(name)
-        if uid is None and name.isdigit():
+        if uid is None and is_uid(name):
             uid = int(name)
         if uid is None and name != me:
             options.messages += [f"squeue: error: Invalid user: {name}", ""]

@@ -116,3 +116,8 @@ def memory_of(view: View) -> int | None:
         return per_cpu * int_of(view, "cpus", 1)
     per_node = int_or_none(view, "memory_mib")
     return per_node * int_of(view, "num_nodes", 1) if per_node is not None else None
+
+
+def is_uid(word: str) -> bool:
+    """Whether a word that a user typed is a number of a user, which no user may have."""
+    return word.isascii() and word.isdigit() and len(word) <= 20

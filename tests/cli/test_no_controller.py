@@ -68,6 +68,8 @@ def test_ping_says_down(sshq):
             "    Times are minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS.\n"),
         ),
         (["sbatch", "--wrap", "true", "x.sh"], 1, "sbatch: error: Script arguments not permitted with --wrap option\n"),
+        (["sacct", "-u", "\u00b2"], 1, "sacct: error: Invalid user id: \u00b2\n"),
+        (["sacct", "-u", "9" * 5000], 1, f"sacct: error: Invalid user id: {'9' * 5000}\n"),
         (["squeue", "--no-such"], 1, "squeue: unrecognized option '--no-such'\nTry \"squeue --help\" for more information\n"),
         (
             ["squeue", "-j", "abc"], 1,
@@ -238,3 +240,10 @@ def test_streams_that_the_caller_has_closed_are_done_without(instance, closed):
     done = subprocess.run(["/bin/sh", "-c", command], env=instance.env, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("" if ">&-" in closed.split() else "sshq ")
+
+
+@pytest.mark.parametrize("name", ["\u00b2", "9" * 5000])
+def test_a_user_that_is_nearly_a_number_is_no_bug(sshq, name):
+    done = sshq("squeue", "-u", name)
+    assert done.returncode == 1
+    assert done.stderr.startswith("slurm_load_jobs error: Unable to contact slurm controller")
