@@ -46,7 +46,11 @@ class Upkeep:
         """Read what of a large store the start has not: damage ends the controller, a little later than it would have."""
         check = await self._store.run(lambda s: s.begin_check())
         if check is not None:
-            await asyncio.to_thread(self._store.guard, check)
+            try:
+                await asyncio.to_thread(self._store.guard, check)
+            except asyncio.CancelledError:
+                check.stop()
+                raise
             log.info("the whole store was read, and is in order")
 
     async def run(self) -> None:

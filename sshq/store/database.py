@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Final
 
 from sshq.errors import CheckFailedError, SshqError, StoreError
@@ -60,7 +61,7 @@ class Database:
     path: Path
     store_id: str
     inode: tuple[int, int]  # device and number at opening
-    unchecked: bool  # too large to be read in whole before anybody is served: `check_in_use` is owed
+    unchecked: bool  # too large to be read in whole before anybody is served: `CheckInUse` is owed
 
     @property
     def directory(self) -> Path:
@@ -270,13 +271,33 @@ def _check_copy(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"the copy is damaged: {found[0][0]}")
 
 
-def check_in_use(path: Path) -> None:
-    """Read every page of a store that is in use, by a connection of its own.  Raises FatalStoreError where one is damaged."""
-    with closing(connect_reader(path)) as connection:
-        try:
-            _check_pages(connection, path, whole=True, kind=FatalStoreError)
-        except sqlite3.Error as error:
-            raise explain(error, path) from error
+class CheckInUse:
+    """Reads every page of a store that is in use, by a connection of its own; of a long history that takes a minute."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._stopped = Event()
+
+    def __call__(self) -> None:
+        """Do it, in any thread.  Raises FatalStoreError where a page is damaged."""
+        with closing(connect_reader(self._path)) as connection:
+            self._connection = connection
+            if self._stopped.is_set():
+                return
+            try:
+                _check_pages(connection, self._path, whole=True, kind=FatalStoreError)
+            except (sqlite3.Error, StoreError) as error:
+                if self._stopped.is_set():
+                    return  # it is how it was told
+                raise explain(error, self._path) if isinstance(error, sqlite3.Error) else error from None
+
+    def stop(self) -> None:
+        """Have it end soon, from another thread: a controller that ends does not wait for it."""
+        self._stopped.set()
+        if self._connection is not None:
+            with suppress(sqlite3.Error):  # it is over
+                self._connection.interrupt()
 
 
 def _open(path: Path, store_id: str, schema: Mapping[int, str], crash: Crash, *, unchecked: bool) -> Database:

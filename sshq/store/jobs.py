@@ -17,10 +17,10 @@ from sshq.core.model import Job, JobSpec, Launch, NodeRecord, Row
 from sshq.errors import CheckFailedError, StoreError
 from sshq.store.batch import JOBS, LAUNCHES, NODES, PARTITIONS, RESERVATIONS, SPECS, Batch, prepare_batch
 from sshq.store.database import (
+    CheckInUse,
     Database,
     DiskFullError,
     FatalStoreError,
-    check_in_use,
     connect_reader,
     copy_database,
     damaged,
@@ -378,13 +378,12 @@ class Store:
         target = Path(path)
         finish_backup(copy_database(self._connection, target), target, self._crash)
 
-    def begin_check(self) -> Callable[[], None] | None:
-        """Return what reads every page in any thread, if opening has not: of a long history it takes a minute.
+    def begin_check(self) -> CheckInUse | None:
+        """Return what reads every page, if opening has not.
 
         Where a page is damaged it raises FatalStoreError, and whoever meets it must end as if the store had not opened.
         """
-        path = self.path
-        return (lambda: check_in_use(path)) if self._database.unchecked else None
+        return CheckInUse(self.path) if self._database.unchecked else None
 
     def begin_backup(self, path: str | Path) -> Callable[[], None]:
         """Return what makes a backup in any thread, over a connection of its own: batches are stored meanwhile."""

@@ -2,6 +2,9 @@
 
 import random
 import shutil
+import sqlite3
+import threading
+from contextlib import closing
 
 import pytest
 
@@ -114,6 +117,38 @@ def test_an_undamaged_large_store_is_read_in_whole_after_its_opening(whole, tmp_
     check()
     assert tell(store) == whole[1]
     store.close()
+
+
+def test_whoever_ends_does_not_wait_until_a_large_store_is_read(tmp_path):
+    path, errors = tmp_path / "sshq.db", []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL)")
+        connection.execute(
+            "INSERT INTO t SELECT value, hex(zeroblob(500)) FROM"
+            " (WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 20000) SELECT value FROM n)"
+        )
+        connection.commit()
+    data = path.read_bytes()
+    path.write_bytes(data[:-4096] + b"x" * 4096)
+    with pytest.raises(FatalStoreError, match="is damaged"):
+        database.CheckInUse(path)()
+    stopped = database.CheckInUse(path)
+    stopped.stop()
+    stopped()  # it has not come as far as the damage
+    path.write_bytes(data)
+    check = database.CheckInUse(path)
+
+    def run() -> None:
+        try:
+            check()
+        except StoreError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while thread.is_alive():
+        check.stop()
+    assert errors == []  # that it was ended is no damage
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
