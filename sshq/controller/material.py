@@ -91,7 +91,11 @@ class Materials:
         digest = digest_of(data)
         self._pins[digest] += 1
         if digest not in self._kept:
-            digest = await asyncio.to_thread(self._store.guard, lambda: self._environments.put(data))
+            try:
+                await asyncio.to_thread(self._store.guard, lambda: self._environments.put(data))
+            except BaseException:  # no room, or who submits has gone: nobody else takes this pin off
+                self.unpin(digest)
+                raise
             self._kept.add(digest)
         self._environs.put(digest, data)
         return digest
