@@ -3,12 +3,15 @@
 import os
 import sys
 import time
+from itertools import chain
 
-from sshq.cli.asking import ask_controller, list_items, read_int, read_text
+from sshq.cli.asking import ask_controller, list_items, read_int, read_text, stream_items
 from sshq.cli.people import lookup_uid, name_me
 from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
 from sshq.errors import RefusedError
 from sshq.slurm.sacct import SacctOptions, read_sacct_options, render_helpformat, render_sacct
+from sshq.slurm.sacct_columns import choose_columns
+from sshq.slurm.views import read_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +35,29 @@ def run(argv: "Sequence[str]") -> int:
 
 def _show(options: SacctOptions) -> int:
     steps = not options.parsed.has("allocations")
-    params = {"filter": options.filter, "start_at": options.start_at, "end_at": options.end_at, "steps": steps}
-    rows, _ = list_items("sacct", "history", params)
+    window = {"start_at": options.start_at, "end_at": options.end_at}
+    question: dict[str, object] = {"filter": options.filter, **window, "steps": steps}
     if options.is_document:
         from sshq.slurm.jsonaccounts import sacct_document
         from sshq.slurm.sacct import choose_rows
 
+        rows, _ = list_items("sacct", "history", question)
         print_document(sacct_document(choose_rows(rows, options), time.time()), options.parsed)
         return 0
+    columns = choose_columns(options)
+    try:
+        return _print_as_they_come({**question, "columns": columns}, columns, options)
+    except RefusedError as error:
+        if "columns" not in error.message:
+            raise
+        return _print_as_they_come(question, columns, options)  # a controller of the release before knows no columns
+
+
+def _print_as_they_come(question: "dict[str, object]", columns: list[str], options: SacctOptions) -> int:
+    """Print the lines of each piece of the answer before the next is read; what is refused is so before the first line."""
+    items = stream_items("sacct", "history", question)
+    first = next(items, None)
+    rows = read_rows(chain([] if first is None else [first], items), columns)
     output = render_sacct(rows, options, time.time())
     print_lines(output.lines)
     print_messages(output.messages)

@@ -18,7 +18,8 @@ from sshq.slurm.squeue import (
     render_squeue,
     render_steps,
 )
-from sshq.slurm.squeue_columns import choose_columns, choose_listing, read_rows
+from sshq.slurm.squeue_columns import choose_columns, choose_listing
+from sshq.slurm.views import read_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

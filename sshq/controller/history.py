@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from sshq.controller.filters import read_filter, states_of
+from sshq.controller.historyrows import history_rows, shown_state, whole_view
 from sshq.controller.stepdesk import StepDesk
 from sshq.controller.stepping import LOOK_S
-from sshq.controller.stepviews import attempt_view, step_view
 from sshq.controller.storethread import StoreThread
-from sshq.controller.views import View, history_view
-from sshq.store.history import HistoryFilter
+from sshq.controller.views import View
+from sshq.store.history import HistoryFilter, HistoryJob
 from sshq.store.jobs import Store
 from sshq.wire.server import Peer, StreamOut
 
@@ -26,6 +27,8 @@ class HistoryDesk:
         self._steps = steps
 
     async def history(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
+        """Stream the jobs a filter means, by number: whole, or a few columns of them."""
+        columns: list[str] | None = params.get("columns")
         wanted = read_filter(params)
         refs = wanted.refs or ()
         filters = HistoryFilter(
@@ -39,6 +42,8 @@ class HistoryDesk:
             nodes=wanted.nodes,
             start_at=_time(params.get("start_at")),
             end_at=_time(params.get("end_at")),
+            all_attempts=columns is None or "attempts" in columns,
+            with_steps=columns is None or "steps" in columns,
         )
         if wanted.refs is not None and not refs:
             return {"count": 0}
@@ -46,35 +51,33 @@ class HistoryDesk:
         count = 0
         while True:
 
-            def next_chunk(_store: Store) -> list[View]:
-                views = []
-                for found in iterator:
-                    attempts = [attempt_view(row) for row in found.accounting if not row.rank]
-                    views.append(history_view(found.job, attempts, [step_view(step) for step in found.steps]))
-                    if len(views) >= CHUNK:
-                        break
-                return views
+            def next_chunk(_store: Store) -> tuple[list[HistoryJob], list[View], list[list[object]]]:
+                found = list(islice(iterator, CHUNK))
+                return (found, list(map(whole_view, found)), []) if columns is None else (found, [], history_rows(found, columns))
 
-            views = await self._store.run(next_chunk)
-            if not views:
+            found, views, rows = await self._store.run(next_chunk)
+            if not found:
                 return {"count": count}
-            count += len(views)
-            if params.get("steps") is True:
-                await self._add_running(views)
-            await stream.items(views)
+            count += len(found)
+            if params.get("steps") is True and (columns is None or "steps" in columns):
+                at = columns.index("steps") if columns is not None else 0
+                known = [row[at] for row in rows] if columns is not None else [view["steps"] for view in views]
+                await self._add_running(found, known)
+            if columns is None:
+                await stream.items(views)
+            else:
+                await stream.rows(rows)
 
-
-    async def _add_running(self, views: list[View]) -> None:
-        """What runs is not in the store: its steps so far are its host's to tell."""
-        running = frozenset(int(str(view["job_id"])) for view in views if view["state"] in ("RUNNING", "SUSPENDED"))
+    async def _add_running(self, found: list[HistoryJob], known: list[object]) -> None:
+        """Add to the steps known of each job those of one that runs: they are not in the store, but its host's to tell."""
+        running = frozenset(one.job.job_id for one in found if shown_state(one.job) in ("RUNNING", "SUSPENDED"))
         told: Mapping[int, list[View]] = {}
         with contextlib.suppress(TimeoutError):  # while the store waits for room, nothing can be asked; the past is there
             async with asyncio.timeout(LOOK_S):
                 told = await self._steps.steps_of(running) if running else {}
-        for view in views:
-            known = view["steps"]
-            if isinstance(known, list):
-                known.extend(told.get(int(str(view["job_id"])), ()))
+        for one, steps in zip(found, known, strict=True):
+            if isinstance(steps, list):
+                steps.extend(told.get(one.job.job_id, ()))
 
 
 def _time(value: object) -> float | None:

@@ -7,9 +7,10 @@ something that this controller would leave out in silence.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, NoReturn
 
+from sshq.controller.historyrows import COLUMNS as HISTORY_COLUMNS
 from sshq.controller.listing import describe_fault, read_asked
 from sshq.controller.rowviews import COLUMNS
 from sshq.core.dependency import parse_dependency
@@ -214,12 +215,15 @@ def _dependency(value: object, place: str) -> None:
         _too_long(place, count, DEPENDENCY_TERMS_MAX, "jobs")
 
 
-def _columns(value: object, place: str) -> None:
-    if not isinstance(value, list) or not value or len(value) > len(COLUMNS):
-        _bad(place, "a list of columns")
-    for name in value:
-        if not isinstance(name, str) or name not in COLUMNS:
-            _bad(place, f"columns among {', '.join(COLUMNS)}")
+def _columns(known: Collection[str]) -> Check:
+    def check(value: object, place: str) -> None:
+        if not isinstance(value, list) or not value or len(value) > len(known):
+            _bad(place, "a list of columns")
+        for name in value:
+            if not isinstance(name, str) or name not in known:
+                _bad(place, f"columns among {', '.join(known)}")
+
+    return check
 
 
 def _listing(value: object, place: str) -> None:
@@ -330,13 +334,14 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Check]]] = {
         "description": _object(_DESCRIPTION), "environ": _environ, "token": _text(64), "fresh": _flag, "test_only": _flag,
         "directory": _DIRECTORY,
     },
-    "jobs": {"filter": _filter, "finished": _flag, "columns": _columns, "listing": _listing},
+    "jobs": {"filter": _filter, "finished": _flag, "columns": _columns(COLUMNS), "listing": _listing},
     "wait": {"ids": _list(_whole(0, INT_MAX), REFS_MAX), "staging": _text(5, pattern="also|alone", what="also or alone")},
     "events": {"filter": _filter, "count": _whole(0, INT_MAX), "brief": _flag},
     "steps": {"filter": _filter},
     "cancel_steps": {"steps": _list(_step, REFS_MAX), "signal": _whole(1, SIGNAL_MAX)},
     "history": {
         "filter": _filter, "steps": _flag, "start_at": _number(-TIME_MAX, TIME_MAX), "end_at": _number(-TIME_MAX, TIME_MAX),
+        "columns": _columns(HISTORY_COLUMNS),
     },
     "why": {"ref": _ref},
     "provenance": {"ref": _ref, "environ": _environ, "again": _flag},

@@ -119,12 +119,6 @@ def show_exit_code(row: AccountRow) -> str:
     return f"{code}:{signal}"
 
 
-def show_field(name: str, row: AccountRow) -> str:
-    """Return what a line shows in a field, by the field's own name."""
-    getter = GETTERS.get(name)
-    return getter(row) if getter else ""
-
-
 def _read_widths() -> tuple[tuple[str, int], ...]:
     pairs = (item.partition(":") for item in WIDTHS.split())
     return tuple((name, int(width)) for name, _, width in pairs)

@@ -5,12 +5,12 @@ dashes under the header.
 """
 
 from sshq.errors import OptionError
-from sshq.slurm.fields_sacct import FIELDS, AccountRow, show_field
+from sshq.slurm.fields_sacct import FIELDS, GETTERS, AccountRow
 from sshq.slurm.getopt import Parsed, parse_options
 from sshq.slurm.layout import Output, keep_on_line
 from sshq.slurm.messages import ExactError
 from sshq.slurm.states import read_states
-from sshq.slurm.table import join_cells, list_header, read_columns, render_fields
+from sshq.slurm.table import join_cells, list_header, make_joiner, read_columns, render_fields
 from sshq.slurm.views import View, int_of, int_or_none, is_uid, names_of, text_of, time_of, views_of
 
 TYPE_CHECKING = False
@@ -30,6 +30,11 @@ LONG_FIELDS = (
     "TRESUsageInMinTask,TRESUsageInTot,TRESUsageOutMax,TRESUsageOutMaxNode,TRESUsageOutMaxTask,TRESUsageOutAve,"
     "TRESUsageOutTot"
 )
+# Options that list words, what of a job has to be among them, and what that is where it is empty.
+WORDS = (
+    ("names", "name", ""), ("accounts", "account", ""), ("partitions", "partition", ""), ("qos", "qos", "normal"),
+    ("groups", "group", ""), ("reasons", "reason", "None"), ("constraints", "features", ""),
+)  # fmt: skip
 
 
 class SacctOptions:
@@ -139,15 +144,28 @@ def render_helpformat() -> str:
 
 def choose_rows(rows: "Iterable[View]", options: SacctOptions) -> "Iterator[View]":
     """Return the rows of the jobs asked for."""
-    return (row for row in rows if _matches(row, options))
+    checks = _list_checks(options)
+    return (row for row in rows if all(check(row) for check in checks))
 
 
 def _list_lines(rows: "Iterable[View]", options: SacctOptions, now: float) -> "Iterator[str]":
     columns, parsed = options.columns, options.parsed
     yield from list_header(columns, parsed)
+    getters = [GETTERS.get(name, _show_nothing) for name, _ in columns]
+    join = make_joiner(columns, parsed)
+    splitter = _Splitter(options, now)
     for row in choose_rows(rows, options):
-        for line in _split_row(row, options, now):
-            yield join_cells([keep_on_line(show_field(name, line)) for name, _ in columns], columns, parsed)
+        for line in splitter.split(row):
+            cells = [get(line) for get in getters]
+            text = join(cells)
+            if text is None or "\n" in text:
+                text = join_cells([keep_on_line(cell) for cell in cells], columns, parsed)
+            yield text
+
+
+def _show_nothing(_row: AccountRow) -> str:
+    """Stand for a field sshq knows nothing of."""
+    return ""
 
 
 def _choose_fields(options: SacctOptions) -> str:
@@ -160,72 +178,86 @@ def _choose_fields(options: SacctOptions) -> str:
     return LONG_FIELDS if parsed.has("long") else DEFAULT_FIELDS
 
 
-def _split_row(job: View, options: SacctOptions, now: float) -> list[AccountRow]:
-    """Return the lines of a job: itself, its batch step and its steps, for its last attempt, or for each with --duplicates."""
-    if options.parsed.has("truncate"):
-        job = {**_truncate(job, options), "attempts": [_truncate(one, options) for one in views_of(job, "attempts")]}
-    attempts: list[View | None] = list(views_of(job, "attempts"))
-    # Of the last attempt the job's own row says the same, and more.
-    shown = attempts or [None] if options.parsed.has("duplicates") else [None]
-    units = "" if options.parsed.has("noconvert") else (options.parsed.value("units") or "").upper()
-    lines: list[AccountRow] = []
-    steps_asked = [step for ref, _, step in options.refs if ref in _ids(job) and step]
-    jobs_asked = not options.refs or any(ref in _ids(job) and not step for ref, _, step in options.refs)
-    for attempt in shown:
-        make = _row_maker(job, attempt, options, now, units)
-        if jobs_asked:
-            lines.append(make(False))
-        started = bool(attempts) or time_of(job, "start_at") is not None
-        never_ran = job.get("state") == "PENDING" or not names_of(job, "nodes")
-        with_step = jobs_asked and not options.parsed.has("allocations")
-        if not started or never_ran:
-            continue
-        if (with_step or "batch" in steps_asked) and job.get("batch_flag") is not False:
-            lines.append(make(True))
-        of_attempt = int_of(attempt, "attempt") if attempt is not None else int_of(job, "attempt")
-        steps = (step for step in views_of(job, "steps") if int_of(step, "attempt") == of_attempt)
-        lines.extend(make(True, step) for step in steps if with_step or text_of(step, "step_id") in steps_asked)
-    return lines
+class _Splitter:
+    """Makes the lines of jobs; what the options say of them is read once."""
 
+    def __init__(self, options: SacctOptions, now: float) -> None:
+        parsed = options.parsed
+        self._options, self._now, self._style, self._refs = options, now, options.time_style, options.refs
+        self._truncates, self._duplicates = parsed.has("truncate"), parsed.has("duplicates")
+        self._with_steps = not parsed.has("allocations")
+        self._units = "" if parsed.has("noconvert") else (parsed.value("units") or "").upper()
 
-def _row_maker(
-    job: View, attempt: View | None, options: SacctOptions, now: float, units: str
-) -> "Callable[..., AccountRow]":  # fmt: skip
-    def make(is_step: bool, step: View | None = None) -> AccountRow:
-        style = options.time_style
-        return AccountRow(job, None if step else attempt, is_step=is_step, now=now, time_style=style, units=units, step=step)
+    def split(self, job: View) -> list[AccountRow]:
+        """Return a job's lines: itself, its batch step and its steps, for its last attempt, or for each with --duplicates."""
+        if self._truncates:
+            cut = [_truncate(one, self._options) for one in views_of(job, "attempts")]
+            job = {**_truncate(job, self._options), "attempts": cut}
+        attempts: list[View | None] = list(views_of(job, "attempts"))
+        steps_asked: list[str] = []
+        jobs_asked = True
+        if self._refs:
+            ids = _ids(job)
+            steps_asked = [step for ref, _, step in self._refs if ref in ids and step]
+            jobs_asked = any(ref in ids and not step for ref, _, step in self._refs)
+        with_step = jobs_asked and self._with_steps
+        started = bool(attempts) or time_of(job, "start_at") is not None or job.get("launched") is True
+        never_ran = not started or job.get("state") == "PENDING" or not names_of(job, "nodes")
+        lines: list[AccountRow] = []
+        # Of the last attempt the job's own row says the same, and more.
+        for attempt in attempts or [None] if self._duplicates else [None]:
+            if jobs_asked:
+                lines.append(self._make(job, attempt, is_step=False))
+            if never_ran or not (with_step or steps_asked):
+                continue
+            if (with_step or "batch" in steps_asked) and job.get("batch_flag") is not False:
+                lines.append(self._make(job, attempt, is_step=True))
+            of_attempt = int_of(job if attempt is None else attempt, "attempt")
+            for step in views_of(job, "steps"):
+                if int_of(step, "attempt") == of_attempt and (with_step or text_of(step, "step_id") in steps_asked):
+                    lines.append(self._make(job, None, is_step=True, step=step))  # noqa: PERF401 - clearer in a row with the others
+        return lines
 
-    return make
+    def _make(self, job: View, attempt: View | None, *, is_step: bool, step: View | None = None) -> AccountRow:
+        return AccountRow(job, attempt, is_step=is_step, now=self._now, time_style=self._style, units=self._units, step=step)
 
 
 def _ids(job: View) -> tuple[int, int | None]:
     return int_of(job, "job_id"), int_or_none(job, "array_job_id")
 
 
-def _matches(job: View, options: SacctOptions) -> bool:
-    if options.refs and not any(_is_named(job, ref, tasks) for ref, tasks, _ in options.refs):
-        return False
-    if options.users is not None and not {text_of(job, "user"), str(int_of(job, "uid", -1))} & set(options.users):
-        return False
-    if options.states is not None and text_of(job, "state") not in options.states:
-        return False
-    if options.nodes is not None and not options.nodes & set(names_of(job, "nodes")):
-        return False
-    filters = (("names", "name", ""), ("accounts", "account", ""), ("partitions", "partition", ""),
-               ("qos", "qos", "normal"), ("groups", "group", ""), ("reasons", "reason", "None"),
-               ("constraints", "features", ""))  # fmt: skip
-    for field, key, default in filters:
-        words = options.words(field)
-        if words is not None and text_of(job, key, default) not in words:
-            return False
+def _list_checks(options: SacctOptions) -> "list[Callable[[View], bool]]":
+    """Return what a job has to pass to be shown; of what was not asked for there is nothing."""
+    checks: list[Callable[[View], bool]] = []
+    refs, users, states, nodes = options.refs, options.users, options.states, options.nodes
+    if refs:
+        checks.append(lambda job: any(_is_named(job, ref, tasks) for ref, tasks, _ in refs))
+    if users is not None:
+        wanted = frozenset(users)
+        checks.append(lambda job: text_of(job, "user") in wanted or str(int_of(job, "uid", -1)) in wanted)
+    if states is not None:
+        checks.append(lambda job: text_of(job, "state") in states)
+    if nodes is not None:
+        checks.append(lambda job: not nodes.isdisjoint(names_of(job, "nodes")))
+    checks += [_check_word(key, default, words) for field, key, default in WORDS if (words := options.words(field)) is not None]
+    if options.limits_s is not None:
+        checks.append(lambda job: _is_between(_limit_of(job), options.limits_s))
+    if options.node_counts is not None:
+        checks.append(lambda job: _is_between(int_of(job, "num_nodes", 1), options.node_counts))
+    if options.cpu_counts is not None:
+        checks.append(lambda job: _is_between(int_of(job, "cpus", 1), options.cpu_counts))
+    if options.start_at is not None or options.end_at is not None:
+        checks.append(lambda job: _is_within(job, options))
+    return checks
+
+
+def _check_word(key: str, default: str, words: list[str]) -> "Callable[[View], bool]":
+    return lambda job: text_of(job, key, default) in words
+
+
+def _limit_of(job: View) -> int:
     limit_s = int_or_none(job, "time_limit_s")
-    if not _is_between(UNLIMITED_S if limit_s is None else limit_s, options.limits_s):
-        return False
-    if not _is_between(int_of(job, "num_nodes", 1), options.node_counts):
-        return False
-    if not _is_between(int_of(job, "cpus", 1), options.cpu_counts):
-        return False
-    return _is_within(job, options)
+    return UNLIMITED_S if limit_s is None else limit_s
 
 
 def _is_within(job: View, options: SacctOptions) -> bool:

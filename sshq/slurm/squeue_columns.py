@@ -2,10 +2,6 @@
 
 from sshq.slurm.squeue import DEFAULT_FORMAT, LONG_FORMAT, SqueueOptions, choose_layout, read_sort, sort_text
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
 _STATE = ("state", "completing")
 _STARTED = ("start_at", "state", "begin_at")
 VALUES: "dict[str, tuple[str, ...]]" = {
@@ -69,14 +65,3 @@ def choose_listing(options: SqueueOptions) -> "dict[str, object] | None":
         "format": text, "long": long_format is not None, "sort": sort,
         "states": None if states is None else sorted(states), "nodes": nodes,
     }  # fmt: skip
-
-
-def read_rows(items: "Iterable[Mapping[str, object]]", columns: "list[str]") -> "Iterator[dict[str, object]]":
-    """Yield the jobs of a listing by columns, each with those alone."""
-    for item in items:
-        rows = item.get("rows")
-        if isinstance(rows, list):
-            for row in rows:
-                yield dict(zip(columns, row))  # noqa: B905 - a hundred thousand times, and both are as long
-        else:
-            yield dict(item)

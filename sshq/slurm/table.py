@@ -5,8 +5,9 @@ from sshq.slurm.messages import ExactError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+WIDTH_MAX = 4096  # of a column of a quick line: beyond some limit `%` takes no width
 Columns = tuple[tuple[str, int], ...]  # name and width; a minus sign of the width is "to the left"
 
 
@@ -56,6 +57,24 @@ def join_cells(cells: "Sequence[str]", columns: Columns, parsed: Parsed) -> str:
     if delimiter is not None:
         return delimiter.join(cells) + (delimiter if not parsed.has("parsable2") else "")
     return "".join(f"{_fit(cell, width)} " for cell, (_, width) in zip(cells, columns, strict=True))
+
+
+def make_joiner(columns: Columns, parsed: Parsed) -> "Callable[[Sequence[str]], str | None]":
+    """Return what makes one line as `join_cells` does, or None for one with a cell to be cut: several times as fast."""
+    delimiter = choose_delimiter(parsed)
+    if delimiter is not None:
+        end = "" if parsed.has("parsable2") else delimiter
+        return lambda cells: delimiter.join(cells) + end
+    if any(abs(width) > WIDTH_MAX for _, width in columns):
+        return lambda _: None
+    template = "".join([f"%{width or ''}s " for _, width in columns])  # a minus sign means the same to both
+    size = sum(abs(width) + 1 for _, width in columns)
+
+    def join(cells: "Sequence[str]") -> str | None:
+        line = template % tuple(cells)
+        return line if len(line) == size else None
+
+    return join
 
 
 def list_header(columns: Columns, parsed: Parsed) -> list[str]:

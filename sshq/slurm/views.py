@@ -17,7 +17,7 @@ filter means, each job's batch step first, with the job's own view under `job`. 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     View = Mapping[str, object]
 else:
@@ -121,3 +121,14 @@ def memory_of(view: View) -> int | None:
 def is_uid(word: str) -> bool:
     """Whether a word that a user typed is a number of a user, which no user may have."""
     return word.isascii() and word.isdigit() and len(word) <= 20
+
+
+def read_rows(items: "Iterable[Mapping[str, object]]", columns: "list[str]") -> "Iterator[dict[str, object]]":
+    """Yield the jobs of a listing by columns, each with those alone; whole jobs, of a controller without columns, as they are."""
+    for item in items:
+        rows = item.get("rows")
+        if isinstance(rows, list):
+            for row in rows:
+                yield dict(zip(columns, row))  # noqa: B905 - a hundred thousand times, and both are as long
+        else:
+            yield dict(item)

@@ -54,6 +54,9 @@ class HistoryFilter:
     start_at: float | None = None  # not ended before
     end_at: float | None = None  # eligible by then
     limit: int | None = None  # the first so many
+    # What is not asked for is not read: its decoding is a third of the work.
+    all_attempts: bool = True  # False: only those of jobs without a start, where nothing else says that there was one
+    with_steps: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def read_history(select: Select, wanted: HistoryFilter) -> Iterator[HistoryJob]:
     found = select(statement, *values, limit)
     ids = [job_id for (job_id,) in found]
     for start in range(0, len(ids), PORTION):
-        yield from _read_portion(select, ids[start : start + PORTION])
+        yield from _read_portion(select, ids[start : start + PORTION], wanted)
 
 
 def _conditions(wanted: HistoryFilter) -> tuple[list[str], list[str | float]]:
@@ -106,27 +109,34 @@ def _conditions(wanted: HistoryFilter) -> tuple[list[str], list[str | float]]:
     return conditions, values
 
 
-def _read_portion(select: Select, ids: list[int]) -> Iterator[HistoryJob]:
-    listed = format_json(ids)
-    rows: dict[int, list[Accounting]] = {}
-    for job_id, text in select("SELECT job_id, record FROM accounting WHERE job_id IN (SELECT value FROM json_each(?))", listed):
-        rows.setdefault(job_id, []).append(ACCOUNTING.decode(text))
-    steps: dict[int, list[Step]] = {}
-    for job_id, text in select("SELECT job_id, record FROM step WHERE job_id IN (SELECT value FROM json_each(?))", listed):
-        steps.setdefault(job_id, []).append(STEPS.decode(text))
+def _read_portion(select: Select, ids: list[int], wanted: HistoryFilter) -> Iterator[HistoryJob]:
     specs: dict[bytes, JobSpec] = {}
-    found: dict[int, HistoryJob] = {}
+    jobs: dict[int, Job] = {}
     for job_id, digest, text, spec_text in select(
         "SELECT job_id, spec, job.record, spec.record FROM job JOIN spec ON spec = digest"
         " WHERE job_id IN (SELECT value FROM json_each(?))",
-        listed,
+        format_json(ids),
     ):
         if digest not in specs:
             specs[digest] = SPECS.decode(spec_text)
-        accounting = sorted(rows.get(job_id, ()), key=lambda row: (row.attempt, row.end_at))
-        told = tuple(sorted(steps.get(job_id, ()), key=lambda step: (step.attempt, step.number)))
-        found[job_id] = HistoryJob(job=JOBS.decode(text, spec=specs[digest]), accounting=tuple(accounting), steps=told)
-    yield from (found[job_id] for job_id in ids if job_id in found)
+        jobs[job_id] = JOBS.decode(text, spec=specs[digest])
+    of = ids if wanted.all_attempts else [job_id for job_id, job in jobs.items() if job.start_at is None]
+    rows: dict[int, list[Accounting]] = {}
+    for job_id, text in select(
+        "SELECT job_id, record FROM accounting WHERE job_id IN (SELECT value FROM json_each(?))", format_json(of)
+    ):
+        rows.setdefault(job_id, []).append(ACCOUNTING.decode(text))
+    steps: dict[int, list[Step]] = {}
+    of = ids if wanted.with_steps else []
+    for job_id, text in select(
+        "SELECT job_id, record FROM step WHERE job_id IN (SELECT value FROM json_each(?))", format_json(of)
+    ):
+        steps.setdefault(job_id, []).append(STEPS.decode(text))
+    for job_id in ids:
+        if job_id in jobs:
+            accounting = tuple(sorted(rows.get(job_id, ()), key=lambda row: (row.attempt, row.end_at)))
+            told = tuple(sorted(steps.get(job_id, ()), key=lambda step: (step.attempt, step.number)))
+            yield HistoryJob(job=jobs[job_id], accounting=accounting, steps=told)
 
 
 def forget_before(connection: sqlite3.Connection, at: float, at_most: int) -> int:

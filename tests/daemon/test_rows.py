@@ -19,7 +19,8 @@ from sshq.core import events as ev
 from sshq.errors import RefusedError
 from sshq.slurm.layout import Field, read_format
 from sshq.slurm.squeue import choose_layout, read_squeue_options, render_head, render_squeue
-from sshq.slurm.squeue_columns import choose_columns, choose_listing, read_rows
+from sshq.slurm.squeue_columns import choose_columns, choose_listing
+from sshq.slurm.views import read_rows
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
 from scenario import Scenario

@@ -5,11 +5,14 @@ from dataclasses import replace
 import pytest
 
 from sshq.core.lifecycle import State
-from sshq.core.model import Purged
+from sshq.core.model import Purged, Step
 from sshq.store.history import PORTION, HistoryFilter, _conditions
 from store.build import make_job, make_launch, make_spec, settle_launch
 
-ANNA, BEN = make_spec(name="train", partitions=("lab", "gpu")), make_spec(name="a\udcff", user="ben", uid=1001, partitions=("lab",))
+ANNA, BEN = (
+    make_spec(name="train", partitions=("lab", "gpu")),
+    make_spec(name="a\udcff", user="ben", uid=1001, partitions=("lab",)),
+)
 
 
 @pytest.fixture
@@ -62,7 +65,10 @@ def test_each_condition_finds_its_jobs(filled, wanted, ids):
 
 def test_a_retried_job_shows_every_attempt_in_order(filled):
     (found,) = filled.history(HistoryFilter(job_ids=(2,)))
-    assert [(row.attempt, row.node, row.state) for row in found.accounting] == [(1, "n1", State.NODE_FAIL), (2, "n2", State.FAILED)]
+    assert [(row.attempt, row.node, row.state) for row in found.accounting] == [
+        (1, "n1", State.NODE_FAIL),
+        (2, "n2", State.FAILED),
+    ]
     assert found.job.spec == BEN
 
 
@@ -96,7 +102,9 @@ def test_forgetting_takes_what_is_old_and_purged_with_all_that_hangs_on_it(fille
     assert filled.forget_before(1000.0, at_most=3) == 3
     assert filled.forget_before(1000.0, at_most=3) == 1
     assert [found.job.job_id for found in filled.history(HistoryFilter())] == [3, 4]
-    counts = [filled._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("accounting", "launch", "spec")]
+    counts = [
+        filled._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("accounting", "launch", "spec")
+    ]
     assert counts == [0, 1, 2]
     filled.commit([make_job(7)], 8)  # its spec was forgotten with 5 and 6
     assert [job.job_id for job in filled.load().jobs] == [3, 4, 7]
@@ -105,3 +113,15 @@ def test_forgetting_takes_what_is_old_and_purged_with_all_that_hangs_on_it(fille
 def test_what_ended_later_or_is_still_queued_is_kept(filled):
     assert filled.forget_before(200.0) == 1
     assert [found.job.job_id for found in filled.history(HistoryFilter())] == [2, 3, 4, 5, 6]
+
+
+def test_attempts_are_read_where_nothing_else_tells_of_them(store) -> None:
+    jobs = [make_job(1, start_at=200.0), make_job(2), make_job(3)]
+    step = Step(launch_id=f"{1:024x}{1:08x}", number=0, job_id=1, attempt=1, state=State.COMPLETED)
+    store.commit([*jobs, *settle_launch(1), *settle_launch(2), step], 4)
+    all_of_it = list(store.history(HistoryFilter()))
+    little = list(store.history(HistoryFilter(all_attempts=False, with_steps=False)))
+    assert [one.job for one in little] == [one.job for one in all_of_it]
+    assert [len(one.accounting) for one in all_of_it] == [1, 1, 0]
+    assert [len(one.accounting) for one in little] == [0, 1, 0]
+    assert [len(one.steps) for one in all_of_it + little] == [1, 0, 0, 0, 0, 0]
