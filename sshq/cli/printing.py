@@ -2,25 +2,53 @@
 
 import sys
 
-from sshq.cli.terminal import show_controls_in_json
+from sshq.cli.terminal import show_controls, show_controls_in_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sshq.slurm.getopt import Parsed
+
+PIPE_BUF = 4096  # so much a pipe takes at once where it takes anything
 
 
 def print_lines(lines: "Iterable[str]") -> None:
     """Write lines to stdout, in pieces, so that a long listing begins at once and costs few writes."""
+    for piece in _join_lines(lines):
+        sys.stdout.write(piece)
+
+
+def print_while_reading(lines: "Iterable[str]") -> None:
+    """Write lines to stdout as they come, as far as it takes them at once, and the others when the last has come.
+
+    Whoever reads slowly, as a pager does, must not make the command read slowly: the controller hangs up on who reads nothing.
+    """
+    import select
+
+    held: list[str] = []
+    for piece in _join_lines(lines):
+        shown = show_controls(piece)  # now, as it makes the text longer
+        size = PIPE_BUF if shown.isascii() else PIPE_BUF // 4
+        held += [shown[start : start + size] for start in range(0, len(shown), size)]
+        written = 0
+        while written < len(held) and select.select((), (sys.stdout,), (), 0)[1]:
+            sys.stdout.write(held[written])
+            sys.stdout.flush()
+            written += 1
+        del held[:written]
+    sys.stdout.write("".join(held))
+
+
+def _join_lines(lines: "Iterable[str]") -> "Iterator[str]":
     piece: list[str] = []
     for line in lines:
         piece.append(line)
         if len(piece) == 500:
-            sys.stdout.write("\n".join(piece) + "\n")
+            yield "\n".join(piece) + "\n"
             piece.clear()
     if piece:
-        sys.stdout.write("\n".join(piece) + "\n")
+        yield "\n".join(piece) + "\n"
 
 
 def print_messages(messages: "Iterable[str]") -> None:

@@ -7,7 +7,7 @@ from itertools import chain
 
 from sshq.cli.asking import ask_controller, list_items, read_int, read_text, stream_items
 from sshq.cli.people import lookup_uid, name_me
-from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
+from sshq.cli.printing import print_document, print_messages, print_warnings, print_while_reading
 from sshq.errors import RefusedError
 from sshq.slurm.sacct import SacctOptions, read_sacct_options, render_helpformat, render_sacct
 from sshq.slurm.sacct_columns import choose_columns
@@ -59,7 +59,7 @@ def _print_as_they_come(question: "dict[str, object]", columns: list[str], optio
     first = next(items, None)
     rows = read_rows(chain([] if first is None else [first], items), columns)
     output = render_sacct(rows, options, time.time())
-    print_lines(output.lines)
+    print_while_reading(output.lines)
     print_messages(output.messages)
     return output.exit_code
 
