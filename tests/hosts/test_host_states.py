@@ -249,7 +249,7 @@ def test_down_asserts_the_death_of_a_host_that_cannot_be_reached(hosts, instance
     instance.out("scontrol", "update", f"jobid={again}", "excnodelist=")
     other.write(f"{other.home}/go", "")
     instance.until_state(again, "COMPLETED", timeout_s=10)
-    assert instance.read(f"slurm-{again}.out") == f"{other.name}\nended\n"
+    instance.wait_for(lambda: instance.read(f"slurm-{again}.out") == f"{other.name}\nended\n", 10, "the output to be home")
     # It was alive after all: that changes no verdict, and it takes jobs again when the operator says so.
     gone.heal()
     instance.wait_for(lambda: state_of(instance, gone) == "ready", 10, "connected again")

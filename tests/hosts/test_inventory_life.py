@@ -26,7 +26,7 @@ def test_an_added_host_joins_within_seconds_and_takes_jobs(hosts, instance):
     assert instance.state(waiting) == "PENDING"
     instance.use([first, second], sshq_slots=1)
     instance.until_state(waiting, "COMPLETED", timeout_s=10)
-    assert instance.read(f"slurm-{waiting}.out") == f"{second.name}\n"
+    instance.wait_for(lambda: instance.read(f"slurm-{waiting}.out") == f"{second.name}\n", 10, "the output to be home")
     assert instance.state(busy) == "RUNNING"
     assert re.search(rf"inventory: .*{second.name}", instance.logs())
     first.sh(f"touch {first.home}/go")

@@ -180,7 +180,7 @@ def test_a_job_on_the_head_itself_outlives_the_controller(instance):
     open(f"{instance.work}/go", "w").close()
     instance.up()
     instance.until_state(job, "COMPLETED")
-    assert instance.read(f"slurm-{job}.out") == "ended\n"
+    instance.wait_for(lambda: instance.read(f"slurm-{job}.out") == "ended\n", 10, "the output to be home")
 
 
 # ---- the node ------------------------------------------------------------------------------------------------------
