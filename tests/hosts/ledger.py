@@ -58,7 +58,8 @@ def find_wrong(starts: Iterable[Start], accounts: Mapping[int, Mapping[str, obje
         ran = [a for a in attempts if a["outcome"] != "never_started"]
         state = row["state"]["current"]
         over = state not in ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED")
-        perhaps = [a for a in ran if a["outcome"] == "rebooted"]  # it may have come before the start
+        # A reboot, or the signal of a cancel, may have come before the first line.
+        perhaps = [a for a in ran if a["outcome"] == "rebooted" or (a["state"] == "CANCELLED" and a["exit_signal"])]
         if over and not len(ran) - len(perhaps) <= len(by_job.get(job, ())) <= len(ran):
             wrong.append(f"job {job} {state}: {len(by_job.get(job, ()))} starts on nodes, accounted {attempts}")
         if state == "COMPLETED" and not by_job.get(job):
