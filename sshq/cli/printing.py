@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sshq.slurm.getopt import Parsed
 
 PIPE_BUF = 4096  # so much a pipe takes at once where it takes anything
+PIPE_ROOM = 32 << 10  # half of what a pipe takes that nobody reads
 
 
 def print_lines(lines: "Iterable[str]") -> None:
@@ -24,11 +25,21 @@ def print_while_reading(lines: "Iterable[str]") -> None:
 
     Whoever reads slowly, as a pager does, must not make the command read slowly: the controller hangs up on who reads nothing.
     """
-    import select
+    write_while_reading(map(show_controls, _join_lines(lines)))
 
+
+def write_while_reading(pieces: "Iterable[str]") -> None:
+    """As `print_while_reading`, of text that is laid out already."""
     held: list[str] = []
-    for piece in _join_lines(lines):
-        shown = show_controls(piece)  # now, as it makes the text longer
+    room = PIPE_ROOM
+    for shown in pieces:
+        room -= len(shown.encode(errors="replace")) if room > 0 else 0
+        if room > 0:  # most answers: without a module to load
+            sys.stdout.write(shown)
+            sys.stdout.flush()
+            continue
+        import select
+
         size = PIPE_BUF if shown.isascii() else PIPE_BUF // 4
         held += [shown[start : start + size] for start in range(0, len(shown), size)]
         written = 0

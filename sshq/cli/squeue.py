@@ -3,10 +3,11 @@
 import os
 import sys
 import time
+from itertools import chain
 
 from sshq.cli.asking import list_items, stream_items
 from sshq.cli.people import lookup_uid, name_me
-from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings
+from sshq.cli.printing import print_document, print_lines, print_messages, print_warnings, write_while_reading
 from sshq.errors import OptionError, RefusedError
 from sshq.slurm.layout import Output
 from sshq.slurm.squeue import (
@@ -109,11 +110,7 @@ def _print_lines(options: SqueueOptions, question: "dict[str, object]") -> int:
     head, messages = render_head(options, choose_layout(options), time.time())
     print_lines(head)
     if first is not None:
-        sys.stdout.write(str(first["text"]))
-        sys.stdout.flush()
-    for item in items:
-        sys.stdout.write(str(item.get("text", "")))
-        sys.stdout.flush()
+        write_while_reading(str(item["text"]) for item in chain((first,), items))
     print_messages(messages)
     return 0
 

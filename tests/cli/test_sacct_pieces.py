@@ -54,6 +54,24 @@ def test_a_pager_that_waits_keeps_no_controller_waiting(place, controller):
     assert out.splitlines() == lines_of(range(1, 20_001), name)
 
 
+def test_a_pager_behind_squeue_keeps_no_controller_waiting(place, controller):
+    is_sent = threading.Event()
+    pieces = [f"{number} {'ü' * 4000}\n" * 20 for number in range(200)]
+
+    async def answer(_params, stream):
+        for piece in pieces:
+            await stream.items([{"text": piece}])
+        is_sent.set()
+        return {"count": len(pieces)}
+
+    controller.answers["jobs"] = answer
+    with place.start("squeue", "-h") as process:
+        assert is_sent.wait(60)
+        out, errors = process.communicate(timeout=60)
+    assert (errors, process.returncode) == ("", 0)
+    assert out == "".join(pieces)
+
+
 def test_an_older_controller_is_asked_for_whole_jobs(sshq, controller):
     async def answer(params, stream):
         if "columns" in params:
