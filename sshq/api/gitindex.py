@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SHA1_BYTES = 20
 INDEX_BYTES_MAX = 1 << 20
 LOOK_EVERY = 32  # entries between two looks at the clock
-WAITS = 3  # on a busy machine, or for a file server, it may take so many times as long by the clock
+WAITS = 8  # on a busy machine, or for a file server, it may take so many times as long by the clock
 READ_BYTES_MAX = 4 << 20  # of files whose content decides
 COMMIT_BYTES_MAX = 1 << 20
 HEAD_BYTES = 512  # a commit begins with its tree
