@@ -45,13 +45,16 @@ u_leave() {
 
 u_nap() { # ever longer while nothing comes
     u_idle=$((u_idle + 1))
-    if [ "$u_idle" -le 20 ]; then
-        sleep 0.05 2>/dev/null || sleep 1
-    elif [ "$u_idle" -le 40 ]; then
-        sleep 0.2 2>/dev/null || sleep 1
-    else
-        sleep 1
-    fi
+    # Around all of it: of a sleep that a signal for the whole job ended, the shell itself would tell in the job's output.
+    {
+        if [ "$u_idle" -le 20 ]; then
+            sleep 0.05 || sleep 1
+        elif [ "$u_idle" -le 40 ]; then
+            sleep 0.2 || sleep 1
+        else
+            sleep 1
+        fi
+    } 2>/dev/null
     [ -z "$u_taken" ] || return 0
     [ "$u_idle" -ne 40 ] || u_say 'the controller does not answer, waiting for it'
     [ $((u_idle % 20)) -ne 0 ] || u_ring again

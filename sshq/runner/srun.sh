@@ -40,7 +40,7 @@ s_has_room() { # CPUS: beside what the live steps with lower numbers hold; those
         # Made, but not yet written: its srun is between the two, or died there.
         until read -r _ s_pid s_begun s_cpus_held s_state 2>/dev/null <"$s_steps/$s_other" || [ ! -e "$s_steps/$s_other" ] || [ "$s_looks" -gt 100 ]; do
             s_looks=$((s_looks + 1))
-            sleep 0.01 2>/dev/null || s_looks=101
+            { sleep 0.01 || s_looks=101; } 2>/dev/null
         done
         case $s_state in
         wait | start | run)
@@ -62,7 +62,7 @@ s_await_room() { # CPUS
         fi
         [ "$s_rounds" -ne 0 ] || s_say "Job $SLURM_JOB_ID step creation temporarily disabled, retrying (Requested nodes are busy)"
         s_rounds=$((s_rounds + 1))
-        if [ "$s_rounds" -gt 50 ]; then sleep 1; else sleep 0.1 2>/dev/null || sleep 1; fi
+        { if [ "$s_rounds" -gt 50 ]; then sleep 1; else sleep 0.1 || sleep 1; fi; } 2>/dev/null # a shell tells of one that a signal ended
         if [ -n "$s_asked" ]; then
             s_say "Cancelled pending job step with signal $s_asked"
             s_write_state never
@@ -253,7 +253,7 @@ s_reap() { # PID START: sets s_code
         s_code=$?
         # A trap that runs ends `wait`: who lives has not ended.
         if s_lives "$1" "$2"; then
-            [ -n "$s_woken" ] || sleep 1
+            [ -n "$s_woken" ] || { sleep 1; } 2>/dev/null
             continue
         fi
         if [ -n "$s_woken" ]; then
@@ -307,7 +307,7 @@ s_watch() { # for --kill-on-bad-exit and --wait: who ended, all the time
             s_kill_at=$((s_ticks + 300))
         fi
         [ -z "${s_kill_at:-}" ] || [ "$s_ticks" -lt "$s_kill_at" ] || s_pass KILL
-        if sleep 0.1 2>/dev/null; then s_ticks=$((s_ticks + 1)); else sleep 1 && s_ticks=$((s_ticks + 10)); fi
+        { if sleep 0.1; then s_ticks=$((s_ticks + 1)); else sleep 1 && s_ticks=$((s_ticks + 10)); fi; } 2>/dev/null
     done
 }
 

@@ -37,6 +37,7 @@ CONDA = """conda() {
 """
 JOB_ID = re.compile(r"(?<=batch job )\d+|(?<=\(job )\d+|(?<=JOB )\d+|(?<=StepId=)\d+|(?<=^count_)\d+|(?<=^conda-)\d+|(?<=^generation-)\d+")
 BUSY = re.compile(r"^srun: (Job \d+ step creation temporarily disabled, .*|Step created for .*)\n", re.MULTILINE)  # it depends on the load
+ENDED = re.compile(r"^([^ \n]+: line \d+: +\d+ )?Terminated.*\n", re.MULTILINE)  # bash of its child, where it is not ended first itself
 STEP_ID = re.compile(r"^\d+(?=\.\d+$)", re.MULTILINE)
 
 
@@ -89,7 +90,7 @@ def tell(place: Path, files: set[str], said: str, nodes: set[str]) -> str:
             names.setdefault(node, f"NODE{len(names.keys() & nodes) + 1}")
 
     def plain(text: str) -> str:
-        text = BUSY.sub("", text)
+        text = ENDED.sub("", BUSY.sub("", text))
         for pattern in (JOB_ID, STEP_ID, a_node):
             text = pattern.sub(lambda found: names[found[0]], text)
         return re.sub(r"\d{4}-\d\d-\d\dT[\d:]{8}", "TIME", text)

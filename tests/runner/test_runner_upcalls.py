@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import time
 from pathlib import Path
 
@@ -157,16 +158,35 @@ def test_a_command_says_once_that_it_waits(shared, job, tmp_path):
 
 
 def test_a_command_that_is_ended_takes_its_call_along(shared, job, tmp_path):
-    launch = job("sacct & echo $! >pid; wait $!; echo rc=$?")
+    launch = job("sacct & wait $!; echo rc=$?; until [ -e over ]; do sleep 0.1; done")
     call = Caller(shared, launch)
     call.answer(0, "-")
     os.kill(call.request.pid, 15)
     gone = shared.wait(p.Upcall, lambda u: u.id == launch and "gone" in u.words)
     assert gone.words == (call.token, "gone")
+    (tmp_path / "over").touch()  # only now: the end of a job ends what still tells of it
     shared.wait_end(launch)
     assert (tmp_path / "out").read_text() == "rc=143\n"
     assert not call.answer(1, "out", b"late").waits
     assert list(call.folder.parent.iterdir()) == []
+
+
+def cmdline_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def test_a_command_that_is_ended_with_all_of_its_job_says_nothing_of_its_own(shared, job, tmp_path):
+    shell = shlex.join(shared.node.shell)  # as where it is the node's /bin/sh
+    launch = job(f'trap : TERM; {shell} "$(command -v squeue)"; echo rc=$?')
+    call = Caller(shared, launch)
+    children = Path(f"/proc/{call.request.pid}/task/{call.request.pid}/children")
+    wait_until(lambda: any("sleep" in cmdline_of(pid) for pid in children.read_text().split()), what="the command to sleep")
+    os.killpg(os.getpgid(call.request.pid), 15)
+    shared.wait_end(launch)
+    assert ((tmp_path / "out").read_text(), (tmp_path / "err").read_text()) == ("rc=143\n", "")
 
 
 def test_what_a_killed_command_left_goes_with_a_listing_or_its_job(shared, job):
