@@ -95,11 +95,12 @@ def _describe_request(view: View) -> list[tuple[str, str]]:
     asked += [f"{int(memory)} MiB"] if memory else []
     asked += [f"at most {format_duration(limit)}"] if limit else []
     asked += [f"partition {read_text(view, 'partition')}"]
+    script = read_text(view, "command").removeprefix("(null)")  # --wrap has none, and the command tells of it
     return [
         ("user", f"{read_text(view, 'user')} (uid {view.get('uid')})"),
         ("submitted", f"{format_time(view, 'submit_at')} on {read_text(view, 'submit_host') or 'an unknown host'}"),
         ("command", read_text(view, "submit_line")),
-        ("script", read_text(view, "command") if view.get("batch_flag") else ""),
+        ("script", script if view.get("batch_flag") else ""),
         ("directory", read_text(view, "work_dir")),
         ("asked for", ", ".join(asked)),
         ("comment", read_text(view, "comment")),

@@ -3,32 +3,11 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
-import bed as beds
 from bed.screen import Screen
-
-
-@pytest.fixture(scope="module")
-def place(loopback: beds.LoopbackBed) -> Iterator[tuple[beds.Instance, beds.LoopbackHost]]:
-    """A controller with one host, which shares all with the head, and the host by which it is reached."""
-    head, node = loopback.add(2)
-    with beds.Instance() as instance:
-        instance.use([node], sshq_slots=4)
-        instance.up()
-        instance.ready()
-        yield instance, head
-
-
-@pytest.fixture
-def laptop(place: tuple[beds.Instance, beds.LoopbackHost]) -> Iterator[beds.Laptop]:
-    made = beds.Laptop(*place)
-    yield made
-    made.close()
-
 
 SCRIPT = "mkdir -p out/deep other; for f in out/a.csv out/b.txt out/deep/c 'm*x' other/no n.csv; do echo {} >$f; done"
 PATTERNS = ("--stage-out", "out/", "--stage-out=*.csv", r"--stage-out=m\*[!y]")

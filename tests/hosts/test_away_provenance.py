@@ -4,26 +4,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
-import bed as beds
-
 GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@x", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@x", "HOME": "/nonexistent"}
-
-
-@pytest.fixture
-def laptop(loopback: beds.LoopbackBed) -> Iterator[beds.Laptop]:
-    """A laptop, and a head with one host."""
-    head, node = loopback.add(2)
-    with beds.Instance() as instance:
-        instance.use([node], sshq_slots=4)
-        instance.up()
-        instance.ready()
-        made = beds.Laptop(instance, head)
-        yield made
-        made.close()
 
 
 def git(folder, *words) -> str:

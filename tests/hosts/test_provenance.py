@@ -82,6 +82,7 @@ def test_what_the_host_was_is_stored_once_for_all_its_launches(up):
     with closing(sqlite3.connect(f"file:{up.sshq_home}/state/sshq.db?mode=ro", uri=True)) as store:
         assert store.execute("SELECT count(*) FROM facts").fetchone() == (1,)
         assert store.execute("SELECT count(*) FROM launch WHERE facts IS NOT NULL").fetchone() == (5,)
+    assert "(null)" not in up.out("show", job)  # there is no script, and nothing is said of it
     page = up.out("show", job, "--provenance")
     assert f"    host facts {digest[:12]}\n        kernel       {os.uname().release}\n" in page
 
