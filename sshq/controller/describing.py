@@ -10,14 +10,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from sshq.core.lifecycle import State
 from sshq.core.model import Job, JobSpec, Launch
 from sshq.core.replacing import replace
 from sshq.errors import StoreError
 from sshq.store.batch import JOBS, SPECS
-from sshq.store.records import seal, unseal
+from sshq.store.records import Codec, format_json, seal, unseal
 
 VERSION: Final = 1
+# What is not of the job as it was before this launch: left out, they read as their defaults.
+_OF_THE_LAUNCH: Final = (
+    "state", "reason", "launch_id", "released", "start_at", "note", "last_refused_by", "cancel_uid", "lost_node", "verdict",
+    "part_launches", "restored_epoch",
+)  # fmt: skip
+_BARE_JOBS: Final = Codec(Job, leave_out=("spec", *_OF_THE_LAUNCH))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +36,14 @@ class Description:
 
 def describe_launch(launch: Launch, job: Job) -> str:
     """Return the line."""
-    bare = replace(
-        job, state=State.PENDING, reason="None", launch_id=None, released=True, start_at=None, note=None,
-        last_refused_by=None, cancel_uid=None, lost_node=None, verdict=None, part_launches=(), restored_epoch=0,
-    )  # fmt: skip
-    head = json.dumps({"about": VERSION, "at": launch.decided_at, "boot": launch.boot})
-    line = f'{head[:-1]}, "job": {unseal(JOBS.encode(bare))}, "spec": {_describe_spec(job.spec)}}}'
+    head = format_json({"about": VERSION, "at": launch.decided_at, "boot": launch.boot})
+    line = f'{head[:-1]},"job":{_BARE_JOBS.write(job)},"spec":{_describe_spec(job.spec)}}}'
     return seal(line.replace("\x7f", "\\u007f"))  # the one control character that JSON leaves as it is
 
 
 @lru_cache(maxsize=64)
 def _describe_spec(spec: JobSpec) -> str:
-    return unseal(SPECS.encode(replace(spec, script="", environ="", dependency=None, submit_line="", origin=None)))
+    return SPECS.write(replace(spec, script="", environ="", dependency=None, submit_line="", origin=None))
 
 
 def parse_description(line: str) -> Description | None:

@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sshq.controller.describing import describe_launch
 from sshq.controller.gpuwatch import GpuLook
 from sshq.controller.views import expand_output, spec_view
 from sshq.core import lease
 from sshq.core.gangs import limit_of
-from sshq.core.model import RANK_STEP, Job, Launch
+from sshq.core.model import RANK_STEP, Job, JobSpec, Launch
 from sshq.core.payload import Payload, Site
 from sshq.inventory.gpufacts import GpuAnswer
 from sshq.inventory.model import Host
-from sshq.kinds import payload_of
+from sshq.kinds import KINDS, payload_of
 from sshq.kinds.allocation import hold_payload
 from sshq.runner.calls import dropped_names
 from sshq.runner.protocol import Hello, LaunchCall, out_path
-from sshq.slurm.environ import job_environment
+from sshq.slurm.environ import common_environment, own_environment
 
 CLUSTER_NAME = "sshq"
 
@@ -58,13 +59,34 @@ def describe_gpus(launch: Launch, job: Job, host: Host, look: GpuLook | None) ->
 
 def describe_start(launch: Launch, job: Job) -> dict[str, object]:
     """Return what the variables of a job say of it and of the node of its script."""
+    facts = _describe_spec(job.spec, launch.node) | _describe_own(launch, job)
+    if job.other_slots:
+        facts |= {"nodes": list(job.nodes), "cpus_per_node": [share.cpus for share in job.shares()]}
+    return facts
+
+
+def _describe_own(launch: Launch, job: Job) -> dict[str, object]:
+    """Return in what one task of an array differs from the next."""
     spec = job.spec
-    return spec_view(spec) | {
+    return {
         "job_id": job.job_id,
         "array_job_id": job.array_job_id,
         "array_task_id": job.array_task_id,
         "restarts": job.restarts,
-        "cpus": job.cpus,
+        "slot": launch.slot,
+        "attempt": launch.attempt,
+        "array_task_min": spec.array_min,
+        "array_task_max": spec.array_max,
+        "array_task_step": spec.array_step,
+        "array_task_count": spec.array_count,
+    }
+
+
+def _describe_spec(spec: JobSpec, node: str) -> dict[str, object]:
+    """Return the rest, of a job on one node."""
+    cpus = spec.placed_tasks * spec.cpus_per_task
+    return spec_view(spec) | {
+        "cpus": cpus,
         "gpus_total": spec.gpus_total,
         "gpus_per_node": spec.gpus_per_node,
         "gpus_by_gres": spec.gpus_by_gres,
@@ -73,16 +95,10 @@ def describe_start(launch: Launch, job: Job) -> dict[str, object]:
         "cpus_per_gpu": spec.cpus_per_gpu,
         "memory_per_gpu_mib": spec.memory_per_gpu_mib,
         "cluster": CLUSTER_NAME,
-        "slot": launch.slot,
-        "node": launch.node,
-        "nodes": list(job.nodes) if job.other_slots else [launch.node],
-        "attempt": launch.attempt,
+        "node": node,
+        "nodes": [node],
         "export": spec.export,
-        "array_task_min": spec.array_min,
-        "array_task_max": spec.array_max,
-        "array_task_step": spec.array_step,
-        "array_task_count": spec.array_count,
-        "cpus_per_node": [share.cpus for share in job.shares()] if job.other_slots else [job.cpus],
+        "cpus_per_node": [cpus],
         "submit_dir": spec.submit_dir,
         "partition": spec.partitions[0] if spec.partitions else "",
     }
@@ -98,15 +114,16 @@ def build_call(
     `engine` what runs its container.
     """
     spec = job.spec
-    facts = describe_start(launch, job) | describe_gpus(launch, job, host, gpus)
-    environ = {**material.environ, **dict(host.environment), **job_environment(facts), **_place_environment(launch, job, host)}
+    facts = describe_gpus(launch, job, host, gpus)
+    common = {**material.environ, **dict(host.environment), **_common_environment(launch, job, facts)}
+    environ = own_environment(_describe_own(launch, job)) | _place_environment(launch, job, host)
     std_in, std_out, std_err = _streams(launch, job, hello)
     if spec.result:
         where = result_path(hello.spool, launch.id) if launch.private_dir else expand_output(spec, job, spec.result, launch.node)
         environ["SSHQ_RESULT"] = where
     if python or host.python:
         environ["SSHQ_PYTHON"] = python or host.python or ""
-    payload = _payload(launch, job, material, environ, facts, nice=host.nice, engine=engine)
+    payload = _payload(launch, job, material, (common, environ), facts, nice=host.nice, engine=engine)
     return LaunchCall(
         id=launch.id,
         job_id=job.job_id,
@@ -133,6 +150,7 @@ def build_call(
         script=payload.script,
         args=payload.args,
         environ={} if payload.own_environ else environ,
+        common={} if payload.own_environ else common,
         # Warned of its limit, not of what it may run beyond it.
         warn_signal=(spec.signal[0], spec.signal[1] + over_s, spec.signal[2]) if spec.signal and not launch.rank else None,
         limits=spec.limits,
@@ -143,12 +161,27 @@ def build_call(
     )
 
 
+def _common_environment(launch: Launch, job: Job, gpus: dict[str, object]) -> Mapping[str, str]:
+    if job.gpus or job.other_slots:  # which are its own
+        return common_environment(describe_start(launch, job) | gpus)
+    return _plain_environment(job.spec, launch.node, str(gpus["gpu_vendor"]), bool(gpus["gpu_host"]))
+
+
+@lru_cache(maxsize=64)
+def _plain_environment(spec: JobSpec, node: str, gpu_vendor: str, gpu_host: bool) -> Mapping[str, str]:
+    """Return them for a job on one node that has no GPU: the same for all tasks of an array there."""
+    return common_environment(_describe_spec(spec, node) | {"gpu_vendor": gpu_vendor, "gpu_host": gpu_host})
+
+
 def _payload(
-    launch: Launch, job: Job, material: Material, environ: Mapping[str, str], facts: Mapping[str, object], *, nice: int,
-    engine: str,
-) -> Payload:
+    launch: Launch, job: Job, material: Material, variables: tuple[Mapping[str, str], Mapping[str, str]],
+    facts: Mapping[str, object], *, nice: int, engine: str,
+) -> Payload:  # fmt: skip
     if launch.rank:
         return hold_payload(job.spec, material.script)
+    if KINDS[job.spec.kind].enclose is None:
+        return payload_of(job.spec, material.script)
+    environ = {**variables[0], **variables[1]}
     dropped = frozenset(dropped_names(environ))
     held = job.gpus[launch.rank] if job.gpus else ()
     return payload_of(job.spec, material.script, Site(

@@ -51,7 +51,7 @@ SIGNALS: Final[Mapping[int, str]] = dict(enumerate(_SIGNAL_NAMES, start=1))
 KILL_MODES: Final = ("cancel", "requeue", "signal", "signal-steps", "signal-batch", "signal-full", "suspend", "resume")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: it is made once a launch, and its forty fields would take 10 µs more
 class LaunchCall:
     """One launch.  Strings may hold any bytes but NUL (as surrogate escapes).
 
@@ -81,6 +81,7 @@ class LaunchCall:
     interpreter: tuple[str, ...] = ("/bin/sh",)
     args: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
+    common: Mapping[str, str] = field(default_factory=dict)  # variables of many launches alike; those in `environ` win
     has_tree: bool = False  # its directory in the spool was built already: it must be there
     below: str = ""  # where in that tree it starts
     own_home: bool = False
@@ -230,13 +231,25 @@ def is_dropped(name: str, value: str) -> bool:
 
 
 def _environment(call: LaunchCall) -> bytes:
+    common, common_locales = _write_common(tuple(call.common.items()), tuple(call.environ))
+    lines, locales = _write_lines(call.environ.items())
+    # Locales last: ksh refuses one it does not have, and reads no further.
+    return common + lines + b"SSHQ_WHOLE=1\n" + common_locales + locales  # without that line it was damaged on the node
+
+
+@lru_cache(maxsize=8)  # the tasks of an array have all but a dozen lines in common
+def _write_common(items: tuple[tuple[str, str], ...], others: tuple[str, ...]) -> tuple[bytes, bytes]:
+    return _write_lines([item for item in items if item[0] not in others])
+
+
+def _write_lines(items: Iterable[tuple[str, str]]) -> tuple[bytes, bytes]:
+    """Return the lines that set these variables, those of locales by themselves."""
     lines: list[bytes] = []
     locales: list[bytes] = []
-    for name, value in call.environ.items():
+    for name, value in items:
         line = _export_short(name, value) if len(value) < SHORT else _export(name, value)
-        # Locales last: ksh refuses one it does not have, and reads no further.
         (locales if name.startswith("LC_") or name == "LANG" else lines).append(line)
-    return b"".join([*lines, b"SSHQ_WHOLE=1\n", *locales])  # without that line the file was damaged on the node
+    return b"".join(lines), b"".join(locales)
 
 
 def _export(name: str, value: str) -> bytes:
@@ -248,35 +261,58 @@ _export_short = lru_cache(maxsize=8192)(_export)  # most are those of the launch
 
 def _request(call: LaunchCall) -> bytes:
     """Return the request file: assignments, and the command as a function, so that words stay words."""
-    warn: tuple[str, int, int] = ("", 0, 0)
-    if call.warn_signal is not None:  # without a limit too: it may get one
-        number, before_s, batch_only = call.warn_signal
-        warn = (signal_name(number), _natural(before_s, "seconds"), int(batch_only))
-    values: dict[str, str | int] = {
-        "job_format": 1, "job_id": call.job_id, "job_seq": call.seq, "job_node": call.node,
-        "job_limit": "" if call.limit_s is None else max(1, call.limit_s), "job_grace": _natural(call.grace_s, "grace"),
-        "job_warn_signal": warn[0], "job_warn_s": warn[1], "job_warn_batch": warn[2], "job_nice": call.nice,
-        "job_work": call.work_dir or "", "job_out": call.stdout or "", "job_err": call.stderr or "", "job_in": call.stdin,
-        "job_append": int(call.append), "job_umask": f"{call.umask:04o}", "job_own_home": int(call.own_home),
-        "job_slot": "" if call.slot is None else call.slot, "job_has_script": int(bool(call.script)),
-        "job_limits": " ".join(f"{_check(_NAME, name, 'limit')}={value}" for name, value in call.limits),
-    }  # fmt: skip
+    head = f"# 1 {call.seq} {call.job_id} {call.attempt} {call.epoch}\n"
+    if call.about:
+        head += f"{ABOUT.decode()}{call.about}\n"  # a comment: no shell ever looks at it
+    slot = "" if call.slot is None else call.slot
+    own = f"job_id='{call.job_id}'\njob_seq='{call.seq}'\njob_slot='{slot}'\n"
+    own += f"job_out={_quote_text(call.stdout or '')}\njob_err={_quote_text(call.stderr or '')}\n"
     if call.has_tree:
-        values |= {"job_tree": 1, "job_below": call.below}
+        own += _assign({"job_tree": 1, "job_below": call.below})
     if call.lease_s is not None:
-        values |= {
+        own += _assign({
             "job_lease": max(1, call.lease_s), "job_lease_from": _natural(call.lease_from_s, "uptime"),
             "job_lease_grace": _natural(call.lease_grace_s, "grace"),
-        }  # fmt: skip
-    text = "".join([f"{name}={_quote_text(str(value))}\n" for name, value in values.items()])
-    head = f"# 1 {call.seq} {call.job_id} {call.attempt} {call.epoch}\n".encode()
-    if call.about:
-        head += ABOUT + call.about.encode() + b"\n"  # a comment: no shell ever looks at it
+        })  # fmt: skip
+    rest = _common_request(
+        node=call.node, limit_s=call.limit_s, grace_s=call.grace_s, warn_signal=call.warn_signal, nice=call.nice,
+        work_dir=call.work_dir, std_in=call.stdin, append=call.append, umask=call.umask, own_home=call.own_home,
+        has_script=bool(call.script), limits=call.limits, interpreter=call.interpreter, args=call.args,
+    )  # fmt: skip
+    body = own.encode("utf-8", "surrogateescape")
+    if b"\0" in body:
+        raise ValueError("a NUL byte cannot be passed to a program")
+    return head.encode() + body + rest
+
+
+def _assign(values: Mapping[str, str | int]) -> str:
+    return "".join([f"{name}={_quote_text(str(value))}\n" for name, value in values.items()])
+
+
+@lru_cache(maxsize=64)
+def _common_request(
+    *, node: str, limit_s: int | None, grace_s: int, warn_signal: tuple[int, int, bool] | None, nice: int, work_dir: str | None,
+    std_in: str, append: bool, umask: int, own_home: bool, has_script: bool, limits: tuple[tuple[str, int], ...],
+    interpreter: tuple[str, ...], args: tuple[str, ...],
+) -> bytes:  # fmt: skip
+    """Return the lines of a request that the tasks of an array have in common."""
+    warn: tuple[str, int, int] = ("", 0, 0)
+    if warn_signal is not None:  # without a limit too: it may get one
+        number, before_s, batch_only = warn_signal
+        warn = (signal_name(number), _natural(before_s, "seconds"), int(batch_only))
+    text = _assign({
+        "job_format": 1, "job_node": node,
+        "job_limit": "" if limit_s is None else max(1, limit_s), "job_grace": _natural(grace_s, "grace"),
+        "job_warn_signal": warn[0], "job_warn_s": warn[1], "job_warn_batch": warn[2], "job_nice": nice,
+        "job_work": work_dir or "", "job_in": std_in, "job_append": int(append), "job_umask": f"{umask:04o}",
+        "job_own_home": int(own_home), "job_has_script": int(has_script),
+        "job_limits": " ".join(f"{_check(_NAME, name, 'limit')}={value}" for name, value in limits),
+    })  # fmt: skip
     body = text.encode("utf-8", "surrogateescape")
     if b"\0" in body:
         raise ValueError("a NUL byte cannot be passed to a program")
-    words = b" ".join([*map(quote, call.interpreter), b'"$job_script"', *map(quote, call.args)])
-    return head + body + b'with_command() { "$@" ' + words + b"; }\njob_whole=1\n"
+    words = b" ".join([*map(quote, interpreter), b'"$job_script"', *map(quote, args)])
+    return body + b'with_command() { "$@" ' + words + b"; }\njob_whole=1\n"
 
 
 def _check_launch(call: LaunchCall) -> None:

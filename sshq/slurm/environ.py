@@ -92,12 +92,16 @@ def job_environment(facts: "Mapping[str, object]") -> dict[str, str]:
         facts: a JOB view, and if known: cluster, slot, node (default the first of `nodes`), export (as given),
             ntasks_per_node, cpus_per_node (a list), submit_dir, array_task_min, array_task_max, array_task_step.
     """
+    return common_environment(facts) | own_environment(facts)
+
+
+def common_environment(facts: "Mapping[str, object]") -> dict[str, str]:
+    """Return those of them that all tasks of an array have alike on one node: no number, slot or attempt is in them."""
     nodes = _names(facts.get("nodes"))
     node = _text(facts, "node") or (nodes[0] if nodes else "")
     nodes = nodes or [node]
     folded = _fold(nodes)
     cpus = _numbers(facts.get("cpus_per_node")) or [max(1, _number(facts, "cpus", 1) // len(nodes))]
-    job_id = str(_number(facts, "job_id", 0))
     tasks = _number(facts, "num_tasks", 1)
     account = _text(facts, "account")
     from sshq.slurm.environ_gpus import gpu_variables  # here: sbatch, which needs the upper half of this file, starts without
@@ -109,10 +113,8 @@ def job_environment(facts: "Mapping[str, object]") -> dict[str, str]:
         "SLURM_CLUSTER_NAME": _text(facts, "cluster") or "sshq",
         "SLURM_CPUS_ON_NODE": str(cpus[0]),
         "SLURM_GTIDS": "0",
-        "SLURM_JOBID": job_id,
         "SLURM_JOB_CPUS_PER_NODE": fold_counts(cpus, len(nodes)),
         "SLURM_JOB_GID": str(_number(facts, "gid", 0)),
-        "SLURM_JOB_ID": job_id,
         "SLURM_JOB_NAME": _text(facts, "name"),
         "SLURM_JOB_NODELIST": folded,
         "SLURM_JOB_NUM_NODES": str(len(nodes)),
@@ -135,8 +137,25 @@ def job_environment(facts: "Mapping[str, object]") -> dict[str, str]:
     }
     if account:
         variables["SLURM_JOB_ACCOUNT"] = account
-    optional = _optional_variables(facts, tasks) | _array_variables(facts) | gpu_variables(facts)
-    return variables | optional | _own_variables(facts)
+    return variables | _optional_variables(facts, tasks) | gpu_variables(facts)
+
+
+def own_environment(facts: "Mapping[str, object]") -> dict[str, str]:
+    """Return the variables that tell a job or task from the others of its kind.
+
+    Args:
+        facts: job_id, array_job_id, array_task_id, slot, attempt, restarts, and array_task_count, _min, _max, _step.
+    """
+    job_id = str(_number(facts, "job_id", 0))
+    variables = {
+        "SLURM_JOBID": job_id,
+        "SLURM_JOB_ID": job_id,
+        "SSHQ_ATTEMPT": str(_number(facts, "attempt", 1)),
+        "SSHQ_SLOT": str(_number(facts, "slot", 0)),
+    }
+    if _number(facts, "restarts", 0):
+        variables["SLURM_RESTART_COUNT"] = str(_number(facts, "restarts", 0))
+    return variables | _array_variables(facts)
 
 
 def fold_counts(counts: "Sequence[int]", nodes: int) -> str:
@@ -163,8 +182,6 @@ def _optional_variables(facts: "Mapping[str, object]", tasks: int) -> dict[str, 
         variables["SLURM_MEM_PER_CPU"] = str(facts["memory_per_cpu_mib"])
     elif isinstance(facts.get("memory_mib"), int):
         variables["SLURM_MEM_PER_NODE"] = str(facts["memory_mib"])
-    if _number(facts, "restarts", 0):
-        variables["SLURM_RESTART_COUNT"] = str(_number(facts, "restarts", 0))
     if facts.get("open_mode"):  # for the sruns of the job: one that appends must not empty what the attempt before wrote
         variables["SLURM_OPEN_MODE"] = _text(facts, "open_mode")[:1]
     if facts.get("export") is not None:
@@ -183,13 +200,6 @@ def _array_variables(facts: "Mapping[str, object]") -> dict[str, str]:
         "SLURM_ARRAY_TASK_MAX": str(_number(facts, "array_task_max", task)),
         "SLURM_ARRAY_TASK_MIN": str(_number(facts, "array_task_min", task)),
         "SLURM_ARRAY_TASK_STEP": str(_number(facts, "array_task_step", 1)),
-    }
-
-
-def _own_variables(facts: "Mapping[str, object]") -> dict[str, str]:
-    return {
-        "SSHQ_ATTEMPT": str(_number(facts, "attempt", 1)),
-        "SSHQ_SLOT": str(_number(facts, "slot", 0)),
     }
 
 

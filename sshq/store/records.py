@@ -89,13 +89,17 @@ class Codec(Generic[R]):
 
     def encode(self, record: R) -> str:
         """Return the record's text.  Raises CheckFailedError where a field holds what its type forbids."""
+        return seal(self.write(record))
+
+    def write(self, record: R) -> str:
+        """As `encode`, without the checksum: for what is sealed as part of something else."""
         out: dict[str, Json] = {"v": VERSION}
         name = ""
         try:
             for (name, default, write), value in zip(self._writers, self._values(record), strict=True):
                 if value is not default and value != default:
                     out[name] = write(value)
-            return seal(format_json(out))
+            return format_json(out)
         except (_TypeMismatchError, ValueError) as error:  # ValueError: a float that is not finite
             raise CheckFailedError(f"{self._type.__name__}.{name} cannot be stored: {error}") from None
 
