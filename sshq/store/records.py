@@ -20,6 +20,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, Union, get_args, get_o
 
 from sshq.core.replacing import draft_of
 from sshq.errors import BugError, CheckFailedError, StoreError
+from sshq.store.writing import make_writer
 
 VERSION: Final = 1  # of the text, not of the tables; a reader refuses a higher one
 
@@ -80,6 +81,8 @@ class Codec(Generic[R]):
         self._type = record_type
         self._values = attrgetter(*names) if len(names) > 1 else lambda record: (getattr(record, names[0]),)
         self._writers = [(f.name, _default_of(f), _writer(hints[f.name])) for f in kept]
+        named = [(name, default, _written_type(hints[name]), write) for name, default, write in self._writers]
+        self._write = make_writer(named, f'"v":{VERSION}', format_json)
         self._required = [f.name for f in fields(record_type) if f.default is MISSING]  # type: ignore[arg-type]
         self._fields = {f.name: f.default for f in fields(record_type)}  # type: ignore[arg-type]
         # A value of exactly this type needs no look; what may be anything else does.
@@ -93,6 +96,13 @@ class Codec(Generic[R]):
 
     def write(self, record: R) -> str:
         """As `encode`, without the checksum: for what is sealed as part of something else."""
+        try:
+            return self._write(record)
+        except ValueError:
+            return self.write_each(record)
+
+    def write_each(self, record: R) -> str:
+        """As `write`, field by field, so that it can say which one is wrong; a test compares the two."""
         out: dict[str, Json] = {"v": VERSION}
         name = ""
         try:
@@ -175,6 +185,16 @@ def _plain_type(hint: object) -> type | None:
     """Return the type whose values are of `hint` as they are read from JSON, None where they have to be looked at."""
     inner = [arg for arg in get_args(hint) if arg is not NoneType] if get_origin(hint) in {Union, UnionType} else [hint]
     return inner[0] if len(inner) == 1 and inner[0] in (bool, int, float, str) else None
+
+
+def _written_type(hint: object) -> object:
+    """Return the type or sequence whose text is known without a look at the value; None for all others."""
+    plain = _plain_type(hint)
+    if plain is not None:
+        return plain
+    inner = [arg for arg in get_args(hint) if arg is not NoneType] if get_origin(hint) in {Union, UnionType} else [hint]
+    one = inner[0] if len(inner) == 1 else None
+    return one if get_origin(one) is tuple or (isinstance(one, type) and issubclass(one, Enum)) else None
 
 
 def _default_of(field: "Field[object]") -> object:
