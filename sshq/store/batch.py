@@ -30,7 +30,9 @@ from sshq.errors import CheckFailedError
 from sshq.store.records import Codec, format_column, format_json, unseal
 
 JOBS: Final = Codec(Job, leave_out=("spec",))
-SPECS: Final = Codec(JobSpec)
+SPECS: Final = Codec(
+    JobSpec, repeated=("user", "group", "script", "environ", "command", "work_dir", "submit_dir", "submit_host", "origin")
+)
 LAUNCHES: Final = Codec(Launch)
 ACCOUNTING: Final = Codec(Accounting)
 STEPS: Final = Codec(Step)

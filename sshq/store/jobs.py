@@ -37,6 +37,7 @@ from sshq.store.staged import Staging
 
 T = TypeVar("T")
 TOKEN_KEPT_S: Final = 24 * 3600
+ROWS_AT_ONCE: Final = 500
 
 _PUT_JOB: Final = """
     INSERT INTO job (job_id, spec, array_job_id, array_task_id, uid, user, name, state, since_at, until_at,
@@ -284,21 +285,7 @@ class Store:
 
     def _load(self) -> Loaded:
         epoch, next_job_id, restored = self._select("SELECT epoch, next_job_id, restored FROM store")[0]
-        specs: dict[bytes, JobSpec] = {}
-        jobs = []
-        for job_id, text, digest, asked in self._read(
-            "SELECT job.job_id, job.record, job.spec, spec.record FROM job LEFT JOIN spec ON spec.digest = job.spec"
-            " WHERE job.live = 1 ORDER BY job.job_id"
-        ):
-            spec = specs.get(digest)
-            if spec is None:
-                if asked is None:
-                    raise StoreError(f"what job {job_id} was asked to be is lost")
-                spec = specs[digest] = SPECS.decode(asked)
-            job = JOBS.decode(text, spec=spec)
-            if job.job_id != job_id:
-                raise StoreError(f"the record of job {job_id} is that of another")
-            jobs.append(job)
+        jobs = self._read_jobs()
         # Which specs are stored is found out again as jobs change: to enter them all would make each start longer.
         self._specs = {}
         return Loaded(
@@ -313,6 +300,26 @@ class Store:
             max_order=max((job.order for job in jobs), default=0),
             restored=bool(restored),
         )
+
+    def _read_jobs(self) -> list[Job]:
+        """Return the live jobs by id, decoded some hundred at a time."""
+        jobs: list[Job] = []
+        specs: dict[bytes, JobSpec] = {}
+        rows: list[tuple[int, str, bytes]] = []
+        new: dict[bytes, str] = {}
+        for job_id, text, digest, asked in self._read(
+            "SELECT job.job_id, job.record, job.spec, spec.record FROM job LEFT JOIN spec ON spec.digest = job.spec"
+            " WHERE job.live = 1 ORDER BY job.job_id"
+        ):
+            if asked is None:
+                raise StoreError(f"what job {job_id} was asked to be is lost")
+            rows.append((job_id, text, digest))
+            if digest not in specs:
+                new[digest] = asked
+            if len(rows) == ROWS_AT_ONCE:
+                jobs += _decode_jobs(rows, new, specs)
+                rows, new = [], {}
+        return jobs + _decode_jobs(rows, new, specs)
 
     def _arrangements(self, kind: str) -> list[str]:
         return [text for (text,) in self._select("SELECT record FROM arrangement WHERE kind = ? ORDER BY name", kind)]
@@ -400,3 +407,13 @@ class Store:
         """Bring everything into the one file.  Nothing is lost without it: the next start reads the log."""
         with suppress(sqlite3.Error):
             self._connection.close()
+
+
+def _decode_jobs(rows: list[tuple[int, str, bytes]], new: dict[bytes, str], specs: dict[bytes, JobSpec]) -> list[Job]:
+    """Return the jobs of (id, record, digest of the spec); the specs that come for the first time are entered into `specs`."""
+    specs.update(zip(new, SPECS.decode_many(list(new.values())), strict=True))
+    jobs = JOBS.decode_many([text for _, text, _ in rows], spec=[specs[digest] for _, _, digest in rows])
+    for (job_id, _, _), job in zip(rows, jobs, strict=True):
+        if job.job_id != job_id:
+            raise StoreError(f"the record of job {job_id} is that of another")
+    return jobs

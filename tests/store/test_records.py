@@ -14,11 +14,11 @@ from sshq.core import model
 from sshq.core.arrangements import PartitionRecord, Reservation
 from sshq.core.model import Accounting, Job, JobSpec, Launch, NodeRecord, Step
 from sshq.errors import CheckFailedError, StoreError
+from sshq.store.batch import JOBS, SPECS
 from sshq.store.records import Codec, seal
 from store.build import SPEC, make_job, make_spec, records_of
 
 STORED = (JobSpec, Job, Launch, Accounting, Step, NodeRecord)
-JOBS = Codec(Job, leave_out=("spec",))
 
 
 @settings(max_examples=60, deadline=None)
@@ -47,6 +47,23 @@ def test_a_job_comes_back_with_the_spec_kept_elsewhere(job):
     assert JOBS.decode(JOBS.encode(job), spec=SPEC) == job
 
 
+@settings(max_examples=40, deadline=None)
+@given(jobs=st.lists(records_of(Job, spec=st.sampled_from([SPEC, make_spec(name="other")])), max_size=5))
+def test_many_jobs_come_back_as_each_by_itself(jobs):
+    assert JOBS.decode_many([JOBS.encode(job) for job in jobs], spec=[job.spec for job in jobs]) == jobs
+
+
+@settings(max_examples=40, deadline=None)
+@given(records=st.lists(records_of(JobSpec), max_size=5))
+def test_many_records_come_back_as_each_by_itself(records):
+    assert SPECS.decode_many([SPECS.encode(record) for record in records]) == records
+
+
+def test_of_many_records_those_that_say_the_same_keep_its_text_once():
+    first, second = SPECS.decode_many([SPECS.encode(make_spec(name=name)) for name in ("a", "b")])
+    assert first.script is second.script
+
+
 def test_the_text_is_short_and_readable():
     text = JOBS.encode(make_job(7, state=model.State.RUNNING, nodes=("n1",)))
     assert text == '{"v":1,"job_id":7,"spec_id":7,"state":"RUNNING","submit_at":107.0,"nodes":["n1"],"crc":"a21f6f18"}'
@@ -57,16 +74,21 @@ def test_any_flipped_bit_of_a_record_is_noticed():
     for place in range(len(text)):
         for bit in range(7):
             flipped = text[:place] + chr(ord(text[place]) ^ 1 << bit) + text[place + 1 :]
-            with pytest.raises(StoreError):
+            with pytest.raises(StoreError) as alone:
                 JOBS.decode(flipped, spec=SPEC)
+            with pytest.raises(StoreError) as among_others:
+                JOBS.decode_many([text, flipped, text], spec=[SPEC] * 3)
+            assert among_others.value.message == alone.value.message
 
 
 @pytest.mark.parametrize(
     ("text", "why"), [('{"v":1,"name":"n1"}', "it has no checksum"), ('{"v":1,"name":"n1","crc":"00000000"}', "its checksum is wrong")]
 )
 def test_a_record_that_was_not_sealed_is_not_believed(text, why):
-    with pytest.raises(StoreError, match=why):
-        Codec(NodeRecord).decode(text)
+    codec = Codec(NodeRecord)
+    for read in (codec.decode, lambda text: codec.decode_many([codec.encode(NodeRecord(name="n1")), text])):
+        with pytest.raises(StoreError, match=why):
+            read(text)
 
 
 def test_a_field_added_later_reads_from_old_rows_as_its_default():
@@ -118,9 +140,31 @@ def test_a_damaged_record_is_named_with_its_field(text, why):
     assert caught.value.message == f"a NodeRecord record of the store cannot be read: {why}"
 
 
+@pytest.mark.parametrize(("text", "why"), BROKEN, ids=[why for _, why in BROKEN])
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_damaged_record_among_many_is_named_with_its_field(text, why, before):
+    codec = Codec(NodeRecord)
+    good = codec.encode(NodeRecord(name="n1"))
+    with pytest.raises(StoreError) as caught:
+        codec.decode_many([good] * before + [seal(text), good])
+    assert caught.value.message == f"a NodeRecord record of the store cannot be read: {why}"
+
+
+def test_records_that_make_sense_only_together_are_refused():
+    """What was cut at the wrong place reads as JSON when it is put together again."""
+    texts = [seal('{"v":1,"name":"a}'), seal('b"}')]
+    with pytest.raises(StoreError, match="it is not JSON"):
+        Codec(NodeRecord).decode_many(texts)
+
+
 @given(text=st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists).map(json.dumps) | st.text())
 def test_no_text_whatever_raises_anything_else(text):
     for part in (text, f'{{"v":1,"job_id":1,"spec_id":1,"submit_at":0,"nodes":{text}}}'):
+        for read in (part, seal(part)):
+            try:
+                JOBS.decode_many([read, read], spec=[SPEC, SPEC])
+            except StoreError:
+                pass
         try:
             JOBS.decode(part, spec=SPEC)
         except StoreError:
