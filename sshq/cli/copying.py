@@ -22,9 +22,8 @@ def copy_output(params: dict[str, object], out: int, *, follow: bool) -> dict[st
         try:
             with connect(os.environ) as client:
                 stream = client.data("logs", params | {"offset": offset}, timeout_s=None if follow else 60.0)
-                for data in stream:
-                    write_all(out, data)
-                    offset += len(data)
+                for count in stream.copy_to(out):
+                    offset += count
                     ends_at = None
                 return stream.result
         except UnreachableError as error:

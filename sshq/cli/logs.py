@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from sshq.cli.copying import copy_output, write_all
+from sshq.cli.copying import copy_output
 from sshq.cli.own import UsageMistakeError, own_command, read_job_ref, run_command
 from sshq.cli.stageline import StageLine
 from sshq.errors import RefusedError, UnreachableError
@@ -67,6 +67,6 @@ def _show_staging(job_id: object) -> None:
 def _copy(method: str, params: dict[str, object]) -> int:
     sys.stdout.flush()
     with connect(os.environ) as client:
-        for data in client.data(method, params, timeout_s=None):
-            write_all(sys.stdout.fileno(), data)
+        for _ in client.data(method, params, timeout_s=None).copy_to(sys.stdout.fileno()):
+            pass
     return 0

@@ -135,18 +135,17 @@ class LogDesk:
         ended = asyncio.create_task(self._until_over(job)) if follow else None
         head: rp.ReadHead | None = None
         try:
-            head, rest = await read_head(channel, nonce)
+            head, begin = await read_head(channel, nonce)
             if head.error is not None:
                 if job.state in FINAL:
                     raise _AwayError(f"{link.name}: {path}: {head.error}", offset)
                 return offset  # it has not been made yet
-            while True:
-                if rest:
-                    await stream.data(rest)
-                    offset += len(rest)
-                rest = await _read_some(channel, ended)
-                if not rest:
-                    return offset
+            pieces = [begin]
+            while pieces:
+                await stream.data(*pieces)
+                offset += sum(map(len, pieces))
+                pieces = channel.take_pieces(BLOCK) or await _read_some(channel, ended)
+            return offset
         except NodeError as error:
             raise _AwayError(error.message, offset) from None
         finally:
@@ -224,18 +223,18 @@ async def read_head(channel: Channel, nonce: str) -> tuple[rp.ReadHead, bytes]:
             raise NodeError("the host did not answer the request for the output")
 
 
-async def _read_some(channel: Channel, ended: "asyncio.Task[bool] | None") -> bytes:
-    """Return the next bytes; b"" at their end or once the attempt is over, after a short silence where nothing is kept."""
-    reading = asyncio.ensure_future(channel.read(BLOCK))
+async def _read_some(channel: Channel, ended: "asyncio.Task[bool] | None") -> list[bytes]:
+    """Return the next pieces; none at their end or once the attempt is over, after a short silence where nothing is kept."""
     if ended is None:
-        return await reading
+        return await channel.read_pieces(BLOCK)
+    reading = asyncio.ensure_future(channel.read_pieces(BLOCK))
     try:
         await asyncio.wait({reading, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not reading.done() and not ended.result():
             await asyncio.wait({reading}, timeout=LAST_WORDS_S)
         if reading.done():
             return reading.result()
-        return b""  # what a last look after the end finds is sent by a plain read from the offset
+        return []  # what a last look after the end finds is sent by a plain read from the offset
     finally:
         if not reading.done():
             reading.cancel()

@@ -116,6 +116,12 @@ class Channel(Protocol):
     async def read(self, max_bytes: int = 65536, deadline_s: float | None = None) -> bytes:
         """Return what has come on stdout, at least a byte; b"" = end or loss."""
 
+    async def read_pieces(self, max_bytes: int, deadline_s: float | None = None) -> list[bytes]:
+        """As `read`, in the pieces in which it came; none = end or loss."""
+
+    def take_pieces(self, max_bytes: int) -> list[bytes]:
+        """Return what is here already, without waiting; none = nothing, or the end."""
+
     async def wait_closed(self, deadline_s: float | None = None) -> int | None:
         """Wait for the end; None = the host gave no exit status, which is never success."""
 

@@ -40,8 +40,8 @@ class Inflow:
         self._ended = True
         self._wake()
 
-    async def read(self, max_bytes: int) -> bytes:
-        """Return at least one byte, or b"" at the end."""
+    async def wait(self) -> None:
+        """Return once something is here, or nothing more will come."""
         while not self._chunks and not self._ended:
             if self._waiter is not None:
                 raise RuntimeError("two readers on one channel")
@@ -50,9 +50,9 @@ class Inflow:
                 await self._waiter
             finally:
                 self._waiter = None
-        return self._take(max_bytes)
 
-    def _take(self, max_bytes: int) -> bytes:
+    def take(self, max_bytes: int) -> list[bytes]:
+        """Return what is here, as it came: joining it would be a copy more."""
         taken = []
         room = max_bytes
         while self._chunks and room > 0:
@@ -62,12 +62,11 @@ class Inflow:
                 chunk = chunk[:room]
             taken.append(chunk)
             room -= len(chunk)
-        data = b"".join(taken)
-        self._size -= len(data)
+        self._size -= max_bytes - room
         if self._paused and self._size < LOW_WATER:
             self._paused = False
             self._resume()
-        return data
+        return taken
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -150,11 +149,22 @@ class ChannelFlow:
 
     async def read(self, max_bytes: int = 65536, deadline_s: float | None = None) -> bytes:
         """Return what has come, b"" at the end."""
-        try:
-            async with asyncio.timeout(deadline_s):
-                return await self._inflow.read(max_bytes)
-        except TimeoutError:
-            raise self._no_reply(f"said nothing for {deadline_s:g} s") from None
+        return b"".join(await self.read_pieces(max_bytes, deadline_s))
+
+    async def read_pieces(self, max_bytes: int, deadline_s: float | None = None) -> list[bytes]:
+        """Return what has come, in the pieces in which it came; none at the end."""
+        if not (pieces := self._inflow.take(max_bytes)):
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await self._inflow.wait()
+            except TimeoutError:
+                raise self._no_reply(f"said nothing for {deadline_s:g} s") from None
+            pieces = self._inflow.take(max_bytes)
+        return pieces
+
+    def take_pieces(self, max_bytes: int) -> list[bytes]:
+        """Return what is here already; none where that is nothing."""
+        return self._inflow.take(max_bytes)
 
     async def wait_closed(self, deadline_s: float | None = None) -> int | None:
         """Wait for the end of the channel; None = no exit status came."""

@@ -6,16 +6,24 @@ without ever buffering more than that.
 
 import asyncio
 import contextlib
+import fcntl
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+import os
+import socket
+import sys
+import termios
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Self
 
 from sshq import __version__
 from sshq.errors import BugError, RefusedError, SshqError, UserError
-from sshq.wire.codec import CodecError, decode_json, encode_json, encode_plain, frame_data, frame_json, parse_header
+from sshq.wire.codec import CodecError, decode_json, encode_json, encode_plain, frame_header, frame_json, parse_header
 from sshq.wire.protocol import (
     DATA_BYTES_MAX,
+    DATA_FRAME,
     HEADER_BYTES,
     ITEMS_BYTES_AIM,
     ITEMS_MAX,
@@ -30,6 +38,8 @@ _ENCODE_ROWS: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).e
 _UNSENT_BYTES_MAX: Final = 1 << 20
 _FRAME_TIMEOUT_S: Final = 30.0  # from a frame's first byte to its last
 _LARGE_BYTES: Final = 1 << 20  # a frame above this waits for its turn: what is half received has a bound too
+_BULK_UNREAD: Final = 208 << 10  # Linux makes twice as much of it, and by default lets nobody ask for more
+_PARTS_MAX: Final = 512  # of one writev; Linux takes 1024
 LARGE_FRAMES_MAX: Final = 16  # being received at once, over all connections
 
 
@@ -69,7 +79,7 @@ class Channel:
         self._stall_s = stall_s
         self._frame_bytes_max = JSON_BYTES_MAX
         self._requests: asyncio.Queue[Request | RequestError | None] = asyncio.Queue(maxsize=1)
-        self._closed = False
+        self._closed = self._is_bulk = False
         self._running: asyncio.Future[Mapping[str, object]] | None = None  # the handler
         self._reading: asyncio.Task[None] | None = None
         self.at_end: list[Callable[[], None]] = []  # called when the connection is over
@@ -149,18 +159,63 @@ class Channel:
             raise ClosedError
         transport = self._writer.transport
         self._writer.write(frame)
-        while unsent := transport.get_write_buffer_size():  # nearly always all of it went out at once
+        while transport.get_write_buffer_size():  # nearly always all of it went out at once
+            unread = self._count_unread()
             try:
                 async with asyncio.timeout(self._stall_s):
                     await self._writer.drain()
                     return
             except TimeoutError:
-                if transport.get_write_buffer_size() < unsent:
+                if self._count_unread() < unread:
                     continue  # slow, but it reads
                 transport.abort()
                 raise ClosedError from None
             except ConnectionError:
                 raise ClosedError from None
+
+    async def send_parts(self, parts: Iterable[bytes]) -> None:
+        """As `send`, of bulk in parts: the kernel takes them from where they are, and nothing is joined or copied before."""
+        transport = self._writer.transport
+        if not self._is_bulk:
+            self._is_bulk = True
+            connection: socket.socket = self._writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BULK_UNREAD)
+            transport.set_write_buffer_limits(high=0)  # waits until all is with the kernel: the rest may go there directly
+        left = deque(parts)
+        try:
+            while left:
+                if self._writer.is_closing():
+                    raise ClosedError
+                if not transport.get_write_buffer_size() and not self._write_directly(left):
+                    return
+                await self.send(left.popleft())  # the kernel's buffer is full: the transport knows how to wait for room
+        except asyncio.CancelledError:
+            self._writer.write(b"".join(left))  # what comes next must not stand amid a frame
+            raise
+
+    def _write_directly(self, left: deque[bytes]) -> bool:
+        """Hand over what the kernel takes at once; return whether something is left."""
+        try:
+            sent = os.writev(self._writer.get_extra_info("socket").fileno(), list(islice(left, _PARTS_MAX)))
+        except BlockingIOError:
+            return True
+        except OSError:
+            raise ClosedError from None
+        while sent:
+            first = left.popleft()
+            if len(first) > sent:
+                left.appendleft(first[sent:])
+                break
+            sent -= len(first)
+        return bool(left)
+
+    def _count_unread(self) -> int:
+        """Return the bytes that the client has still to read, in our buffer and, with an allowance, in the kernel's."""
+        here = self._writer.transport.get_write_buffer_size()
+        connection: socket.socket = self._writer.get_extra_info("socket")
+        if connection.fileno() < 0:
+            return here
+        return here + int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
     async def _read_all(self) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -255,18 +310,35 @@ class StreamOut:
         body = _ENCODE_ROWS({"text": text}).encode("ascii")
         await self._send_items([body if b"\\ud" not in body else encode_json({"text": text})])
 
-    async def data(self, data: bytes) -> None:
+    async def data(self, *pieces: bytes) -> None:
         """Send raw bytes, in as many frames as they need."""
         if self._sends != "data":
             raise BugError("this method sends no data")
-        for start in range(0, len(data), DATA_BYTES_MAX):
-            await self._channel.send(frame_data(data[start : start + DATA_BYTES_MAX]))
+        await self._channel.send_parts(_frame_pieces(pieces))
 
     async def _send_items(self, bodies: list[bytes]) -> None:
         body = b'{"id":%d,"items":[%b]}' % (self._id, b",".join(bodies))
         if len(body) > JSON_BYTES_MAX:
             raise BugError(f"an item of {len(body)} bytes does not fit into a frame")
         await self._channel.send(len(body).to_bytes(4, "big") + b"J" + body)
+
+
+def _frame_pieces(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield data frames in parts, each the header and then pieces as they are: only one that fits into no frame is cut."""
+    frame: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        for start in range(0, len(piece), DATA_BYTES_MAX):
+            part = piece if len(piece) <= DATA_BYTES_MAX else piece[start : start + DATA_BYTES_MAX]
+            if size + len(part) > DATA_BYTES_MAX:
+                yield frame_header(DATA_FRAME, size)
+                yield from frame
+                frame, size = [], 0
+            frame.append(part)
+            size += len(part)
+    if frame:
+        yield frame_header(DATA_FRAME, size)
+        yield from frame
 
 
 def parse_request(body: bytes) -> Request:

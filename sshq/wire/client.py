@@ -44,7 +44,7 @@ class LostReplyError(UnreachableError):
 class Stream:
     """The items a method sends, one by one; `result` is its reply, known when the iteration has ended."""
 
-    def __init__(self, parts: "Iterator[dict[str, object] | bytes | _Reply]") -> None:
+    def __init__(self, parts: "Iterator[dict[str, object] | bytes | int | _Reply]") -> None:
         self._parts = parts
         self.result: dict[str, object] = {}
 
@@ -59,15 +59,28 @@ class Stream:
 class DataStream:
     """The data a method sends, piece by piece; `result` as for `Stream`."""
 
-    def __init__(self, parts: "Iterator[dict[str, object] | bytes | _Reply]") -> None:
+    def __init__(self, parts: "Callable[[int | None], Iterator[dict[str, object] | bytes | int | _Reply]]") -> None:
         self._parts = parts
         self.result: dict[str, object] = {}
 
     def __iter__(self) -> "Iterator[bytes]":
-        for part in self._parts:
+        for part in self._parts(None):
             if isinstance(part, _Reply):
                 self.result = part.result
             elif isinstance(part, bytes):
+                yield part
+
+    def copy_to(self, out: int) -> "Iterator[int]":
+        """Write the data to a file descriptor, instead of handing it out; yields how many bytes are there, each time some are.
+
+        Raises:
+            OSError: from the descriptor.
+
+        """
+        for part in self._parts(out):
+            if isinstance(part, _Reply):
+                self.result = part.result
+            elif isinstance(part, int):
                 yield part
 
 
@@ -145,13 +158,13 @@ class Client:
         self, method: str, params: "Mapping[str, object] | None" = None, *, timeout_s: float | None = CALL_TIMEOUT_S
     ) -> DataStream:
         """Ask and return the data, piece by piece."""
-        return DataStream(self._ask(method, params, timeout_s))
+        return DataStream(lambda out: self._ask(method, params, timeout_s, out))
 
     def _ask(
-        self, method: str, params: "Mapping[str, object] | None", timeout_s: float | None
-    ) -> "Iterator[dict[str, object] | bytes | _Reply]":
+        self, method: str, params: "Mapping[str, object] | None", timeout_s: float | None, out: int | None = None
+    ) -> "Iterator[dict[str, object] | bytes | int | _Reply]":
         self._send(method, params, timeout_s)
-        yield from self._read_answer()
+        yield from self._read_answer(out)
 
     def _send(self, method: str, params: "Mapping[str, object] | None", timeout_s: float | None) -> None:
         if self._asking:  # the last answer was not read to its end: a new connection also ends it over there
@@ -170,9 +183,21 @@ class Client:
             # A controller that refuses a request without reading it has already said why.
             pass
 
-    def _read_answer(self) -> "Iterator[dict[str, object] | bytes | _Reply]":
+    def _read_answer(self, out: int | None = None) -> "Iterator[dict[str, object] | bytes | int | _Reply]":
+        passing = None
         while True:
-            kind, body = self._receive()
+            kind, length = self._receive_header()
+            if kind == DATA_FRAME and out is not None:
+                if passing is None:
+                    from sshq.wire.passing import Passing
+
+                    passing = Passing(self._socket.fileno(), self._receive_into, out)
+                while length:
+                    moved = passing.move(length)
+                    length -= moved
+                    yield moved
+                continue
+            body = self._receive_bytes(length)
             if kind == DATA_FRAME:
                 yield body
                 continue
@@ -184,7 +209,7 @@ class Client:
                 yield _Reply(_read_reply(message, self.path))
                 return
 
-    def _receive(self) -> tuple[int, bytes]:
+    def _receive_header(self) -> tuple[int, int]:
         header = self._receive_bytes(HEADER_BYTES)
         try:
             kind, length = parse_header(header)
@@ -192,21 +217,25 @@ class Client:
             raise _distrust(self.path, str(error)) from None
         if length > (DATA_BYTES_MAX if kind == DATA_FRAME else JSON_BYTES_MAX):
             raise _distrust(self.path, f"a frame of {length} bytes")
-        return kind, self._receive_bytes(length)
+        return kind, length
 
     def _receive_bytes(self, count: int) -> bytes:
-        parts = bytearray()
+        whole = bytearray(count)
+        view, at = memoryview(whole), 0
+        while at < count:
+            at += self._receive_into(view[at : at + (1 << 20)])
+        return bytes(whole)
+
+    def _receive_into(self, view: memoryview) -> int:
         try:
-            while len(parts) < count:
-                part = self._socket.recv(min(count - len(parts), 1 << 20))
-                if not part:
-                    raise LostReplyError(self.path, "closed the connection before it answered.")
-                parts += part
+            count = self._socket.recv_into(view)
         except TimeoutError:
             raise LostReplyError(self.path, "does not answer.") from None
         except OSError as error:
             raise LostReplyError(self.path, f"went away: {error.strerror}.") from None
-        return bytes(parts)
+        if not count:
+            raise LostReplyError(self.path, "closed the connection before it answered.")
+        return count
 
     def _decode(self, body: bytes) -> dict[str, object]:
         try:

@@ -37,9 +37,9 @@ def frame_json(value: "Mapping[str, object]") -> bytes:
     return _frame(JSON_FRAME, encode_json(value))
 
 
-def frame_data(data: bytes) -> bytes:
-    """Return the frame that carries raw data."""
-    return _frame(DATA_FRAME, data)
+def frame_header(kind: int, length: int) -> bytes:
+    """Return what stands before a body of `length` bytes."""
+    return length.to_bytes(HEADER_BYTES - 1, "big") + bytes((kind,))
 
 
 def parse_header(header: bytes) -> tuple[int, int]:
@@ -99,8 +99,7 @@ def decode_json(body: bytes) -> dict[str, object]:
 
 
 def _frame(kind: int, body: bytes) -> bytes:
-    header = len(body).to_bytes(HEADER_BYTES - 1, "big") + bytes((kind,))
-    return header + body
+    return frame_header(kind, len(body)) + body
 
 
 def _has_bad_surrogate(text: str) -> bool:

@@ -62,8 +62,8 @@ class NoStream:
     async def items(self, items: list[Any]) -> None:
         self.got += items
 
-    async def data(self, data: bytes) -> None:
-        self.got.append(data)
+    async def data(self, *pieces: bytes) -> None:
+        self.got += pieces
 
 
 class SimController(Controller):

@@ -179,6 +179,18 @@ class SimChannel:
             self._buffer.appendleft(data[max_bytes:])
         return data[:max_bytes]
 
+    async def read_pieces(self, max_bytes: int, deadline_s: float | None = None) -> list[bytes]:
+        data = await self.read(max_bytes, deadline_s)
+        return [data] if data else []
+
+    def take_pieces(self, max_bytes: int) -> list[bytes]:
+        if not self._buffer:
+            return []
+        data = self._buffer.popleft()
+        if len(data) > max_bytes:
+            self._buffer.appendleft(data[max_bytes:])
+        return [data[:max_bytes]]
+
     async def wait_closed(self, deadline_s: float | None = None) -> int | None:
         while not self._ended:
             self._came.clear()

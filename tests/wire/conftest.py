@@ -18,6 +18,7 @@ class Service:
         self.peers = []
         self.bugs = []
         self.cancelled = threading.Event()
+        self.gave_up = threading.Event()
         self.running = threading.Event()
         self.sent = 0
 
@@ -41,7 +42,13 @@ class Service:
         return {"count": params["count"]}
 
     async def do_logs(self, params, stream):
-        await stream.data(bytes(range(256)) * (params["size"] // 256))
+        data, step = bytes(range(256)) * (params["size"] // 256), params.get("step", params["size"])
+        try:
+            async with asyncio.timeout(params.get("patience_s")):
+                await stream.data(*[data[at : at + step] for at in range(0, len(data), step)])
+        except TimeoutError:
+            self.gave_up.set()
+            raise RefusedError("nobody reads", code="not_now") from None
         return {"offset": params["size"]}
 
     async def do_wait(self, params, stream):
