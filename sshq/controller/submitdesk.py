@@ -83,8 +83,7 @@ class SubmitDesk:
 
         if token is None:
             return await work()
-        # Nobody has sent a fresh token before: there is nothing to look for.  Who says so twice is not believed: stored twice, it
-        # would end the controller.
+        # Nobody has sent a fresh token before: there is nothing to look for.  Who says so twice is not believed.
         if params.get("fresh") is True and not self._once.was_begun((peer.uid, token)):
             return await self._once.run((peer.uid, token), work)
         return await self._once.run((peer.uid, token), lambda: self._find_or(work, peer.uid, token))

@@ -121,12 +121,17 @@ def singleton_key(job: Job) -> SingletonKey:
 
 
 def _goes_before(other: Job, job: Job) -> bool:
-    """Whether a singleton waits for its namesake: the earlier one, or one that has begun.
+    """Whether a singleton waits for its namesake: the earlier one, one that has begun, or a singleton whose turn has come.
 
-    As in Slurm; jobs that are submitted together come into the queue some time after they got their numbers.
+    As in Slurm; but jobs that are submitted together come into the queue some time after they got their numbers.
     """
     mine, its = _submission(job), _submission(other)
-    return its < mine or (its != mine and other.state is not State.PENDING)
+    return its < mine or (its != mine and (other.state is not State.PENDING or _had_its_turn(other)))
+
+
+def _had_its_turn(job: Job) -> bool:
+    """Whether a pending job is a singleton that waits for nobody any more."""
+    return bool(job.spec.dependency) and job.eligible_at is not None and dep.parse_dependency(job.spec.dependency or "").singleton
 
 
 def _submission(job: Job) -> int:

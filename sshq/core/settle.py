@@ -281,6 +281,7 @@ def _again_unstarted(cluster: Cluster, job: Job, node: str, now: float, *, why: 
         job = replace(job, note=f"{node} refused it: {why}")
     cluster.put_job(job)
     cluster.requeue_index(job.job_id, now)
+    cluster.dependents.wake(cluster, job, now)  # an earlier singleton that waited while this one ran
 
 
 def _again(cluster: Cluster, job: Job, trigger: Trigger, now: float, *, held: bool = False) -> None:
@@ -293,3 +294,4 @@ def _again(cluster: Cluster, job: Job, trigger: Trigger, now: float, *, held: bo
     )  # fmt: skip
     cluster.put_job(job)
     cluster.requeue_index(job.job_id, now)
+    cluster.dependents.wake(cluster, job, now)  # an earlier singleton that waited while this one ran

@@ -228,7 +228,8 @@ class Store:
             run("DELETE FROM arrangement WHERE kind = ? AND name = ?", (kind, name))
             if text is not None:
                 run("INSERT INTO arrangement VALUES (?, ?, ?)", (kind, name, text))
-        run_many("INSERT INTO token VALUES (?, ?, ?, ?)", batch.tokens)
+        # A token that is there already was called new by who had sent it before: it stays with its first job.
+        run_many("INSERT OR IGNORE INTO token VALUES (?, ?, ?, ?)", batch.tokens)
         run("UPDATE store SET next_job_id = ? WHERE next_job_id < ?", (next_job_id, next_job_id))
 
     def _write(self, change: Callable[[], T], *, check_epoch: bool = True) -> T:

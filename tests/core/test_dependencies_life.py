@@ -263,6 +263,41 @@ def test_a_singleton_waits_for_a_later_one_that_came_into_the_queue_before_it() 
     assert list(s.plan()) == ["first"]
 
 
+def test_a_singleton_waits_for_a_later_one_whose_turn_has_come_already() -> None:
+    s = Scenario().nodes("n1", cpus=1)
+    s.submit("in-the-way")
+    s.plan()
+    s.started("in-the-way")
+    members = (ev.Member(shared=make_spec("same", dependency="singleton"), own={"script": "00"}, script=b""),)
+    s.feed(ev.SubmittedTogether(members=members))
+    jobs = tuple(s.last.result.make_jobs(members, 0, s.now))
+    s.submit("same", dependency="singleton")  # nobody is before it: it waits for room alone
+    s.rows.jobs |= {job.job_id: job for job in jobs}
+    s.feed(ev.StoredTogether(now=s.now, jobs=jobs))
+    s.ids["first"] = jobs[0].job_id
+    s.nodes("n2", cpus=8)
+    assert list(s.plan()) == ["same"]
+    assert s.reason("first") == "Dependency"
+    s.started("same").ended("same")
+    assert list(s.plan()) == ["first"]
+
+
+def test_a_singleton_waits_no_longer_for_one_that_was_requeued_and_held() -> None:
+    s = Scenario().nodes("n1", cpus=8)
+    s.submit("same", held=True)
+    s.ids["before"] = s.ids["same"]
+    s.submit("same", dependency="singleton")
+    s.ids["singleton"] = s.ids["same"]
+    s.submit("same")
+    assert list(s.plan()) == ["same"]
+    s.started("same").control("cancel", "before")
+    assert s.plan() == {} and s.reason("singleton") == "Dependency"  # one of its name runs
+    s.control("requeue", "same", hold=True)
+    s.ended("same", code=None, signal=15, cancelled=True)
+    assert s.reason("same") == "JobHeldUser"
+    assert list(s.plan()) == ["singleton"]
+
+
 @pytest.mark.parametrize("how", ["cancelled", "renamed"])
 def test_a_singleton_goes_on_when_the_one_before_leaves_its_name(how) -> None:
     s = Scenario().nodes("n1", cpus=8)

@@ -58,6 +58,23 @@ def test_a_token_that_is_called_fresh_twice_is_one_job_and_no_end_of_the_control
         assert len(names(client)) == 1
 
 
+@pytest.mark.parametrize("how", ["by a batch", "before a restart"])
+def test_a_token_that_is_wrongly_called_fresh_does_not_end_the_controller(controller, how):
+    params = {"description": DESCRIPTION, "environ": {}, "token": "00112233445566778899", "fresh": True}
+    with open_client(controller) as client:
+        if how == "by a batch":
+            client.call("submit_many", part(count=1, token=params["token"]))
+        else:
+            client.call("submit", params)
+    if how == "before a restart":
+        controller.kill9()
+        controller.up()
+    with open_client(controller) as client:
+        client.call("submit", params)
+    with open_client(controller) as client:
+        assert len(names(client)) == 2  # who lies about it gets what was asked for
+
+
 def test_a_batch_that_is_sent_again_is_the_same_whoever_sends_it(controller):
     with open_client(controller) as client:
         first = client.call("submit_many", part())["first_job_id"]
