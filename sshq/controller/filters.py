@@ -110,5 +110,11 @@ def _texts(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def states_of(names: tuple[str, ...]) -> tuple[State, ...]:
-    """Return the lifecycle states among names; words for derived states are left out."""
-    return tuple(State[n] for n in names if n in State.__members__)
+    """Return the lifecycle states in which a job may be that is shown in one of these; none where it may be in any.
+
+    A job that is being cancelled is shown so, and is in another state until its processes have ended.
+    """
+    if any(name not in State.__members__ for name in names):
+        return ()
+    found = {State[name] for name in names}
+    return tuple(found | (set(State) - FINAL if State.CANCELLED in found else set()))

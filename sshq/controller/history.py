@@ -3,20 +3,20 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from itertools import islice
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from sshq.controller.filters import read_filter, states_of
+from sshq.controller.filters import JobFilter, read_filter, states_of
 from sshq.controller.historyrows import history_rows, shown_state, whole_view
 from sshq.controller.stepdesk import StepDesk
 from sshq.controller.stepping import LOOK_S
 from sshq.controller.storethread import StoreThread
 from sshq.controller.views import View
-from sshq.store.history import HistoryFilter, HistoryJob
-from sshq.store.jobs import Store
+from sshq.store.history import HistoryFilter, HistoryJob, HistoryReader, split_portions
 from sshq.wire.server import Peer, StreamOut
 
-CHUNK = 500
+if TYPE_CHECKING:
+    from array import array
 
 
 class HistoryDesk:
@@ -25,6 +25,7 @@ class HistoryDesk:
     def __init__(self, store: StoreThread, steps: StepDesk) -> None:
         self._store = store
         self._steps = steps
+        self._turn = asyncio.Lock()  # to make views of records holds the interpreter: one at a time, the long answers in turns
 
     async def history(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
         """Stream the jobs a filter means, by number: whole, or a few columns of them."""
@@ -47,17 +48,11 @@ class HistoryDesk:
         )
         if wanted.refs is not None and not refs:
             return {"count": 0}
-        iterator = await self._store.run(lambda s: s.history(filters))
         count = 0
-        while True:
-
-            def next_chunk(_store: Store) -> tuple[list[HistoryJob], list[View], list[list[object]]]:
-                found = list(islice(iterator, CHUNK))
-                return (found, list(map(whole_view, found)), []) if columns is None else (found, [], history_rows(found, columns))
-
-            found, views, rows = await self._store.run(next_chunk)
-            if not found:
-                return {"count": count}
+        for ids in split_portions(await self._store.read(lambda reader: reader.find(filters))):
+            read = partial(self._read_portion, ids, filters, wanted, columns)
+            async with self._turn:
+                found, views, rows = await self._store.read(read)
             count += len(found)
             if params.get("steps") is True and (columns is None or "steps" in columns):
                 at = columns.index("steps") if columns is not None else 0
@@ -67,6 +62,16 @@ class HistoryDesk:
                 await stream.items(views)
             else:
                 await stream.rows(rows)
+        return {"count": count}
+
+    @staticmethod
+    def _read_portion(
+        ids: "array[int]", filters: HistoryFilter, wanted: JobFilter, columns: list[str] | None, reader: HistoryReader
+    ) -> tuple[list[HistoryJob], list[View], list[list[object]]]:
+        found = reader.read(ids, filters)
+        if filters.states:  # of those that are not over, some are shown in another state than the store's
+            found = [one for one in found if shown_state(one.job) in wanted.states]
+        return (found, list(map(whole_view, found)), []) if columns is None else (found, [], history_rows(found, columns))
 
     async def _add_running(self, found: list[HistoryJob], known: list[object]) -> None:
         """Add to the steps known of each job those of one that runs: they are not in the store, but its host's to tell."""

@@ -13,11 +13,13 @@ from typing import TypeVar
 
 from sshq.core.model import Row
 from sshq.store.database import DiskFullError, FatalStoreError
+from sshq.store.history import HistoryReader
 from sshq.store.jobs import Store
 
 log = logging.getLogger("sshq.store")
 T = TypeVar("T")
 ROOM_LOOK_S = 1.0
+READERS = 4  # questions to the history that are looked into at once; a short one seldom waits for four long ones
 
 
 class StoreThread:
@@ -25,7 +27,10 @@ class StoreThread:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        # What is read for long is read beside it: a commit does not wait for who asks for a year.
+        self._reading = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="history")
         self._store: Store | None = None
+        self._history: HistoryReader | None = None
         self.full: DiskFullError | None = None  # while a batch waits for room
         self.on_full: Callable[[], None] = lambda: None
         self._given_up = asyncio.Event()
@@ -34,6 +39,7 @@ class StoreThread:
     async def open(self, opener: Callable[[], Store]) -> Store:
         """Make the store in its thread."""
         self._store = await asyncio.get_running_loop().run_in_executor(self._pool, opener)
+        self._history = HistoryReader(self._store.path)
         return self._store
 
     async def run(self, work: Callable[[Store], T]) -> T:
@@ -42,6 +48,13 @@ class StoreThread:
         if store is None:
             raise RuntimeError("the store is not open")
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: self.guard(lambda: work(store)))
+
+    async def read(self, work: Callable[[HistoryReader], T]) -> T:
+        """Return `work(reader)` of what is stored now, run in another thread than the store's."""
+        reader = self._history
+        if reader is None:
+            raise RuntimeError("the store is not open")
+        return await asyncio.get_running_loop().run_in_executor(self._reading, lambda: self.guard(lambda: work(reader)))
 
     def guard(self, work: Callable[[], T]) -> T:
         """Return `work()`, in this thread; a fatal error of it is told to `on_fatal` before anybody can go on."""
@@ -93,6 +106,9 @@ class StoreThread:
         return frozenset(launch.id for launch in found if launch.outcome is not None)
 
     async def close(self) -> None:
+        if self._history is not None:
+            self._history.stop()
+            await asyncio.to_thread(self._reading.shutdown, cancel_futures=True)
         if self._store is not None:
             await self.run(lambda s: s.close())
             self._store = None

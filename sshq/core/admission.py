@@ -293,7 +293,7 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
         job = split_task(cluster, job, cluster.array_sets[job.job_id].first() or 0)
     private = cluster.directories.is_private(job.spec, node.name)
     launch = Launch(
-        id=cluster.new_launch_id(event.random, counter),
+        id=cluster.new_launch_id(event.random, counter, event.now),
         job_id=job.job_id,
         attempt=job.attempt + 1,
         node=node.name,

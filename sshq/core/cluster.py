@@ -374,10 +374,14 @@ class Cluster:
         self.next_order += 1
         return self.next_order - 1
 
-    def new_launch_id(self, random: bytes, counter: int) -> str:
-        """128 bits from the event's random bytes: a restored store can never give one out again."""
+    def new_launch_id(self, random: bytes, counter: int, now: float) -> str:
+        """The second, and 96 bits from the event's random bytes: a restored store can never give one out again.
+
+        The second, so that the newest stand together in the store's indexes: of ids all at random each is written to a page of
+        its own, and among millions that is a third more to write for each job.
+        """
         text = f"{self.store_id}/{self.epoch}/{counter}/".encode()
-        return hashlib.sha256(text + random).hexdigest()[:32]
+        return f"{int(now) & 0xFFFFFFFF:08x}{hashlib.sha256(text + random).hexdigest()[:24]}"
 
     def start_effect(self, launch: Launch, job: Job) -> None:
         form = form_of(job.spec.container)

@@ -67,7 +67,8 @@ def make_parts(cluster: Cluster, job: Job, script: Launch, random: bytes, counte
     for rank, name in enumerate(job.nodes[1:], 1):
         node = cluster.nodes[name]
         part = Launch(
-            id=cluster.new_launch_id(random, counter + (rank << 20)), job_id=job.job_id, attempt=job.attempt, node=name,
+            id=cluster.new_launch_id(random, counter + (rank << 20), script.decided_at), job_id=job.job_id, attempt=job.attempt,
+            node=name,
             seq=node.record.generation * SEQ_PER_GENERATION + node.next_n, epoch=cluster.epoch, boot=node.record.boot,
             spool_id=node.record.spool_id, slot=job.other_slots[rank - 1][0], decided_at=script.decided_at,
             private_dir=cluster.directories.is_private(job.spec, name), rank=rank, facts=note_facts(cluster, node),

@@ -83,6 +83,8 @@ class SacctOptions:
             "uids": [int(name) for name in numbers if int(name) <= UID_MAX] if numbers and numbers == self.users else None,
             "partitions": self.words("partitions"),
             "names": self.words("names"),
+            "states": sorted(self.states) if self.states is not None else None,
+            "nodes": sorted(self.nodes) if self.nodes is not None else None,
         }
 
 

@@ -115,13 +115,29 @@ def explain(error: sqlite3.Error, path: Path) -> SshqError:
     name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
     if primary == sqlite3.SQLITE_FULL or (code in _NO_ROOM and not _has_room(path.parent)):
         return DiskFullError(f"no space left for the store {path}", hint=f"df -h {path.parent}")
-    if primary in _DAMAGE or "Could not decode" in str(error):  # text that is no text any more: the module's own error
+    if _is_damage(error):
         return damaged(path, f"{error} ({name})", kind=FatalStoreError)
     if primary in _BUSY:
         return StoreError(f"another process is writing to the store {path}", hint=f"fuser -v {path}")
     if primary in _OUR_BUG:
         return CheckFailedError(f"the store refused a row: {error} ({name})")
     return FatalStoreError(f"the store {path} failed: {error} ({name})", detail=("Nothing that was promised is lost.",))
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    # Text that is no text any more is the module's own error.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE or "Could not decode" in str(error)
+
+
+def explain_reading(error: sqlite3.Error, path: Path) -> SshqError:
+    """Return our error for one of a connection that only reads.
+
+    Damage is fatal whoever finds it.  All else is the matter of who asked: room for a long answer, say, is not the store's.
+    """
+    found = explain(error, path)
+    if isinstance(found, FatalStoreError) and not _is_damage(error):
+        return StoreError(f"the store {path} could not be read: {error}")
+    return found
 
 
 def _has_room(directory: Path) -> bool:
@@ -389,7 +405,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     try:
         return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=10)
     except sqlite3.Error as error:
-        raise explain(error, path) from error
+        raise explain_reading(error, path) from error
 
 
 def copy_database(connection: sqlite3.Connection, target: Path) -> Path:

@@ -2,21 +2,32 @@
 
 Two steps: the ids that match, found by an index, then the records in portions.  So no statement stays open
 between two answers, and neither a write nor the log's recycling waits for a slow reader.
+
+The controller reads with a `HistoryReader`, beside the connection that writes: to find the ids may take seconds where all of
+a long history is asked for.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from sshq.core.lifecycle import State
 from sshq.core.model import Accounting, Job, JobSpec, Step
+from sshq.errors import StoreError
 from sshq.store.batch import ACCOUNTING, JOBS, SPECS, STEPS
+from sshq.store.database import connect_reader, explain_reading
 from sshq.store.kept import forget_launches, forget_specs
 from sshq.store.records import format_column, format_json
 
 PORTION: Final = 500
-Select = Callable[..., list[tuple[Any, ...]]]
+STEPS_UNHEARD: Final = 1_000_000  # of SQLite's machine, some 50 ms: how often a reader looks whether it is to end
+Select = Callable[..., Iterable[tuple[Any, ...]]]  # a statement and its parameters; the rows
+
+T = TypeVar("T")
 
 # One parameter a condition: a JSON list, which json_each makes a table.
 _BY_UID: Final = "uid IN (SELECT value FROM json_each(?))"
@@ -28,13 +39,18 @@ _BY_ID: Final = """job_id IN (
     UNION SELECT job_id FROM job WHERE array_job_id IN (SELECT value FROM json_each(?))
     UNION SELECT job_id FROM json_each(?) JOIN job
         ON array_job_id = json_extract(value, '$[0]') AND array_task_id = json_extract(value, '$[1]'))"""
-_BY_PARTITION: Final = """spec IN (
+# With a plus sign: by its index all jobs of a partition would be looked at, where the window means those of a day.
+_BY_PARTITION: Final = """+spec IN (
     SELECT digest FROM spec WHERE EXISTS (
         SELECT 1 FROM json_each(spec.partitions) WHERE value IN (SELECT value FROM json_each(?))))"""
 _BY_NODE: Final = """job_id IN (
     SELECT job_id FROM accounting WHERE node IN (SELECT value FROM json_each(?))
     UNION SELECT job_id FROM launch WHERE open = 1 AND node IN (SELECT value FROM json_each(?)))"""
-
+# The same for a few jobs, each looked at: what a node ever ran is a good part of all there is.
+_AND_BY_NODE: Final = """(EXISTS (
+    SELECT 1 FROM accounting AS a WHERE a.job_id = job.job_id AND +node IN (SELECT value FROM json_each(?)))
+    OR EXISTS (
+    SELECT 1 FROM launch AS l WHERE l.job_id = job.job_id AND open = 1 AND +node IN (SELECT value FROM json_each(?))))"""
 
 _ORDER: Final = "coalesce(array_job_id, job_id), array_task_id, job_id"
 
@@ -68,15 +84,53 @@ class HistoryJob:
 
 def read_history(select: Select, wanted: HistoryFilter) -> Iterator[HistoryJob]:
     """Yield the jobs that match, by id; the tasks of an array stand together, by index, where its id is."""
+    for ids in split_portions(_find_ids(select, wanted)):
+        yield from _read_portion(select, ids, wanted)
+
+
+def split_portions(ids: "array[int]") -> Iterator["array[int]"]:
+    """Yield the ids of as many jobs as are read at once."""
+    return (ids[start : start + PORTION] for start in range(0, len(ids), PORTION))
+
+
+class HistoryReader:
+    """Reads a store in use, in any threads, of what was stored when a call began; each call has a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the path of the database."""
+        self._path = path
+        self._stopped = False
+
+    def find(self, wanted: HistoryFilter) -> "array[int]":
+        """Return the ids of the jobs that match, in the order of `read_history`.  Raises StoreError."""
+        return self.ask(lambda select: _find_ids(select, wanted))
+
+    def read(self, ids: "array[int]", wanted: HistoryFilter) -> list[HistoryJob]:
+        """Return those of these jobs that are still there, with what is wanted of them.  Raises StoreError."""
+        return self.ask(lambda select: list(_read_portion(select, ids, wanted)))
+
+    def ask(self, read: Callable[[Select], T]) -> T:
+        """Return what `read` makes of the rows of some statements.  Raises StoreError."""
+        with closing(connect_reader(self._path)) as connection:
+            # Not `interrupt`, which a statement that begins a moment later does not notice.
+            connection.set_progress_handler(lambda: self._stopped, STEPS_UNHEARD)
+            try:
+                return read(lambda statement, *values: connection.execute(statement, values))
+            except sqlite3.Error as error:
+                raise StoreError("the controller ends") if self._stopped else explain_reading(error, self._path) from error
+
+    def stop(self) -> None:
+        """Have all calls end soon, with a StoreError: who ends does not wait for a long answer."""
+        self._stopped = True
+
+
+def _find_ids(select: Select, wanted: HistoryFilter) -> "array[int]":
     conditions, values = _conditions(wanted)
     where = " AND ".join(conditions) or "1"
     limit = -1 if wanted.limit is None else wanted.limit
     # Only the constants above are put together; what users gave is bound.
     statement = f"SELECT job_id FROM job WHERE {where} ORDER BY {_ORDER} LIMIT ?"  # noqa: S608
-    found = select(statement, *values, limit)
-    ids = [job_id for (job_id,) in found]
-    for start in range(0, len(ids), PORTION):
-        yield from _read_portion(select, ids[start : start + PORTION], wanted)
+    return array("q", (job_id for (job_id,) in select(statement, *values, limit)))
 
 
 def _conditions(wanted: HistoryFilter) -> tuple[list[str], list[str | float]]:
@@ -98,7 +152,7 @@ def _conditions(wanted: HistoryFilter) -> tuple[list[str], list[str | float]]:
             values.append(format_json(listed))
     if wanted.nodes:
         nodes = format_json([format_column(node) for node in wanted.nodes])
-        conditions.append(_BY_NODE)
+        conditions.append(_BY_NODE if wanted.start_at is None and not conditions else _AND_BY_NODE)
         values += [nodes, nodes]
     if wanted.start_at is not None:
         conditions.append("until_at >= ?")
@@ -109,25 +163,25 @@ def _conditions(wanted: HistoryFilter) -> tuple[list[str], list[str | float]]:
     return conditions, values
 
 
-def _read_portion(select: Select, ids: list[int], wanted: HistoryFilter) -> Iterator[HistoryJob]:
+def _read_portion(select: Select, ids: "array[int]", wanted: HistoryFilter) -> Iterator[HistoryJob]:
     specs: dict[bytes, JobSpec] = {}
     jobs: dict[int, Job] = {}
     for job_id, digest, text, spec_text in select(
         "SELECT job_id, spec, job.record, spec.record FROM job JOIN spec ON spec = digest"
         " WHERE job_id IN (SELECT value FROM json_each(?))",
-        format_json(ids),
+        format_json(ids.tolist()),
     ):
         if digest not in specs:
             specs[digest] = SPECS.decode(spec_text)
         jobs[job_id] = JOBS.decode(text, spec=specs[digest])
-    of = ids if wanted.all_attempts else [job_id for job_id, job in jobs.items() if job.start_at is None]
+    of = ids.tolist() if wanted.all_attempts else [job_id for job_id, job in jobs.items() if job.start_at is None]
     rows: dict[int, list[Accounting]] = {}
     for job_id, text in select(
         "SELECT job_id, record FROM accounting WHERE job_id IN (SELECT value FROM json_each(?))", format_json(of)
     ):
         rows.setdefault(job_id, []).append(ACCOUNTING.decode(text))
     steps: dict[int, list[Step]] = {}
-    of = ids if wanted.with_steps else []
+    of = ids.tolist() if wanted.with_steps else []
     for job_id, text in select(
         "SELECT job_id, record FROM step WHERE job_id IN (SELECT value FROM json_each(?))", format_json(of)
     ):

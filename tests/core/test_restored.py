@@ -187,3 +187,13 @@ def test_an_inventory_without_nodes_ends_all_doubts() -> None:
     s.control("cancel", "a")
     s.feed(InventoryLoaded(now=s.now, nodes=(), partitions=()))
     assert s.state("a") == "CANCELLED"
+
+
+def test_launches_of_a_later_second_stand_behind_those_before_and_no_restored_store_makes_one_again() -> None:
+    """So the newest stand together in the indexes of the store, and the rest is at random."""
+    cluster = Scenario().cluster
+    ids = [cluster.new_launch_id(bytes([n]) * 16, 0, 1.7e9 + n) for n in range(200)]
+    assert ids == sorted(ids)
+    assert {len(one) for one in ids} == {32}
+    assert len({one[8:] for one in ids}) == 200
+    assert cluster.new_launch_id(b"a" * 16, 0, 1.7e9) != cluster.new_launch_id(b"b" * 16, 0, 1.7e9)

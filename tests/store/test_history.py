@@ -1,12 +1,15 @@
 """What sacct finds: each condition against the plain definition, by an index, and never more than was asked."""
 
+from array import array
 from dataclasses import replace
 
 import pytest
 
 from sshq.core.lifecycle import State
 from sshq.core.model import Purged, Step
-from sshq.store.history import PORTION, HistoryFilter, _conditions
+from sshq.errors import StoreError
+from sshq.store.database import FatalStoreError
+from sshq.store.history import PORTION, HistoryFilter, HistoryReader, _conditions
 from store.build import make_job, make_launch, make_spec, settle_launch
 
 ANNA, BEN = (
@@ -54,6 +57,7 @@ def filled(store):
         ({"end_at": 149.0}, [1, 2]),  # eligible by then
         ({"start_at": 101.0, "end_at": 200.0}, [2, 3]),
         ({"uids": (1000,), "nodes": ("n1",), "limit": 5}, [1]),
+        ({"start_at": 0.0, "nodes": ("n3", "näh")}, [3, 6]),
         ({"limit": 2}, [1, 2]),
         ({"job_ids": (5,), "states": (State.PENDING,)}, []),
     ],
@@ -72,16 +76,64 @@ def test_a_retried_job_shows_every_attempt_in_order(filled):
     assert found.job.spec == BEN
 
 
-INDEXED = ["job_ids", "array_tasks", "uids", "nodes"]
+INDEXED = ["job_ids", "array_tasks", "users", "nodes"]
 
 
 @pytest.mark.parametrize("condition", INDEXED)
 def test_a_condition_that_names_few_jobs_reads_few_rows(filled, condition):
-    wanted = {"job_ids": (1,), "array_tasks": ((1, 2),), "uids": (1,), "nodes": ("n",)}[condition]
+    wanted = {"job_ids": (1,), "array_tasks": ((1, 2),), "users": ("anna",), "nodes": ("n",)}[condition]
     where, values = _conditions(HistoryFilter(**{condition: wanted}))
     plan = filled._connection.execute(f"EXPLAIN QUERY PLAN SELECT job_id FROM job WHERE {where[0]} ORDER BY job_id", values)
     steps = [step[3] for step in plan]
     assert not [step for step in steps if step.startswith("SCAN") and "json_each" not in step]
+
+
+WINDOWED = {"users": ("anna",), "partitions": ("lab",), "nodes": ("n1",), "states": (State.FAILED,), "names": ("train",)}
+
+
+@pytest.mark.parametrize("condition", WINDOWED)
+def test_what_is_asked_of_a_day_reads_the_jobs_of_a_day(filled, condition):
+    """By partition or node alone it would be a good part of all there ever was."""
+    where, values = _conditions(HistoryFilter(start_at=100.0, **{condition: WINDOWED[condition]}))
+    plan = filled._connection.execute(f"EXPLAIN QUERY PLAN SELECT job_id FROM job WHERE {' AND '.join(where)}", values)
+    first = next(step[3] for step in plan)
+    assert first.startswith("SEARCH job USING")
+    assert "until_at>" in first
+
+
+def test_a_reader_beside_the_store_reads_what_was_stored_and_leaves_the_log_to_it(filled):
+    reader = HistoryReader(filled.path)
+    wanted = HistoryFilter(users=("ben",))
+    ids = reader.find(wanted)
+    assert list(ids) == [2, 4]
+    assert reader.read(ids, wanted) == list(filled.history(wanted))
+    filled.commit([make_job(7, spec=BEN)], 8)
+    assert list(reader.find(wanted)) == [2, 4, 7]
+    filled._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert filled.path.with_name("sshq.db-wal").stat().st_size == 0
+
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+def test_a_reader_that_was_stopped_answers_nothing_long(filled):
+    reader = HistoryReader(filled.path)
+    reader.stop()
+    with pytest.raises(StoreError):
+        reader.ask(lambda select: list(select(ENDLESS)))
+
+
+def test_what_a_reader_cannot_open_is_not_the_end_of_the_store(filled, tmp_path):
+    with pytest.raises(StoreError) as caught:
+        HistoryReader(tmp_path / "gone.db").find(HistoryFilter())
+    assert not isinstance(caught.value, FatalStoreError)
+
+
+def test_damage_that_a_reader_meets_is_fatal(filled):
+    filled.commit([], 8)
+    filled._connection.execute("UPDATE job SET user = CAST(x'ff' AS TEXT), record = CAST(x'ff' AS TEXT) WHERE job_id = 1")
+    with pytest.raises(FatalStoreError):
+        HistoryReader(filled.path).read(array("q", [1]), HistoryFilter())
 
 
 def test_a_long_answer_may_be_read_while_jobs_change_and_go(store):
