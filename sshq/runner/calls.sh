@@ -124,7 +124,7 @@ call_launch() {
     else
         printf 'supervise %s END-%s\n' "$1" "$1" >&7
     fi
-} 2>/dev/null
+}
 
 abandon() { # ID WHY: nothing was spawned and nothing is left
     refuse "$1" "$2"
@@ -318,7 +318,7 @@ call_ack() {
     OK=1
     [ $# -eq 0 ] || rm -rf "$@" || OK=0
     say "C $TAG $OK"
-} 2>/dev/null
+}
 
 # call_list NONCE END
 call_list() {

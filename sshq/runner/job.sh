@@ -6,17 +6,24 @@
 
 run_job() {
     set +C
-    now
-    look self
+    name_self
     trap - EXIT
     printf '1 %s %s %s %s run\n' "$PID" "$START" "$BOOT" "$UPTIME" >|"$F.run" || refuse_start
     if [ ! -s "$F.env" ]; then refuse_start; fi
     if [ "$job_has_script" = 1 ] && [ ! -s "$F.script" ]; then refuse_start; fi
     ME_PID=$PID ME_START=$START
     # Only now, named, may it start; and only under a living supervisor, or a listing might already have called it lost.
-    # (The seventh line of status; stat is three times as long.)
-    while read -r KEY PARENT && [ "$KEY" != PPid: ]; do :; done </proc/self/status
-    [ "$PARENT" = "$ME" ] || exit 1
+    # One of its children: that is a line of a few bytes.  Where the kernel has no such list, or a brother's end left us out of it, the
+    # seventh line of status says it as well (stat is three times as long).
+    KIN=''
+    read -r KIN <"/proc/$ME/task/$ME/children" || : # no newline ends it
+    case " $KIN " in
+    *" $ME_PID "*) ;;
+    *)
+        while read -r KEY PARENT && [ "$KEY" != PPid: ]; do :; done </proc/self/status
+        [ "$PARENT" = "$ME" ] || exit 1
+        ;;
+    esac
     # shellcheck disable=SC2034 # with_command, of the request, names it
     job_script=$SPOOL/$F.script
     output_paths
@@ -24,12 +31,14 @@ run_job() {
     make_tmp
     umask "$job_umask"
     [ -n "$job_work$job_tree" ] || mkdir -m 700 "$WORK"
-    open_streams || {
+    find_streams || {
         printf '1 %s %s %s %s output\n' "$ME_PID" "$ME_START" "$BOOT" "$UPTIME" 1<>"$F.run"
         exit 1
     }
-    [ ! -w /proc/self/oom_score_adj ] || printf '500' 2>/dev/null >|/proc/self/oom_score_adj # it dies before its supervisor
+    [ ! -w /proc/self/oom_score_adj ] || printf '500' >|/proc/self/oom_score_adj # it dies before its supervisor
     ring "S $ID $ME_PID $ME_START $UPTIME"
+    # Now standard error is the job's.  Appending always: the closing line of the supervisor must not be overwritten by its next one.
+    if [ -n "$ERR" ]; then exec <"$IN" >>"$OUT" 2>>"$ERR"; else exec <"$IN" >>"$OUT" 2>&1; fi
     if ! cd -- "$WORK" 2>/dev/null; then
         complain "couldn't chdir to \`$WORK': $(cause "$WORK"): going to /tmp instead"
         cd /tmp || cd /
@@ -59,18 +68,16 @@ open_file() { # PATH: may it be written?  Empties it unless it is to be appended
     if [ -e "$1" ] && [ ! -f "$1" ]; then
         [ -w "$1" ] && [ ! -d "$1" ]
     elif [ "$job_append" = 1 ]; then
-        { true >>"$1"; } 2>/dev/null
+        true >>"$1"
     else
-        { true >|"$1"; } 2>/dev/null
+        true >|"$1"
     fi
 }
 
-open_streams() { # appending always: the closing line of the supervisor must not be overwritten by the job's next one
+find_streams() { # sets IN; may they all be opened?
     case $job_in in /*) IN=$job_in ;; *) IN=$WORK/$job_in ;; esac
     open_file "$OUT" && [ -r "$IN" ] && [ ! -d "$IN" ] || return 1
-    [ -z "$ERR" ] || open_file "$ERR" || return 1
-    exec <"$IN" >>"$OUT"
-    if [ -n "$ERR" ]; then exec 2>>"$ERR"; else exec 2>&1; fi
+    [ -z "$ERR" ] || open_file "$ERR"
 }
 
 complain() { printf 'slurmstepd-%s: error: %s\n' "$job_node" "$1" >&2; }
@@ -95,13 +102,20 @@ become_job() { # INTERPRETER... SCRIPT ARGS...: from the environment's reading o
         fi
         ;;
     esac
-    [ "$SETSID" = setsid ] && set -- "$SETSID_BIN" "$@"
-    [ "$SETSID" = perl ] && set -- "$SETSID_BIN" -e "$PERL_SETSID" "$@"
-    [ "$SETSID" = python3 ] && set -- "$SETSID_BIN" -I -S -c "$PYTHON_SETSID" "$@"
     # sh starts an asynchronous child with INT and QUIT ignored, and no shell can take that back.
-    [ "$SIGNALS" = env ] && set -- "$SIGNALS_BIN" --default-signal=INT,QUIT,HUP,PIPE "$@"
-    [ "$SIGNALS" = perl ] && set -- "$SIGNALS_BIN" -e "$PERL_SIGNALS" "$@"
-    [ "$SIGNALS" = python3 ] && set -- "$SIGNALS_BIN" -I -S -c "$PYTHON_SIGNALS" "$@"
+    SSHQ_SETSID='' # no variable of a job: such names are dropped
+    case $SETSID:$SIGNALS:$1 in
+    *:-* | *=*) ;; # to env that would be an option, or a variable
+    setsid:env:*) SSHQ_SETSID=$SETSID_BIN SSHQ_ENV=$SIGNALS_BIN ;;
+    esac
+    if [ -z "$SSHQ_SETSID" ]; then
+        [ "$SETSID" = setsid ] && set -- "$SETSID_BIN" "$@"
+        [ "$SETSID" = perl ] && set -- "$SETSID_BIN" -e "$PERL_SETSID" "$@"
+        [ "$SETSID" = python3 ] && set -- "$SETSID_BIN" -I -S -c "$PYTHON_SETSID" "$@"
+        [ "$SIGNALS" = env ] && set -- "$SIGNALS_BIN" --default-signal=INT,QUIT,HUP,PIPE "$@"
+        [ "$SIGNALS" = perl ] && set -- "$SIGNALS_BIN" -e "$PERL_SIGNALS" "$@"
+        [ "$SIGNALS" = python3 ] && set -- "$SIGNALS_BIN" -I -S -c "$PYTHON_SIGNALS" "$@"
+    fi
     if [ "${job_nice:-0}" -gt "$NICE" ] && BIN=$(command -v nice); then set -- "$BIN" -n "$((job_nice - NICE))" "$@"; fi
     set -- "$SPOOL/$F.env" "$job_own_home" "$HOME" "$USER" "$SHELL" "$LOGNAME" "$PWD" "$ID" "$SPOOL/$F" "$job_slot" \
         "$ME_PID" "$TMP" "$@"
@@ -119,7 +133,13 @@ become_job() { # INTERPRETER... SCRIPT ARGS...: from the environment's reading o
     [ ! -d "${9%/a/*}/bin" ] || export PATH="${9%/a/*}/bin:$PATH"
     case $SETSID$SIGNALS in *perl*) export PERL_BADLANG=0 ;; esac # or perl, where it is used below, comments on the job's locale in the job's output
     shift 12
-    exec "$@"
+    [ -n "$SSHQ_SETSID" ] || exec "$@"
+    # To read the files of the job's locale is a fifth of what the two cost: they are told of none, and the second takes that back.
+    if [ -z "${LC_ALL+set}" ]; then
+        set -- -u LC_ALL "$@"
+        export LC_ALL=C
+    fi
+    exec "$SSHQ_SETSID" "$SSHQ_ENV" --default-signal=INT,QUIT,HUP,PIPE "$@"
 }
 
 # shellcheck disable=SC2016

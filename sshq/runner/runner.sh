@@ -62,6 +62,19 @@ look() {
     case ${1:-Z} in Z | X | x) return 1 ;; esac
 }
 
+# name_self: who is this process?  Sets PID and START as `look self` does, and UPTIME.  One that was forked after FORKED, an uptime, and asks
+# in the same hundredth of a second, started in it: the kernel tells both by one clock (where it does: CLOCKED, see start.sh).
+# That is nearly always so, and saves the 300 system calls that dash makes of a look at itself.
+name_self() {
+    now
+    if [ "$FORKED$CLOCKED" = "${UPTIME}1" ]; then
+        for PID in /proc/self/task/*; do :; done # the shell has one thread
+        PID=${PID#/proc/self/task/} START=${UPTIME%.*}${UPTIME#*.}
+        is_number "$PID" && return 0
+    fi
+    look self
+}
+
 is_alive() { [ -n "$2" ] && look "$1" && [ "$START" = "$2" ]; } # PID START, of this boot: never a recycled pid
 
 is_ours() { [ "$3" = "$BOOT" ] && is_number "$1" && is_number "$2" && is_alive "$1" "$2"; } # PID START BOOT, as read from a file
@@ -87,7 +100,7 @@ nap() { # only while something is being killed
 }
 
 # group_kill SIGNAL PGID: dash wants `--`; busybox complains of it and kills all the same, so it comes second.
-group_kill() { { kill -s "$1" "-$2" || kill -s "$1" -- "-$2"; } 2>/dev/null; }
+group_kill() { kill -s "$1" "-$2" || kill -s "$1" -- "-$2"; }
 
 # ---------------------------------------------------------------- replies
 
@@ -95,7 +108,7 @@ say() { printf '%s\n' "$*" >&8; } # the runner's own: it holds the FIFO open
 
 ring() { # a supervisor's: by name, read-write, so that nobody need listen
     if [ -p bell ]; then printf '%s\n' "$*" 1<>bell; fi
-} 2>/dev/null
+}
 
 # ---------------------------------------------------------------- the floor
 
@@ -134,7 +147,7 @@ raise_floor() {
     mv -f "floor.$$.new" floor || return 1
     [ -s floor.spare ] || printf '%4095s\n' '' >|floor.spare || rm -f floor.spare
     return 0
-} 2>/dev/null
+}
 
 # ---------------------------------------------------------------- records
 

@@ -9,10 +9,22 @@
 become_spawner() {
     # shellcheck disable=SC2153
     SPOOL=$SSHQ_SPOOL BOOT=$SSHQ_BOOT WALL0=$SSHQ_WALL0 NICE=$SSHQ_NICE SPOOL_ID=$SSHQ_SPOOL_ID
-    SETSID=$SSHQ_SETSID SETSID_BIN=$SSHQ_SETSID_BIN SIGNALS=$SSHQ_SIGNALS SIGNALS_BIN=$SSHQ_SIGNALS_BIN
-    unset SSHQ_SPOOL_ID SSHQ_SPOOL SSHQ_BOOT SSHQ_WALL0 SSHQ_NICE SSHQ_SETSID SSHQ_SETSID_BIN SSHQ_SIGNALS SSHQ_SIGNALS_BIN
+    FORKED=$SSHQ_FORKED SETSID=$SSHQ_SETSID SETSID_BIN=$SSHQ_SETSID_BIN SIGNALS=$SSHQ_SIGNALS SIGNALS_BIN=$SSHQ_SIGNALS_BIN
+    unset SSHQ_FORKED SSHQ_SPOOL_ID SSHQ_SPOOL SSHQ_BOOT SSHQ_WALL0 SSHQ_NICE SSHQ_SETSID SSHQ_SETSID_BIN SSHQ_SIGNALS SSHQ_SIGNALS_BIN
     trap : HUP PIPE XFSZ
+    forget_job
     find_oom_counter
+    compare_clocks
+}
+
+# compare_clocks: sets CLOCKED to 1 if the start of a process is told by the clock of /proc/uptime, for name_self: so it is with
+# this one, if it started after the runner's last look at that and before ours.  Not so where a container shows an uptime of its own.
+compare_clocks() {
+    CLOCKED=0
+    now
+    look self || return 0
+    case $FORKED:$UPTIME in [1-9]*.[0-9][0-9]:[1-9]*.[0-9][0-9]) ;; *) return 0 ;; esac
+    if [ "$START" -ge "${FORKED%.*}${FORKED#*.}" ] && [ "$START" -le "${UPTIME%.*}${UPTIME#*.}" ]; then CLOCKED=1; fi
 }
 
 find_oom_counter() { # where the kernel counts what it killed for want of memory in our control group
@@ -44,10 +56,11 @@ start_spawner() {
     esac
     NICELY=''
     [ "$NICE" -eq 0 ] || ! command -v nice >/dev/null || NICELY="nice -n $NICE" # busybox may come without
+    now
     # shellcheck disable=SC2086 # SCOPE, NICELY and SHELL_HERE are several words or none
     $SCOPE $NICELY "$@" env -i HOME="$HOME" USER="$USER_HERE" LOGNAME="$USER_HERE" SHELL="$LOGIN_SHELL" PATH="$PATH" \
         SSHQ_SPOOL="$SPOOL" SSHQ_SPOOL_ID="$SPOOL_ID" SSHQ_BOOT="$BOOT" SSHQ_WALL0="$WALL0" SSHQ_NICE="$NICE" SSHQ_SETSID="$SETSID" \
-        SSHQ_SETSID_BIN="$SETSID_BIN" SSHQ_SIGNALS="$SIGNALS" SSHQ_SIGNALS_BIN="$SIGNALS_BIN" \
+        SSHQ_FORKED="$UPTIME" SSHQ_SETSID_BIN="$SETSID_BIN" SSHQ_SIGNALS="$SIGNALS" SSHQ_SIGNALS_BIN="$SIGNALS_BIN" \
         $SHELL_HERE <&6 >/dev/null 2>&1 6<&- 7>&- 8>&- &
     SPAWNER=$!
     exec 6<&-
@@ -57,7 +70,8 @@ start_spawner() {
 }
 
 # Each listing looks who it really is; in between a number taken over by somebody else costs one fenced launch.
-ensure_spawner() { { [ -n "$SPAWNER" ] && has_memory "$SPAWNER"; } || start_spawner; } 2>/dev/null
+# A zombie has no `exe`; nor has whom one may not look into.
+ensure_spawner() { { [ -n "$SPAWNER" ] && { [ -e "/proc/$SPAWNER/exe" ] || has_memory "$SPAWNER"; }; } || start_spawner; }
 
 # ---------------------------------------------------------------- the start of a runner
 

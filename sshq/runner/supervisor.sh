@@ -8,40 +8,46 @@
 # the job's process has its own: a redirection for each thing that may fail would be ten system calls each.
 supervise() {
     [ $# -eq 2 ] && [ "$2" = "END-$1" ] || return 0
-    supervise_job "$1" </dev/null >/dev/null 2>&1 &
-    jobs >/dev/null 2>&1 # reaps supervisors that ended: dash and busybox do it nowhere else
+    now
+    FORKED=$UPTIME
+    supervise_job "$1" </dev/null & # the rest is /dev/null already
+    jobs # reaps supervisors that ended: dash and busybox do it nowhere else
+}
+
+forget_job() { # what each supervisor starts with: set once, in the spawner, as it is one
+    ID='' F='' ASKED='' TICK='' WOKEN='' TERMINATED=0 ENDING='' SENT='' SURVIVORS='' WATCHDOG='' LEASE_DOG='' STOPPED='' BEGAN=0
+    JOB='' FORKLESS='' RECORD='' JOB_NUMBER=1 ME='' MY_START='' ENDED='' STATUS='' CODE='' KIN='' STAGE='' UNSTARTED='' LOST=''
+    USER_CPU='' SYSTEM='' LIST='' OOM='' OOM_BEFORE='' KEY='' VALUE='' OUT='' ERR='' WORK='' IN='' TMP='' PID='' START=''
+    LIMIT_AT='' JOB_START='' FLOOR='' FLOOR_OPEN='' VERSION='' OTHER='' ME_PID='' ME_START='' job_script=''
+    job_format='' job_id='' job_seq='' job_limit='' job_grace=30 job_warn_signal='' job_out='' job_err='' job_in=/dev/null
+    job_warn_s=0 job_warn_batch=0 job_node='' job_work='' job_append=0 job_umask=022 job_own_home=0 job_nice=0 job_slot='' job_tree=''
+    job_below='' job_has_script=0 job_limits='' job_whole='' job_lease='' job_lease_from=0 job_lease_grace=0
 }
 
 supervise_job() {
-    ID=$1 F=a/$1 ASKED='' TICK='' WOKEN='' TERMINATED=0 ENDING='' SENT='' SURVIVORS='' WATCHDOG='' LEASE_DOG='' STOPPED='' BEGAN=0
-    JOB='' FORKLESS='' RECORD='' JOB_NUMBER=1
+    ID=$1 F=a/$1
     trap 'ASKED=1 WOKEN=1' USR1     # look at ID.cancel
     trap 'TICK=1 WOKEN=1' USR2      # a deadline may have passed
     trap 'TERMINATED=1 WOKEN=1' TERM # a shutdown, or somebody by hand: the job is still ours to watch
     trap : HUP PIPE XFSZ            # not '': that the job would inherit
     # bash as sh forgets a status that it collected while a trap ran; as itself it keeps it.
     [ -z "${BASH_VERSION:-}" ] || eval 'set +o posix'
-    look self && ME=$PID MY_START=$START
+    name_self && ME=$PID MY_START=$START BEGAN=$UPTIME
     [ -e "$F.exit" ] || exit 1 # collected meanwhile
     printf '1 %s %s %s\n' "$ME" "$MY_START" "$BOOT" >|"$F.sup" || {
         ring "N $ID space"
         exit 1
     }
-    job_format='' job_id='' job_seq='' job_limit='' job_grace=30 job_warn_signal='' job_out='' job_err='' job_in=/dev/null
-    job_warn_s=0 job_warn_batch=0 job_node='' job_work='' job_append=0 job_umask=022 job_own_home=0 job_nice=0 job_slot='' job_tree=''
-    job_below='' job_has_script=0 job_limits='' job_whole='' job_lease='' job_lease_from=0 job_lease_grace=0
     # shellcheck disable=SC1090
     . "./$F.req"
     [ "$job_format$job_whole" = 11 ] || exit 1 # damaged: nothing has started, and a fence will say so
     if [ -e "$F.limit" ] && take_limit; then job_limit=$NEW; fi
     # The arbiter, then the floor: in this order a launch that was settled and collected cannot start (the model shows it).
-    if ! { true >"$F.go"; } 2>/dev/null; then
+    if ! true >"$F.go"; then
         ring "N $ID go-lost"
         exit 1
     fi
     [ -e "$F.exit" ] || exit 1 # the spool was wiped in between: this `go` decides nothing
-    now
-    BEGAN=$UPTIME
     count_oom
     OOM_BEFORE=$OOM
     if is_settled "$job_seq"; then
@@ -76,6 +82,8 @@ watch_job() {
         JOB_NUMBER=$((JOB_NUMBER + 1))
         start_lease
     fi
+    now
+    FORKED=$UPTIME
     run_job &
     JOB=$!
     await_job
@@ -237,7 +245,11 @@ finish() {
     if find_tmp; then clear_tmp; fi
     # Only what the job's process itself wrote says that it did not start: that a file is gone may be an accident of the spool.
     STAGE='' UNSTARTED=''
-    read -r _ _ _ _ _ STAGE 2>/dev/null <"$F.run" || :
+    if [ "$STATUS$ENDING" = 0 ] && [ -s "$F.run" ]; then # it does not end with 0 but as the job
+        STAGE=run
+    else
+        read -r _ _ _ _ _ STAGE 2>/dev/null <"$F.run" || :
+    fi
     case $STAGE in run | output) ;; *) read -r UNSTARTED 2>/dev/null <"$F.exit" || : ;; esac
     case $STAGE:$UNSTARTED in
     run:*) write_record "${ENDING:-exit}" "$STATUS" "$LOST" ;;

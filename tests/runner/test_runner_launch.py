@@ -220,6 +220,20 @@ def test_the_environment_is_what_was_asked_and_the_nodes_home(runner, tmp_path):
     assert (runner.node.spool / "a" / f"{call.id}.env").read_bytes() == b"", "emptied once read"
 
 
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": ""}, {"LC_ALL": "C"}])
+def test_a_locale_is_as_it_was_asked_or_not_there_at_all(runner, locale):
+    _, out = run(runner, b"env -0\n", environ={"PATH": runner.node.env["PATH"], "LANG": "C.UTF-8", "LC_TIME": "C"} | locale)
+    got = dict(v.split("=", 1) for v in out.decode().split("\0") if "=" in v)
+    assert {n: v for n, v in got.items() if n.startswith(("LC_", "LANG"))} == {"LANG": "C.UTF-8", "LC_TIME": "C"} | locale
+
+
+def test_an_interpreter_may_lie_where_its_path_looks_like_a_variable(runner, tmp_path):
+    (tmp_path / "x=y").mkdir()
+    (tmp_path / "x=y" / "sh").symlink_to("/bin/sh")
+    record, out = run(runner, b"echo ran; exit 3\n", interpreter=(f"{tmp_path}/x=y/sh",))
+    assert (record.code, out) == (3, b"ran\n")
+
+
 def test_a_home_that_was_asked_for_explicitly_wins(runner):
     _, out = run(runner, b'echo "$HOME"\n', environ={"HOME": "/home/else", "PATH": "/bin:/usr/bin"}, own_home=True)
     assert out == b"/home/else\n"

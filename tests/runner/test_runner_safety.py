@@ -406,3 +406,35 @@ def test_many_supervisors_ring_at_once_without_mixing_lines(runner):
     for call in calls:
         assert runner.wait_end(call.id).code == 0
     assert not [r for r in runner.replies if isinstance(r, p.Malformed)]
+
+
+# ------------------------------------------------------------ identities
+
+
+def starts(runner: Runner, launch_id: str) -> None:
+    """What a supervisor and a job wrote of themselves is what the kernel says of them."""
+    for kind in ("sup", "run"):
+        pid, start = (runner.node.spool / "a" / f"{launch_id}.{kind}").read_text().split()[1:3]
+        assert start == Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[19], kind
+
+
+def test_supervisors_and_jobs_know_their_own_start(runner):
+    for _ in range(12):  # some within one hundredth of a second, some not
+        call = runner.launch(b"sleep 300\n")
+        runner.wait_start(call.id)
+        starts(runner, call.id)
+        entry = runner.list()[call.id]
+        assert entry.supervisor and entry.alive
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+def test_where_the_uptime_is_not_the_clock_of_processes_their_start_is_right_all_the_same(node, tmp_path, shell):
+    uptime = tmp_path / "uptime"
+    uptime.write_text("500.00 400.00\n")  # as a container shows one of its own
+    argv = " ".join(node.shell)
+    node.shell = ["unshare", "-m", "sh", "-c", f"mount --bind {uptime} /proc/uptime && exec {argv}"]
+    runner = node.connect(shell=argv)
+    runner.reserve()
+    call = runner.launch(b"sleep 300\n")
+    runner.wait_start(call.id)
+    starts(runner, call.id)
