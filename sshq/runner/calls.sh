@@ -306,17 +306,21 @@ call_ack() {
         return 0
     fi
     shift 3
-    COUNT=$#
+    # Words, not positional parameters: each `set -- "$@" MORE` copies all there are.  For the same reason in two steps.
+    GONE='' SOME=''
     for LAST in "$@"; do
         is_id "$LAST" || continue # the end word
+        LAST=a/$LAST
         # What a listing finds goes last: if this is cut short, the rest is listed, and acknowledged again.
-        set -- "$@" "a/$LAST.env" "a/$LAST.script" "a/$LAST.sup" "a/$LAST.run" "a/$LAST.cancel" "a/$LAST.seen" "a/$LAST.limit" "a/$LAST.limited" \
-            "a/$LAST.out" "a/$LAST.err" "a/$LAST.result" "a/$LAST.steps" "a/$LAST.parts" "a/$LAST.calls" "a/$LAST.boxd" "a/$LAST.image" "a/$LAST.req" "a/$LAST.go" "a/$LAST.exit"
-        if [ -d "a/$LAST.d" ]; then { chmod -R u+rwX "a/$LAST.d" && rm -rf "a/$LAST.d"; } </dev/null 8>&- & fi
+        SOME="$SOME $LAST.env $LAST.script $LAST.sup $LAST.run $LAST.cancel $LAST.seen $LAST.limit $LAST.limited \
+            $LAST.out $LAST.err $LAST.result $LAST.steps $LAST.parts $LAST.calls $LAST.boxd $LAST.image $LAST.req $LAST.go $LAST.exit"
+        if [ ${#SOME} -gt 6000 ]; then GONE=$GONE$SOME SOME=''; fi
+        if [ -d "$LAST.d" ]; then { chmod -R u+rwX "$LAST.d" && rm -rf "$LAST.d"; } </dev/null 8>&- & fi
     done
-    shift "$COUNT"
     OK=1
-    [ $# -eq 0 ] || rm -rf "$@" || OK=0
+    # shellcheck disable=SC2086 # words without anything that a shell would expand
+    [ -z "$GONE$SOME" ] || rm -rf $GONE$SOME || OK=0
+    GONE=''
     say "C $TAG $OK"
 }
 
