@@ -211,10 +211,12 @@ def _find_packed(objects: str, name: bytes) -> bytes | None:
                 data = os.pread(file, 4096, at)
             finally:
                 os.close(file)
-        except OSError:
+        except (OSError, OverflowError):  # the place that a damaged index names is none
+            continue
+        if not data:
             continue
         kind, skip = (data[0] >> 4) & 7, 1
-        while skip <= 10 and data[skip - 1] & 0x80:
+        while skip <= min(10, len(data)) and data[skip - 1] & 0x80:
             skip += 1
         return data[skip:] if kind == 1 else None
     return None

@@ -12,7 +12,7 @@ from functools import partial
 
 from sshq.api import proof
 from sshq.errors import OptionError, UnreachableError
-from sshq.tree.objects import Objects
+from sshq.tree.objects import Objects, explain_room
 from sshq.tree.snapshot import Snapshot, take_snapshot
 from sshq.wire.away import borrow, give_back
 
@@ -50,7 +50,10 @@ def stage_away(
     """
     home = os.environ.get("HOME") or os.path.expanduser("~")
     objects = Objects(os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "sshq/objects"))
-    os.makedirs(objects.directory, mode=0o700, exist_ok=True)
+    try:
+        objects.make()
+    except OSError as error:
+        raise explain_room(error, objects.directory, 0) from None
     sync = None if submission.sync is None else proof.find_own(submission.sync)
     stage_in = [proof.find_own(path) for path in submission.stage_in]
     work_dir = proof.find_own(str(submission.description["work_dir"]))

@@ -80,7 +80,10 @@ def read_job_ref(text: str) -> list[object]:
         ref = parse_job_id(text)
     except ValueError as error:
         raise UserError(str(error), hint="job ids look like 12 or 12_4 (array task)") from None
-    return [ref.job_id, ref.tasks[0] if ref.tasks and len(ref.tasks) == 1 else None]
+    if ref.step is not None or (ref.tasks is not None and len(ref.tasks) != 1):
+        what = "a step" if ref.step is not None else "several tasks"
+        raise UserError(f"{text} is {what}: one job is meant here", hint="12 is a job or a whole array, 12_4 one of its tasks")
+    return [ref.job_id, ref.tasks[0] if ref.tasks else None]
 
 
 def format_duration(seconds: float) -> str:

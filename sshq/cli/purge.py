@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import click
 
-from sshq.cli.own import UsageMistakeError, own_command, read_job_ref, run_command
+from sshq.cli.own import UsageMistakeError, own_command, run_command
 from sshq.cli.printing import print_json
+from sshq.cli.wait import read_refs
 from sshq.wire.client import connect
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -20,10 +21,10 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 def _command(jobs: tuple[str, ...], older_than: str | None, as_json: bool) -> int:
     """Take ended jobs out of the queue, all or those named.  `sacct` still shows them."""
     age_s = None if older_than is None else parse_age(older_than)
-    refs = [read_job_ref(job) for job in jobs]
+    refs = read_refs(jobs)
     if age_s is None and not refs:
         age_s = 0
-    params = {"older_than_s": age_s, "refs": [[ref[0], None if ref[1] is None else [ref[1]]] for ref in refs] or None}
+    params = {"older_than_s": age_s, "refs": [[job_id, tasks] for job_id, tasks in refs] or None}
     with connect(os.environ) as client:
         purged = client.call("purge", params).get("purged")
     if as_json:

@@ -50,12 +50,15 @@ def run(argv: Sequence[str]) -> int:
 
 def read_refs(texts: Sequence[str]) -> list[tuple[int, list[int] | None]]:
     """Return the jobs that words name: number, and tasks of an array.  Raises UserError."""
-    from sshq.core.ids import parse_job_ids
+    from sshq.core.ids import format_job_id, parse_job_ids
 
     try:
         refs = [ref for text in texts for ref in parse_job_ids(text)]
     except ValueError as error:
         raise UserError(str(error), hint="job ids look like 12, 12_4 (array task) or 12_[1-5]") from None
+    step = next((ref for ref in refs if ref.step is not None), None)
+    if step is not None:
+        raise UserError(f"{format_job_id(step)} is a step: jobs are meant here", hint="job ids look like 12, 12_4 or 12_[1-5]")
     return [(ref.job_id, list(ref.tasks) if ref.tasks is not None else None) for ref in refs]
 
 

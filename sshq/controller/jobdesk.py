@@ -215,8 +215,12 @@ class JobDesk:
         if not _is_admin(peer):
             raise RefusedError("Access/permission denied", code="denied")
         older = params.get("older_than_s")
-        ids = tuple(r.job_id for r in read_filter({"filter": {"refs": params.get("refs")}}).refs or ())
-        event = PurgeAsked(now=self._clock(), older_than_s=float(older) if isinstance(older, int | float) else None, job_ids=ids)
+        refs = read_filter({"filter": {"refs": params.get("refs")}}).refs or ()
+        event = PurgeAsked(
+            now=self._clock(), older_than_s=float(older) if isinstance(older, int | float) else None,
+            job_ids=tuple(ref.job_id for ref in refs if ref.tasks is None),
+            tasks=frozenset((ref.job_id, task) for ref in refs for task in ref.tasks or ()),
+        )  # fmt: skip
         return {"purged": await self._mailbox.submit(event)}
 
     def _event(self, verb: str, peer: Peer, params: Mapping[str, Any], **more: Any) -> JobsControlled:

@@ -340,7 +340,8 @@ class PurgeAsked:
     now: float
     older_than_s: float | None = None
     keep: int | None = None
-    job_ids: tuple[int, ...] = ()
+    job_ids: tuple[int, ...] = ()  # jobs, and arrays with all their tasks
+    tasks: frozenset[tuple[int, int]] = frozenset()  # single tasks: array id and index
 
 
 Event = (

@@ -40,7 +40,7 @@ def purge(cluster: "Cluster", event: PurgeAsked) -> int:
     for i, job in enumerate(done):
         old = event.older_than_s is not None and (job.end_at or 0.0) <= event.now - event.older_than_s
         surplus = event.keep is not None and len(done) - i > event.keep
-        named = job.job_id in wanted or (job.array_job_id or -1) in wanted
+        named = job.job_id in wanted or (job.array_job_id or -1) in wanted or (job.array_job_id, job.array_task_id) in event.tasks
         if (old or surplus or named) and not cluster.dependents.is_needed(job):
             going.append(job)
     for job in going:

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import re
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -76,6 +77,10 @@ class Objects:
     def path(self, digest: str) -> str:
         return f"{self.directory}/o/{digest[:2]}/{digest}"
 
+    def _aside(self, name: str) -> str:
+        """Return where something is written before it has its name: several threads may take along the same file."""
+        return f"{self.directory}/tmp/{os.getpid()}.{threading.get_ident():x}.{name}"
+
     def holds(self, digest: str, size: int, *, touch: bool = False) -> bool:
         """Whether a chunk is there; `touch` it, so that it is not taken for old."""
         if digest in self._waiting:
@@ -95,7 +100,7 @@ class Objects:
         digest = sha256(data).hexdigest()
         is_new = not self.holds(digest, len(data), touch=True)
         if is_new:
-            path = f"{self.directory}/tmp/{os.getpid()}.{digest}"
+            path = self._aside(digest)
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o400)
             self._waiting[digest] = path
             with os.fdopen(file, "wb") as out:
@@ -132,7 +137,7 @@ class Objects:
         if os.path.exists(home):
             os.utime(home)
             return digest
-        aside = f"{self.directory}/tmp/{os.getpid()}.m.{digest}"
+        aside = self._aside(f"m.{digest}")
         file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o400)
         with os.fdopen(file, "wb") as out:
             out.write(text)
@@ -200,7 +205,7 @@ class Objects:
         return known
 
     def write_stats(self, name: str, known: dict[str, tuple[str, int]]) -> None:
-        aside = f"{self.directory}/tmp/{os.getpid()}.s.{name}"
+        aside = self._aside(f"s.{name}")
         with contextlib.suppress(OSError):
             with open(aside, "w", encoding="ascii") as file:
                 file.writelines(f"{key} {digest} {size}\n" for key, (digest, size) in known.items())

@@ -164,6 +164,25 @@ def _order(entry: Entry) -> tuple[bytes, ...]:
 def _walk(
     directory: bytes, below: bytes, top: bytes, outer: list[Rules], findings: _Findings, *, sieve: "_Sieve | None" = None
 ) -> Iterator[Entry]:
+    """Yield what lies in a directory, depth first; without recursion, for a tree may be deeper than Python's stack."""
+    levels = [_list(directory, below, top, outer, findings, sieve=sieve)]
+    while levels:
+        for entry, inner in levels[-1]:
+            yield entry
+            if inner is not None:
+                levels.append(inner)
+                break
+        else:
+            levels.pop()
+
+
+_Listing = Iterator[tuple[Entry, "_Listing | None"]]
+
+
+def _list(
+    directory: bytes, below: bytes, top: bytes, outer: list[Rules], findings: _Findings, *, sieve: "_Sieve | None"
+) -> _Listing:
+    """Yield the members of one directory, each with the listing of what it holds if it is one itself."""
     try:
         with os.scandir(directory) as found:
             names = sorted(found, key=lambda one: one.name)
@@ -189,12 +208,12 @@ def _walk(
             continue
         if target and (why := _leads_out(directory, target, top)):
             findings.add(path, why)
-        elif is_dir or stat.S_ISREG(looked.st_mode) or target:
-            yield _make_entry(path, one.path, looked, target)
+        elif is_dir:
+            yield _make_entry(path, one.path, looked), _list(one.path, path, top, levels, findings, sieve=inner)
+        elif stat.S_ISREG(looked.st_mode) or target:
+            yield _make_entry(path, one.path, looked, target), None
         else:
             findings.add(path, _name_kind(looked.st_mode))
-        if is_dir:
-            yield from _walk(one.path, path, top, levels, findings, sieve=inner)
 
 
 class _Sieve:

@@ -310,6 +310,18 @@ def test_what_is_broken_is_said_and_disturbs_nothing(repo, damage):
     assert found.get("state") in (None, "unknown")
 
 
+@pytest.mark.parametrize("kind", ["pack", "idx"])
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:12], lambda data: data[: 8 + 4 * 256 + 60] + b"\xff" * len(data)])
+def test_a_damaged_pack_disturbs_nothing(repo, kind, damage):
+    git(repo, "gc", "-q")
+    (pack,) = (repo / ".git" / "objects" / "pack").glob(f"*.{kind}")
+    pack.chmod(0o600)
+    pack.write_bytes(damage(pack.read_bytes()))
+    found = look(repo)
+    assert found["commit"]
+    assert found["state"] in ("clean", "unknown")
+
+
 def test_what_may_not_be_read_is_said():
     with tempfile.TemporaryDirectory() as top:
         os.chmod(top, 0o755)

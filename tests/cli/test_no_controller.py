@@ -52,6 +52,22 @@ def test_ping_says_down(sshq):
     assert done.stdout == f"Slurmctld(primary) at {os.uname().nodename} is DOWN\n"
 
 
+@pytest.mark.parametrize("verb", ["show", "why", "logs", "reproduce"])
+@pytest.mark.parametrize("job,what", [("12_[1-3]", "several tasks"), ("12.0", "a step"), ("12_3.batch", "a step")])
+def test_where_one_job_is_meant_nothing_else_is_taken_for_it(sshq, verb, job, what):
+    done = sshq(verb, job)
+    assert (done.returncode, done.stdout) == (1, "")
+    says = f"{job} is {what}: one job is meant here\n    hint: 12 is a job or a whole array, 12_4 one of its tasks\n"
+    assert done.stderr == f"sshq: error: {says}"
+
+
+@pytest.mark.parametrize("verb", ["wait", "purge"])
+def test_where_jobs_are_meant_a_step_is_none(sshq, verb):
+    done = sshq(verb, "12_[1-2]", "12.0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "sshq: error: 12.0 is a step: jobs are meant here\n    hint: job ids look like 12, 12_4 or 12_[1-5]\n"
+
+
 @pytest.mark.parametrize(
     "words,code,stderr",
     [

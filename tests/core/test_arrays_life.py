@@ -125,6 +125,13 @@ def test_a_restart_keeps_every_task(after) -> None:
     assert s.all_final()
 
 
+def test_a_task_that_is_named_is_purged_alone() -> None:
+    s = array("0-3", cpus=4)
+    s.run_to_end("a_0", "a_1", "a_2", "a_3")
+    s.purge(tasks=frozenset({(s.ids["a"], 1), (s.ids["a"], 2), (s.ids["a"], 9)}))
+    assert sorted(job.array_task_id for job in s.cluster.jobs.values()) == [0, 3]
+
+
 def test_purging_finished_tasks_keeps_the_others_together() -> None:
     s = array("0-2", cpus=1)
     s.run_to_end("a_0")

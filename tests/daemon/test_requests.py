@@ -65,7 +65,7 @@ def carry_out(scenario, params, method):
         changes.update({"requeue": "yes"} if "requeue" in changes else {})
         scenario.feed(ev.JobsControlled(now=now, verb="update", uid=0, admin=True, targets=refs, changes=changes))
     elif method == "purge":
-        scenario.feed(ev.PurgeAsked(now=now, older_than_s=params.get("older_than_s"), job_ids=tuple(r.job_id for r in refs)))
+        scenario.feed(ev.PurgeAsked(now=now, older_than_s=params.get("older_than_s"), job_ids=tuple(r.job_id for r in refs if r.tasks is None)))
     return None
 
 

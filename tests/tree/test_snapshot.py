@@ -4,7 +4,9 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -107,11 +109,38 @@ def test_whatever_a_tree_is_called_it_arrives(tmp_path_factory, tree):
         except OSError:  # a file and a directory of one name
             continue
     for name in (".gitignore", ".sshqignore"):
-        (top / name).unlink(missing_ok=True)
+        for path in [one for one in top.rglob(name) if not one.is_dir()]:
+            path.unlink()
     (top / "one").write_text("1") if not (top / "one").exists() else None
     store = Objects(str(base / "store"))
     made = take(store, top)
     assert facts(grow(store, made.digest, base / "home")) == facts(top)
+
+
+def test_a_tree_may_be_deeper_than_the_stack_of_python(top):
+    depth = sys.getrecursionlimit() + 200
+    folder = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+    entries = walk_sync(os.fsencode(top))
+    assert len(entries) == depth + 1
+    assert entries[-1].path == b"d/" * depth + b"file"
+    subprocess.run(["rm", "-r", str(top)], check=True)  # shutil of this Python goes as deep as its stack
+
+
+def test_several_threads_may_take_along_the_same_files(store, top):
+    for number in range(100):
+        (top / f"f{number}").write_bytes(os.urandom(3000))
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: take(Objects(store.directory), top).digest, range(12)))
+    assert len(set(made)) == 1
+    store.check(made[0])
+    assert os.listdir(f"{store.directory}/tmp") == []
 
 
 def test_what_did_not_change_is_not_read_again_and_a_change_makes_one_chunk_new(store, top, monkeypatch):
