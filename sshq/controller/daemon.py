@@ -122,6 +122,7 @@ class Controller:
             local_base=self._local_base(),
             transport=transports.transport,
             material=self.materials.fetch,
+            material_at_hand=self.materials.find,
             crash=self.crash,
             find_settled=self.store.find_settled,
             leases=self.leases,

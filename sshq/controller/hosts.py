@@ -13,9 +13,9 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 
-from sshq.controller.gpuwatch import GpuWatch, check_start
+from sshq.controller.gpuwatch import GpuLook, GpuWatch, check_start
 from sshq.controller.joining import Surroundings, ask_settled, enter, greet
-from sshq.controller.launching import build_call
+from sshq.controller.launching import Material, build_call, write_kill
 from sshq.controller.leases import renew, tell_lease
 from sshq.controller.patience import BUG_PAUSE_S, Patience, StrangerError, TwinError
 from sshq.controller.replies import end_record, node_entry
@@ -39,7 +39,6 @@ log = logging.getLogger("sshq.host")
 READERS_MAX = 8  # connections beside the first one
 IDS_MAX = 500  # of one call
 ACK_DELAY_S = 0.25  # acknowledgements are gathered: each call costs the node a rename and an rm, two processes
-STOP, CONT, KILL = 19, 18, 9
 NEWS = (rp.Started, rp.Ended, rp.Refused, rp.Known, rp.FenceResult, rp.KillResult)
 
 
@@ -337,15 +336,18 @@ class HostLink:
                 if generation == session.generation:
                     session.worn = number > SEQ_PER_GENERATION // 2
                     self._around.crash("hosts.before_send")
-                    task = asyncio.ensure_future(self._send_launch(session, effect))
-                    task.add_done_callback(_log_failure)
+                    material = self._around.material_at_hand(effect) if _is_plain(effect) else None
+                    if material is not None:  # as of most: no task of the loop is made for it
+                        self._write_launch(session, effect, material)
+                    else:
+                        asyncio.ensure_future(self._send_launch(session, effect))  # noqa: RUF006
             case FenceLaunch():
                 self._around.crash("hosts.before_fence")
                 session.write(rp.encode_fence(id=effect.launch_id, seq=effect.seq))
                 self._around.crash("hosts.after_fence")
             case KillLaunch():
                 self._around.crash("hosts.before_kill")
-                session.write(_encode_kill(effect, self._around.config.kill_wait_s))
+                session.write(write_kill(effect, self._around.config.kill_wait_s))
                 self._around.crash("hosts.after_kill")
             case SetLimit():
                 over_s = self._around.config.over_time_limit_s
@@ -367,12 +369,31 @@ class HostLink:
                 return
             lease_from_s = await tell_lease(self._around, session, effect.job)
             look, obstacle = await check_start(effect.job, self.name, self._around.find_gpus, self._post)
-            if session is not self.session or session.hello is None:
+            if session is not self.session:
                 return
             if obstacle:  # nothing of it was written either
                 log.info("host=%s launch=%s not sent: %s", self.name, effect.launch.id, obstacle)
                 self._post(ev.LaunchRefused(now=self._around.clock(), launch_id=effect.launch.id, why=obstacle, passing=True))
                 return
+        except Exception as error:
+            self._give_up_launch(effect, error)
+        else:
+            self._write_launch(session, effect, material, lease_from_s=lease_from_s, look=look)
+
+    def _give_up_launch(self, effect: StartLaunch, error: Exception) -> None:
+        """Nothing of it was written, so it never starts: said like a refusal, or the job would wait for ever."""
+        why = f"the launch could not be sent: {error}"
+        lost = isinstance(error, NodeError)  # it did not tell its clock, or its GPUs: not a fault of ours
+        self._post(ev.LaunchRefused(now=self._around.clock(), launch_id=effect.launch.id, why=why, passing=lost))
+        if not lost:
+            log.error("a launch could not be sent", exc_info=error)
+
+    def _write_launch(
+        self, session: Session, effect: StartLaunch, material: Material, *, lease_from_s: int = 0, look: GpuLook | None = None
+    ) -> None:
+        if session.hello is None:
+            return
+        try:
             call = build_call(
                 effect.launch, effect.job, host=self.host, hello=session.hello, material=material,
                 grace_s=self._around.config.kill_wait_s, lease_from_s=lease_from_s, gpus=look or self.gpus.last,
@@ -381,13 +402,8 @@ class HostLink:
             )  # fmt: skip
             parts = rp.encode_launch(call)
         except Exception as error:
-            # Nothing of it was written, so it never starts: said like a refusal, or the job would wait for ever.
-            why = f"the launch could not be sent: {error}"
-            lost = isinstance(error, NodeError)
-            self._post(ev.LaunchRefused(now=self._around.clock(), launch_id=effect.launch.id, why=why, passing=lost))
-            if lost:  # it did not tell its clock, or its GPUs: not a fault of ours
-                return
-            raise
+            self._give_up_launch(effect, error)
+            return
         session.sent.add(effect.launch.id)
         for number, part in enumerate(parts):
             if number:
@@ -452,19 +468,6 @@ class HostLink:
             session.write(rp.encode_reap(pid=pid, start=start))
 
 
-def _encode_kill(effect: KillLaunch, grace_s: int) -> bytes:
-    if effect.signal == STOP and not effect.cancel:
-        mode = "suspend"
-    elif effect.signal == CONT and not effect.cancel:
-        mode = "resume"
-    else:
-        narrow = "signal-batch" if effect.batch_only else "signal-full" if effect.whole else "signal"
-        narrow = "signal-steps" if effect.tasks_only else narrow
-        mode = "requeue" if effect.requeue else "cancel" if effect.cancel else narrow
-    grace = 0 if effect.signal == KILL else grace_s
-    return rp.encode_kill(id=effect.launch_id, seq=effect.seq, mode=mode, signal=str(effect.signal), grace_s=grace)
-
-
 def target_of(host: Host) -> Target:
     return Target(
         name=host.name,
@@ -480,6 +483,7 @@ def target_of(host: Host) -> Target:
     )
 
 
-def _log_failure(task: "asyncio.Future[None]") -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("a launch could not be sent", exc_info=task.exception())
+def _is_plain(effect: StartLaunch) -> bool:
+    """Return whether nothing is to be asked or brought before it is sent: no files, lease or GPU."""
+    spec = effect.job.spec
+    return spec.tree is None and not spec.lease_s and not effect.job.gpus

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 HELLO_S = 30.0
 
 
+def _not_at_hand(_effect: StartLaunch) -> None:
+    """Every launch's material is fetched."""
+
+
 def _unheard(_host: str, _reply: rp.Upcall) -> None:
     """Nobody answers commands inside jobs."""
 
@@ -83,6 +87,7 @@ class Surroundings:
     material: Callable[[StartLaunch], Awaitable[Material]]
     crash: Callable[[str], None]
     leases: "Leases"
+    material_at_hand: Callable[[StartLaunch], Material | None] = _not_at_hand  # None where it has to be fetched
     find_gpus: Callable[[str], tuple[GpuWatch, Session] | None] = lambda _: None  # of another host, while it is connected
     find_settled: Callable[[list[str]], Awaitable[frozenset[str]]] = _none_settled  # of these, what the store has as settled
     worth_listing: Callable[[str], bool] = _always  # whether a host whose interval is over is listed

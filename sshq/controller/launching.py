@@ -1,4 +1,4 @@
-"""From a launch to the call that is sent: environment, paths, limits.  Pure but for the time zone of nobody."""
+"""From a launch to the call that is sent: environment, paths, limits; and the call that ends it.  Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from sshq.controller.describing import describe_launch
 from sshq.controller.gpuwatch import GpuLook
 from sshq.controller.views import expand_output, spec_view
 from sshq.core import lease
+from sshq.core.effects import KillLaunch
 from sshq.core.gangs import limit_of
 from sshq.core.model import RANK_STEP, Job, JobSpec, Launch
 from sshq.core.payload import Payload, Site
@@ -16,10 +17,11 @@ from sshq.inventory.model import Host
 from sshq.kinds import KINDS, payload_of
 from sshq.kinds.allocation import hold_payload
 from sshq.runner.calls import dropped_names
-from sshq.runner.protocol import Hello, LaunchCall, out_path
+from sshq.runner.protocol import Hello, LaunchCall, encode_kill, out_path
 from sshq.slurm.environ import common_environment, own_environment
 
 CLUSTER_NAME = "sshq"
+STOP, CONT, KILL = 19, 18, 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,3 +210,17 @@ def _streams(launch: Launch, job: Job, hello: Hello) -> tuple[str, str | None, s
     if launch.private_dir:
         return std_in, out_path(hello.spool, launch.id), err_path(hello.spool, launch.id) if own_err else None
     return std_in, expand_output(spec, job, spec.std_out, node), expand_output(spec, job, spec.std_err, node) if own_err else None
+
+
+def write_kill(effect: KillLaunch, grace_s: int) -> bytes:
+    """Return the runner's call that ends or signals a launch."""
+    if effect.signal == STOP and not effect.cancel:
+        mode = "suspend"
+    elif effect.signal == CONT and not effect.cancel:
+        mode = "resume"
+    else:
+        narrow = "signal-batch" if effect.batch_only else "signal-full" if effect.whole else "signal"
+        narrow = "signal-steps" if effect.tasks_only else narrow
+        mode = "requeue" if effect.requeue else "cancel" if effect.cancel else narrow
+    grace = 0 if effect.signal == KILL else grace_s
+    return encode_kill(id=effect.launch_id, seq=effect.seq, mode=mode, signal=str(effect.signal), grace_s=grace)

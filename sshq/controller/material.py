@@ -154,6 +154,14 @@ class Materials:
             self._forget_environ(digest)
         return len(old)
 
+    def find(self, effect: StartLaunch) -> Material | None:
+        """Return the script and environment of a launch if both are in memory, as they mostly are."""
+        spec = effect.job.spec
+        script = self._scripts.get(spec.script)
+        if script is None or spec.environ != self._decoded[0]:
+            return None
+        return Material(script=script, environ=self._decoded[1])
+
     async def fetch(self, effect: StartLaunch) -> Material:
         """Return the script and environment of a launch."""
         spec = effect.job.spec

@@ -154,13 +154,19 @@ class ChannelFlow:
     async def read_pieces(self, max_bytes: int, deadline_s: float | None = None) -> list[bytes]:
         """Return what has come, in the pieces in which it came; none at the end."""
         if not (pieces := self._inflow.take(max_bytes)):
-            try:
-                async with asyncio.timeout(deadline_s):
-                    await self._inflow.wait()
-            except TimeoutError:
-                raise self._no_reply(f"said nothing for {deadline_s:g} s") from None
+            await self._wait_for_pieces(deadline_s)
             pieces = self._inflow.take(max_bytes)
         return pieces
+
+    async def _wait_for_pieces(self, deadline_s: float | None) -> None:
+        if deadline_s is None:
+            await self._inflow.wait()
+            return
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._inflow.wait()
+        except TimeoutError:
+            raise self._no_reply(f"said nothing for {deadline_s:g} s") from None
 
     def take_pieces(self, max_bytes: int) -> list[bytes]:
         """Return what is here already; none where that is nothing."""
