@@ -12,6 +12,16 @@ from sshq.inventory.config import Config
 TIMES = "%Y-%m-%dT%H:%M:%S"
 
 
+class Lines:
+    """Several lines of one moment as the message of one record: each is a line of the log, for a third of what a record costs."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+    def __str__(self) -> str:
+        return "\n".join(self.texts)
+
+
 class EscapingFormatter(logging.Formatter):
     """Nobody's job name writes a second line or colours the admin's terminal."""
 
@@ -24,10 +34,17 @@ class EscapingFormatter(logging.Formatter):
         second = int(record.created)
         if second != self._second[0]:
             self._second = (second, self.formatTime(record, TIMES))
-        text = f"{self._second[1]}.{int(record.msecs):03d} {record.levelname} {record.name} {record.getMessage()}"
+        head = f"{self._second[1]}.{int(record.msecs):03d} {record.levelname} {record.name} "
+        if isinstance(record.msg, Lines):
+            return "\n".join([_escape(head + text) for text in record.msg.texts])
+        text = head + record.getMessage()
         if record.exc_info:
             return f"{text}\n{self.formatException(record.exc_info)}"  # our own traceback
-        return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        return _escape(text)
+
+
+def _escape(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class RotatingLog(logging.handlers.RotatingFileHandler):

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from sshq.controller.crash import crash_at_steps, go_on
+from sshq.controller.logfile import Lines
 from sshq.controller.stats import Stats, clock
 from sshq.core.cluster import Cluster
 from sshq.core.effects import Effect
@@ -201,12 +202,16 @@ class Mailbox:
 
 def _log_lives(rows: list[Row]) -> None:
     """One line for each start and end of a launch, once it is stored."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    lines: list[str] = []
     for row in rows:
         if isinstance(row, Launch) and row.state is LaunchState.RUNNING:
-            log.info("job=%d host=%s attempt=%d launch=%s started pid=%s", row.job_id, row.node, row.attempt, row.id, row.pid)
+            lines.append(f"job={row.job_id} host={row.node} attempt={row.attempt} launch={row.id} started pid={row.pid}")
         elif isinstance(row, Accounting):
-            log.info(
-                "job=%d host=%s attempt=%d launch=%s ended %s (%s) exit=%s:%s%s",
-                row.job_id, row.node, row.attempt, row.launch_id, row.state.name, row.outcome.value, row.exit_code or 0,
-                row.exit_signal or 0, f" {row.detail}" if row.detail else "",
-            )  # fmt: skip
+            lines.append(
+                f"job={row.job_id} host={row.node} attempt={row.attempt} launch={row.launch_id} ended {row.state.name} "
+                f"({row.outcome.value}) exit={row.exit_code or 0}:{row.exit_signal or 0}{row.detail and ' '}{row.detail}"
+            )
+    if lines:
+        log.info(Lines(lines))

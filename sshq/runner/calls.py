@@ -247,13 +247,22 @@ def _write_lines(items: Iterable[tuple[str, str]]) -> tuple[bytes, bytes]:
     lines: list[bytes] = []
     locales: list[bytes] = []
     for name, value in items:
-        line = _export_short(name, value) if len(value) < SHORT else _export(name, value)
+        if value.isdecimal() and value.isascii() and _takes_numbers(name):
+            line = f"export {name}='{value}'\n".encode()
+        else:
+            line = _export_short(name, value) if len(value) < SHORT else _export(name, value)
         (locales if name.startswith("LC_") or name == "LANG" else lines).append(line)
     return b"".join(lines), b"".join(locales)
 
 
 def _export(name: str, value: str) -> bytes:
     return b"" if is_dropped(name, value) else b"export " + name.encode() + b"=" + quote(value) + b"\n"
+
+
+@lru_cache(maxsize=1024)
+def _takes_numbers(name: str) -> bool:
+    """Return whether any number may be the value of this variable."""
+    return name not in NUMBER_NAMES and not is_dropped(name, "0")
 
 
 _export_short = lru_cache(maxsize=8192)(_export)  # most are those of the launch before

@@ -51,6 +51,7 @@ from sshq.runner.calls import (
     work_path,
 )  # fmt: skip
 from sshq.runner.parts import read_part_answer, read_part_news
+from sshq.runner.records import code_and_signal, read_usual_record
 from sshq.runner.replies import (
     Acked,
     CallFailed,
@@ -117,6 +118,8 @@ def parse_record(text: str) -> ExitRecord | None:
 
     Keys it does not know are skipped, so that a newer supervisor's record can still be read by an older controller.
     """
+    if (usual := read_usual_record(text)) is not None:
+        return usual
     version, _, rest = text.partition(" ")
     launch_id, _, rest = rest.partition(" ")
     fields: dict[str, str] = {}
@@ -136,7 +139,7 @@ def parse_record(text: str) -> ExitRecord | None:
 def _record(launch_id: str, fields: dict[str, str]) -> ExitRecord:
     how = fields["how"]
     status = None if fields["status"] == "-" else _int(fields["status"])
-    code, signal, sure = _code_and_signal(status)
+    code, signal, sure = code_and_signal(status)
     if how == "signal" and signal is None:
         how = "exit"
     return ExitRecord(
@@ -154,19 +157,6 @@ def _plain_or_long(word: str) -> str:
     if not word.isascii() or not word.isprintable() or len(word) > 128:
         raise _BadLine("not a boot tag")
     return word
-
-
-def _code_and_signal(status: int | None) -> tuple[int | None, int | None, bool]:
-    """Sort a shell's status: ksh says 256+n for a signal, the others 128+n, which `exit 128+n` says as well."""
-    if status is None:
-        return None, None, True
-    if 256 < status <= 256 + 64:
-        return None, status - 256, True
-    if 512 + 128 < status <= 512 + 192:
-        return status - 512, None, True
-    if 128 < status <= 128 + 64:
-        return None, status - 128, False
-    return status, None, True
 
 
 def parse_entry(text: str) -> Entry | None:

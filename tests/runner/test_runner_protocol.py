@@ -124,6 +124,16 @@ def test_a_status_is_a_code_or_a_signal(status, how, expected):
     assert (record.how, record.code, record.signal, record.sure) == expected
 
 
+@pytest.mark.parametrize("how", ["exit", "signal", "cancel"])
+@pytest.mark.parametrize("status", [0, 1, 128, 129, 137, 192, 193, 255, 256, 265, 320, 400, 640, 649, 705, 999_999_999, 10**10])
+@pytest.mark.parametrize("change", [
+    ("=10.50", "=10"), ("0m1.500000s", "12m59s"), ("sent=-", "sent=TERM"), ("left=-", "left=5:6"), ("aa-bb:1:2", "!~"), ("=1m0.25s", "=-"),
+])  # fmt: skip
+def test_a_record_read_in_one_go_is_what_it_is_word_by_word(how, status, change):
+    text = RECORD.replace("how=exit status=3", f"how={how} status={status}").replace(*change, 1)
+    assert p.parse_record(text) == p.parse_record(text + " later=thing") is not None
+
+
 @pytest.mark.parametrize("change", [
     ("1 ", "2 "), ("how=exit", "how=vanished"), ("status=3", "status=x"), ("term=0", "term=2"), (" why=-", ""), ("end=12.75", "end="),
     (ID, ID[:-1]), (" left=-", " left"), ("boot=aa-bb:1:2", "boot=" + "b" * 200), ("sent=-", "sent=- sent=-"),
