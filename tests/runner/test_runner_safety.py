@@ -211,6 +211,16 @@ def test_an_ack_removes_what_it_names_and_follows_no_link(runner, tmp_path):
     assert (outside / "file").exists()
 
 
+def test_an_ack_of_many_removes_all_of_each(runner):
+    # More than one step of it, and no multiple of one.
+    calls = [runner.launch(b"echo hello\n") for _ in range(21)]
+    for call in calls:
+        runner.wait_end(call.id)
+    assert ack(runner, calls[-1].seq, (), [call.id for call in calls]).ok
+    assert runner.list() == {}
+    wait_until(lambda: not [f for call in calls for f in runner.node.spool.glob(f"a/{call.id}*")], what="all files removed")
+
+
 def test_a_purge_waits_for_the_living_and_leaves_nothing(runner):
     call = runner.launch(b"sleep 300\n")
     runner.wait_start(call.id)
