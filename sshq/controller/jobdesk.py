@@ -16,6 +16,7 @@ from sshq.controller.rowviews import job_rows
 from sshq.controller.stagewatch import STEP_S, StageWatch, find_note
 from sshq.controller.storethread import StoreThread
 from sshq.controller.submission import clean_name
+from sshq.controller.upkeep import purge_jobs
 from sshq.controller.views import View, live_job_view, pending_reason
 from sshq.core.cluster import Cluster
 from sshq.core.control import Answer
@@ -221,7 +222,7 @@ class JobDesk:
             job_ids=tuple(ref.job_id for ref in refs if ref.tasks is None),
             tasks=frozenset((ref.job_id, task) for ref in refs for task in ref.tasks or ()),
         )  # fmt: skip
-        return {"purged": await self._mailbox.submit(event)}
+        return {"purged": await purge_jobs(self._mailbox, event)}
 
     def _event(self, verb: str, peer: Peer, params: Mapping[str, Any], **more: Any) -> JobsControlled:
         refs = read_filter({"filter": {"refs": params.get("refs")}}).refs

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,17 @@ FIRST_S = 1.0  # soon: a controller that is restarted again and again must do it
 PERIOD_S = 30.0
 SWEEP_S = 3600.0
 FORGET_AT_ONCE = 1000
+PURGE_AT_ONCE = 2000
+
+
+async def purge_jobs(mailbox: Mailbox, event: PurgeAsked) -> int:
+    """Have ended jobs leave the queue, in portions, so that others are served in between: a scancel may have ended 100 000."""
+    total, gone = 0, PURGE_AT_ONCE
+    while gone >= PURGE_AT_ONCE:
+        found = await mailbox.submit(replace(event, at_most=PURGE_AT_ONCE))
+        gone = found if isinstance(found, int) else 0
+        total += gone
+    return total
 
 
 class Upkeep:
@@ -61,9 +73,8 @@ class Upkeep:
             pause = PERIOD_S
             try:
                 now = self._clock()
-                await self._mailbox.submit(
-                    PurgeAsked(now=now, older_than_s=self._config.finished_keep_s, keep=self._config.finished_keep_count)
-                )
+                keep = self._config.finished_keep_count
+                await purge_jobs(self._mailbox, PurgeAsked(now=now, older_than_s=self._config.finished_keep_s, keep=keep))
                 if now - swept_at >= SWEEP_S:
                     swept_at = now
                     await self._sweep(now)

@@ -335,13 +335,14 @@ class TimePassed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurgeAsked:
-    """Finished jobs leave the live queue: those older than `older_than_s`, beyond `keep`, or those named."""
+    """Finished jobs leave the live queue: those older than `older_than_s`, beyond `keep`, or those named; so many at once."""
 
     now: float
     older_than_s: float | None = None
     keep: int | None = None
     job_ids: tuple[int, ...] = ()  # jobs, and arrays with all their tasks
     tasks: frozenset[tuple[int, int]] = frozenset()  # single tasks: array id and index
+    at_most: int | None = None
 
 
 Event = (

@@ -36,8 +36,10 @@ def purge(cluster: "Cluster", event: PurgeAsked) -> int:
         key=lambda j: (j.end_at or 0.0, j.job_id),
     )
     wanted = set(event.job_ids)
-    going = []
+    going: list[Job] = []
     for i, job in enumerate(done):
+        if len(going) == event.at_most:
+            break
         old = event.older_than_s is not None and (job.end_at or 0.0) <= event.now - event.older_than_s
         surplus = event.keep is not None and len(done) - i > event.keep
         named = job.job_id in wanted or (job.array_job_id or -1) in wanted or (job.array_job_id, job.array_task_id) in event.tasks

@@ -1,4 +1,7 @@
-"""The history is read beside the queue: who asks for it gets what was stored, exactly the states asked for, and holds up no commit."""
+"""The history beside the queue: who asks gets what was stored, exactly the states asked for, and holds up no commit.
+
+What leaves the queue for it does so a little at a time.
+"""
 
 import asyncio
 import threading
@@ -7,9 +10,14 @@ from types import SimpleNamespace
 import pytest
 
 from sshq.controller.history import HistoryDesk
+from sshq.controller.mailbox import Mailbox
 from sshq.controller.storethread import StoreThread
+from sshq.controller.upkeep import PURGE_AT_ONCE, purge_jobs
+from sshq.core.cluster import Cluster
+from sshq.core.events import PurgeAsked
 from sshq.core.lifecycle import State
 from sshq.core.model import Purged
+from sshq.core.restoring import restore_jobs
 from sshq.errors import StoreError
 from sshq.store.history import PORTION
 from sshq.store.jobs import Store
@@ -125,3 +133,26 @@ def test_who_ends_waits_for_no_question(tmp_path):
             await reading
 
     asyncio.run(go())
+
+
+def test_many_ended_jobs_leave_the_queue_in_portions_and_the_last_to_end_stay(tmp_path):
+    count, keep = 2 * PURGE_AT_ONCE + 10, 5
+    jobs = [make_job(n, state=State.CANCELLED, end_at=float(n)) for n in range(1, count + 1)]
+    cluster = Cluster(store_id="0" * 32, epoch=1)
+    restore_jobs(cluster, jobs, 0.0)
+    batches = []
+
+    async def commit(rows, _next_job_id):
+        batches.append([row.job_id for row in rows if isinstance(row, Purged)])
+
+    async def go():
+        mailbox = Mailbox(cluster, commit=commit, carry_out=lambda _effects: None, clock=lambda: 1e6, on_fatal=lambda _error: None)
+        running = asyncio.ensure_future(mailbox.run())
+        assert await purge_jobs(mailbox, PurgeAsked(now=1e6, keep=keep)) == count - keep
+        assert await purge_jobs(mailbox, PurgeAsked(now=1e6, job_ids=(count, 99))) == 1
+        running.cancel()
+
+    asyncio.run(go())
+    assert max(map(len, batches)) == PURGE_AT_ONCE
+    assert [job_id for batch in batches for job_id in batch] == [*range(1, count - keep + 1), count]
+    assert sorted(cluster.jobs) == list(range(count - keep + 1, count))
