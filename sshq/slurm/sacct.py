@@ -279,7 +279,8 @@ def _is_named(job: View, job_id: int, tasks: tuple[int, ...] | None) -> bool:
     if array_id == job_id and pending:
         from sshq.core.arrays import parse_indices
 
-        return not set(tasks).isdisjoint(parse_indices(pending))
+        waiting = parse_indices(pending)
+        return any(task in waiting for task in tasks)
     return array_id == job_id and int_or_none(job, "array_task_id") in tasks
 
 

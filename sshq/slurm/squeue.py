@@ -296,7 +296,7 @@ def _is_named(job: View, job_id: int, tasks: tuple[int, ...] | None) -> bool:
     if pending:
         from sshq.core.arrays import parse_indices
 
-        waiting = set(parse_indices(pending))
+        waiting = parse_indices(pending)  # ranges: of a million tasks no list is made
         return any(task in waiting for task in tasks)
     return int_or_none(job, "array_task_id") in tasks
 

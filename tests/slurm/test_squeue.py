@@ -1,6 +1,7 @@
 """squeue: as recorded, byte for byte, over the views of the recording's jobs."""
 
 import shlex
+import tracemalloc
 
 import pytest
 
@@ -108,6 +109,17 @@ def test_array_tasks_started_and_not_are_chosen_by_the_same_id():
     assert ask([*show, "-j", "12_1"], jobs=jobs)[0] == "12_1\n"
     assert ask([*show, "-j", "12_4"], jobs=jobs)[0] == "12_[3-9%2]\n"
     assert ask([*show, "-r", "-t", "PD"], jobs=jobs)[0].split() == [f"12_{task}" for task in range(3, 10)]
+
+
+def test_to_find_one_task_of_a_million_no_list_of_them_is_made():
+    jobs = [make_job(job_id=12, array_job_id=12, array_tasks="1-1000000%2")]
+    tracemalloc.start()
+    try:
+        assert ask(["-h", "-o", "%i", "-j", "12_500000"], jobs=jobs)[0] == "12_[1-1000000%2]\n"
+        assert ask(["-h", "-o", "%i", "-j", "12_1000001"], jobs=jobs)[0] == ""
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_long_array_is_cut_as_in_slurm():
