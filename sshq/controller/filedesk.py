@@ -61,8 +61,8 @@ class FileDesk:
                     raise FileGoneError(f"{job.nodes[0]}: the file is not there", host=job.nodes[0])
                 if present.size < size:
                     raise RefusedError(f"the file has become shorter: {present.size} bytes", code="not_now")
-                async for data in files.read(files.ask(name, offset, size), size - offset):
-                    await stream.data(data)
+                async for pieces in files.read(files.ask(name, offset, size), size - offset):
+                    await stream.data(*pieces)
         except NodeError as error:
             raise _explain(job, error) from None
         return {"sum": expected}

@@ -92,8 +92,8 @@ class NodeFiles:
         )  # fmt: skip
         return nonce
 
-    async def read(self, nonce: str, expected: int) -> AsyncIterator[bytes]:
-        """Yield the bytes that were asked for, `expected` of them.
+    async def read(self, nonce: str, expected: int) -> AsyncIterator[list[bytes]]:
+        """Yield the bytes that were asked for, `expected` of them, in the pieces in which they come.
 
         Raises:
             FileGoneError: it is not there.
@@ -107,11 +107,11 @@ class NodeFiles:
             raise FileGoneError(f"{self._link.name}: the file is not there", host=self._link.name)
         data = data[data.index(begin) + len(begin) + len(b"data\n") :]
         left = expected
+        pieces, data = [data[:left]], data[left:]
         while left:
-            if not data:
-                data = await self._more(ANSWER_S)
-            yield data[:left]
-            data, left = data[left:], left - min(left, len(data))
+            yield pieces
+            left -= sum(map(len, pieces))
+            pieces = await self._more_pieces(ANSWER_S, min(left, BLOCK)) if left else []
         while len(data) < len(end):
             data += await self._more(ANSWER_S)
         if not data.startswith(end):
@@ -124,12 +124,15 @@ class NodeFiles:
         self._channel.write(question)
 
     async def _more(self, deadline_s: float) -> bytes:
+        return b"".join(await self._more_pieces(deadline_s, BLOCK))
+
+    async def _more_pieces(self, deadline_s: float, max_bytes: int) -> list[bytes]:
         if self._channel is None:
             raise RuntimeError("not open")
-        data = await self._channel.read(BLOCK, deadline_s)
-        if not data:
+        pieces = await self._channel.read_pieces(max_bytes, deadline_s)
+        if not pieces:
             raise NodeError(f"{self._link.name}: the connection was cut while files were read", host=self._link.name)
-        return data
+        return pieces
 
     async def _until(self, enough: Callable[[bytes], bool]) -> bytes:
         data, self._rest = self._rest, b""

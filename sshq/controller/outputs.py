@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from sshq.controller.crash import go_on
 from sshq.controller.fleet import Fleet
 from sshq.controller.hosts import HostLink
 from sshq.controller.launching import err_path, result_path
-from sshq.controller.logdesk import read_head
+from sshq.controller.logdesk import BLOCK, read_head
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.nodefiles import NodeFiles
 from sshq.controller.stageouts import Staging, bring_staged
@@ -204,21 +204,23 @@ async def _read_rest(channel: Channel, path: str, part: _Part, node: str) -> Non
     """Write what is not here yet of the host's file; one that was never made counts as empty."""
     nonce = secrets.token_hex(8)
     channel.write(rp.encode_read(nonce=nonce, path=path, offset=part.done, follow=False))
-    head, data = await read_head(channel, nonce)
+    head, begin = await read_head(channel, nonce)
     if head.error is not None:
         return
-    while data or (data := await channel.read()):
-        await asyncio.to_thread(_write_all, part.fd, data)
-        part.done += len(data)
-        data = b""
+    pieces = [begin]
+    while pieces:
+        await asyncio.to_thread(_write_all, part.fd, pieces)
+        part.done += sum(map(len, pieces))
+        pieces = await channel.read_pieces(BLOCK)
     if head.size is not None and part.done < head.size:
         raise NodeError(f"{node}: the output was cut off at {part.done} of {head.size} bytes", host=node)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def _write_all(fd: int, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(fd, view) :]
 
 
 def _append(aside: Path, home: str) -> None:

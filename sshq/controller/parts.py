@@ -28,7 +28,7 @@ ASK_S = 20.0  # how long a hint that was lost may hold up whoever waits for it
 AWAY_S = 0.3  # between looks whether a host that was lost is back
 WINDOW = 8  # chunks of input that may wait on the node to be read
 
-Send = Callable[[bytes], Awaitable[None]]
+Send = Callable[..., Awaitable[None]]  # of pieces of bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,24 +182,26 @@ class Parts:
         channel.write(protocol.encode_read(nonce=nonce, path=path, offset=offset, follow=until is not None))
         head: protocol.ReadHead | None = None
         try:
-            head, data = await read_head(channel, nonce)
+            head, begin = await read_head(channel, nonce)
             if head.error is not None:
                 raise NodeError(f"{node}: {path}: {head.error}", host=node)
+            pieces = [begin]
             while True:
-                if data:
-                    await send(data)
-                    offset += len(data)
-                reading = asyncio.ensure_future(channel.read(BLOCK))
+                await send(*pieces)
+                offset += sum(map(len, pieces))
+                if pieces := channel.take_pieces(BLOCK):
+                    continue
+                reading = asyncio.ensure_future(channel.read_pieces(BLOCK))
                 try:
                     await asyncio.wait({reading} if until is None else {reading, until}, return_when=asyncio.FIRST_COMPLETED)
                     if not reading.done():
                         return offset  # the rest is read to its end once more
-                    data = reading.result()
+                    pieces = reading.result()
                 finally:
                     if not reading.done():
                         reading.cancel()
                         await asyncio.gather(reading, return_exceptions=True)
-                if not data:
+                if not pieces:
                     if until is None and offset < (head.size or 0):
                         raise NodeError(f"{node}: the output was cut off", host=node)
                     if until is not None and not until.done():

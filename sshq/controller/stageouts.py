@@ -75,6 +75,11 @@ class _Coming:
     digest: Digest
     nonce: str = ""
 
+    def take(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self.digest.update(piece)
+            self.part.write(piece)
+
 
 async def bring_staged(job: Job, node_files: NodeFiles, tag: str, staging: Staging, crash: Callable[[str], None]) -> None:
     """Bring what is not home yet; raises what a later try may mend.
@@ -179,9 +184,8 @@ class _Bringer:
     async def _fetch(self, one: _Coming) -> None:
         part = one.part
         try:
-            async for data in self._files.read(one.nonce, one.size.size - part.done):
-                one.digest.update(data)
-                await asyncio.to_thread(part.write, data)
+            async for pieces in self._files.read(one.nonce, one.size.size - part.done):
+                await asyncio.to_thread(one.take, pieces)
         except FileGoneError:
             part.discard()
             self._staging.passed[one.name] = GONE
