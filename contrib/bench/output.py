@@ -1,5 +1,7 @@
 """How fast output comes: read whole, followed live, by several at once, beside one who does not read, and of many jobs at once.
 
+Also what others wait meanwhile, and how fast a file of a job's directory comes, beside scp and rsync.
+
     python contrib/bench/output.py [--mib 512] [--jobs 200]
 
 One loopback sshd host, a controller of its own, everything in temporary directories.  Rates are bytes that reached the reader
@@ -9,6 +11,8 @@ can do.  CPU of the controller a MiB tells what is left when hosts are not on th
 
 import argparse
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -71,6 +75,45 @@ def measure_line(hosts: LoopbackHosts, path: Path) -> None:
     subprocess.run([*base[:-1], "-O", "exit", base[-1]], check=False, capture_output=True)
 
 
+def show_waits(queue: Queue, when: str, job: str | None) -> None:
+    """What it takes to run `true` and to list the queue, while the output of `job` is read again and again."""
+    over = threading.Event()
+
+    def read() -> None:
+        while job is not None and not over.is_set():
+            queue.read("logs", job)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for words in (["srun", "true"], ["squeue"]):
+        took = []
+        for _ in range(15):
+            begun = time.perf_counter()
+            queue.run(*words)
+            took.append((time.perf_counter() - begun) * 1e3)
+        print(f"    {' '.join(words):<10} while {when}: median {statistics.median(took):.0f} ms, the longest {max(took):.0f} ms", flush=True)
+    over.set()
+    thread.join()
+
+
+def measure_copies(queue: Queue, hosts: LoopbackHosts, job: str, big: Path) -> None:
+    """A file of a job's directory on this machine's disk, by what is at hand; `sshq cp` alone compares checksums."""
+    here, there = hosts.dir / "copy", f"{hosts.names[0]}:{big}"
+    ways = {
+        "scp -O": ["scp", "-O", "-q", "-F", str(hosts.ssh_config), there, str(here)],
+        "rsync": ["rsync", "-e", f"ssh -F {hosts.ssh_config}", there, str(here)],
+        "sshq cp": queue.words("cp", f"{job}:{big.name}", str(here)),
+    }
+    for name, words in ways.items():
+        if shutil.which(words[0]) is None:
+            print(f"{name}: not here")
+            continue
+        begun = time.perf_counter()
+        subprocess.run(words, cwd=queue.work, env=queue.env, check=True)
+        show(name, here.stat().st_size, time.perf_counter() - begun)
+        here.unlink()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mib", type=int, default=512)
@@ -105,6 +148,8 @@ def measure(queue: Queue, hosts: LoopbackHosts, mib: int, jobs: int) -> None:
     stalled = subprocess.Popen(queue.words("logs", "-f", job), cwd=queue.work, env=queue.env, stdout=subprocess.PIPE)
     time.sleep(1)
     before = queue.rss_mib()
+    show_waits(queue, "nobody else reads", None)
+    show_waits(queue, "one reads at full speed, one not at all", job)
     results: list[tuple[int, float]] = []
     threads = [threading.Thread(target=lambda: results.append(queue.read("logs", job))) for _ in range(2)]
     for thread in threads:
@@ -119,6 +164,7 @@ def measure(queue: Queue, hosts: LoopbackHosts, mib: int, jobs: int) -> None:
     print(f"    submissions meanwhile: {len(took)}, the longest {max(took, default=0) * 1e3:.0f} ms; controller grew by {queue.rss_mib() - before:.0f} MiB")
     stalled.kill()
     stalled.wait()
+    measure_copies(queue, hosts, job, big)
     queue.run("scancel", job)
 
     each = 1 << 20

@@ -70,6 +70,7 @@ class _Copy:
     def __init__(self, ref: list[object], name: str, *, show: bool) -> None:
         self._ref, self._name, self._show = ref, name, show
         self._umask = 0o77
+        self._like: object = None  # a checksum of the node's kind, where there is a large file
         self._depth, self._all = 0, False  # of what was asked for: how far down it is, and whether it is all there is
 
     def find(self, path: str) -> list[dict[str, Any]]:
@@ -81,6 +82,7 @@ class _Copy:
                 items = list(stream)
                 self._depth = str(stream.result.get("pattern", "")).rstrip("/").count("/")
                 self._all = str(stream.result.get("pattern")) == "./"
+                self._like = stream.result.get("sum_of_nothing")
                 return items
 
         found = _patiently(ask, first=True)
@@ -102,7 +104,7 @@ class _Copy:
             sent[0] += len(data)
 
         try:
-            self._read(found[0], write, lambda: sent[0], _Digests())
+            self._read(found[0], write, lambda: sent[0], _Digests(self._like))
         except _ChangedError:
             raise UserError(f"{self._name}:{path} has changed while it was read: what was printed is not the file") from None
         return 0
@@ -164,7 +166,7 @@ class _Copy:
             part: Part | None = None
             try:
                 part = landing.begin(name, lambda _: None, 0)
-                self._read(item, part.write, lambda part=part: part.done, _Digests())  # type: ignore[misc]
+                self._read(item, part.write, lambda part=part: part.done, _Digests(self._like))  # type: ignore[misc]
                 part.publish(int(item["mode"]) & ~self._umask)
                 return
             except _ChangedError:
@@ -195,10 +197,11 @@ class _Copy:
 
 
 class _Digests:
-    """Both checksums that a node may have: which one it is it says at the end."""
+    """The checksum of a node's kind, which it has said of a large file; else both that it may have: the end tells which."""
 
-    def __init__(self) -> None:
-        self._both: list[Digest] = [make_digest("0" * 64), make_digest("0")]
+    def __init__(self, like: object) -> None:
+        kinds = [like] if isinstance(like, str) else ["0" * 64, "0"]
+        self._both: list[Digest] = [make_digest(kind) for kind in kinds]
 
     def update(self, data: bytes) -> None:
         for digest in self._both:

@@ -1,11 +1,12 @@
 """`logs`: a job's output, live from its host or from the file on this machine; and the controller's own log."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sshq.controller.fleet import Fleet
@@ -73,7 +74,30 @@ class LogDesk:
             else:
                 if not follow or over:
                     return {"offset": offset, "state": job.state.name}
-            await asyncio.sleep(LOOK_S)
+            await self._pause(job)
+
+    async def _pause(self, job: Job) -> None:
+        """Wait until another look is worth it: the job is another than it was, or some time has passed."""
+        changed, stop = self._listen(lambda one: one.job_id == job.job_id)
+        try:
+            now = await self._mailbox.ask(lambda c: c.jobs.get(job.job_id))
+            if now is not None and (now.state, now.launch_id) == (job.state, job.launch_id):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await changed.wait()
+        finally:
+            stop()
+
+    def _listen(self, concerns: Callable[[Job], bool]) -> tuple[asyncio.Event, Callable[[], None]]:
+        """Return what is set when a job that is meant changes, and what ends that."""
+        changed = asyncio.Event()
+
+        def listener(jobs: list[Job]) -> None:
+            if any(map(concerns, jobs)):
+                changed.set()
+
+        self._mailbox.listeners.append(listener)
+        return changed, lambda: self._mailbox.listeners.remove(listener)
 
     async def _will_be_there(self, job: Job, *, follow: bool) -> bool:
         """Whether output that could not be read just now is worth another look: it came home meanwhile, or somebody waits."""
@@ -87,19 +111,13 @@ class LogDesk:
             job = await self._mailbox.ask(lambda c: find_job(c, job_id, task))
             if job.state is not State.PENDING or not follow:
                 return job
-            changed = asyncio.Event()
-
-            def listener(jobs: list[Job], changed: asyncio.Event = changed) -> None:
-                if any(job_id in (j.job_id, j.array_job_id) for j in jobs):
-                    changed.set()
-
-            self._mailbox.listeners.append(listener)
+            changed, stop = self._listen(lambda one: job_id in (one.job_id, one.array_job_id))
             try:
                 job = await self._mailbox.ask(lambda c: find_job(c, job_id, task))
                 if job.state is State.PENDING:
                     await changed.wait()
             finally:
-                self._mailbox.listeners.remove(listener)
+                stop()
 
     async def _send_from(self, job: Job, offset: int, stream: StreamOut, *, error_stream: bool, follow: bool) -> int:
         if job.launch_id is None or not job.nodes:
@@ -157,13 +175,7 @@ class LogDesk:
 
     async def _until_over(self, job: Job) -> bool:
         """Return once this attempt of the job is over: whether its output is kept for a last look."""
-        changed = asyncio.Event()
-
-        def listener(jobs: list[Job]) -> None:
-            if any(j.job_id == job.job_id for j in jobs):
-                changed.set()
-
-        self._mailbox.listeners.append(listener)
+        changed, stop = self._listen(lambda one: one.job_id == job.job_id)
         try:
             while True:
                 changed.clear()
@@ -174,7 +186,7 @@ class LogDesk:
                     return True
                 await changed.wait()
         finally:
-            self._mailbox.listeners.remove(listener)
+            stop()
 
     async def controller_log(self, _peer: Peer, params: Mapping[str, Any], stream: StreamOut) -> Mapping[str, object]:
         lines = params.get("lines")
