@@ -292,6 +292,8 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
     if job.is_array_record:
         job = split_task(cluster, job, cluster.array_sets[job.job_id].first() or 0)
     private = cluster.directories.is_private(job.spec, node.name)
+    parts = start.gang or ((node.name, job.spec.placed_tasks),)
+    slots = [tuple(cluster.nodes[name].lowest_free_slots(tasks)) for name, tasks in parts]
     launch = Launch(
         id=cluster.new_launch_id(event.random, counter, event.now),
         job_id=job.job_id,
@@ -303,11 +305,10 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
         spool_id=node.record.spool_id,
         decided_at=event.now,
         private_dir=private,
+        slot=slots[0][0] if slots[0] else 0,
         facts=note_facts(cluster, node),
     )
     node.next_n += 1
-    parts = start.gang or ((node.name, job.spec.placed_tasks),)
-    slots = [tuple(cluster.nodes[name].lowest_free_slots(tasks)) for name, tasks in parts]
     job = replace(
         job,
         state=next_state(job.state, Trigger.ALLOCATED),
@@ -332,7 +333,6 @@ def _launch(cluster: Cluster, start: Start, event: Planned, counter: int, gpus: 
         survivors=(),
         note=None,
     )
-    launch = replace(launch, slot=job.slots[0] if job.slots else 0)
     cluster.pending.remove(job.job_id)
     cluster.take_room(job)
     if job.other_slots:

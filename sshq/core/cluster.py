@@ -244,29 +244,22 @@ class Cluster:
             node = self.nodes.get(share.node)
             if node is None:
                 continue
-            node.jobs.add(job.job_id)
-            node.slots_taken.update(share.slots)
-            node.cpus_taken += share.cpus
-            node.memory_taken_mib += share.memory_mib
-            node.gpus_taken.update(gpu[0] for gpu in share.gpus)
-            node.exclusive = node.exclusive or job.spec.exclusive
+            node.hold(job.job_id, share, exclusive=job.spec.exclusive)
             if job.array_job_id is not None and share.node == job.nodes[0]:
                 self.array_active[job.array_job_id] += 1
 
     def release_room(self, job: Job, now: float) -> Job:
         """Give the allocation back; returns the job marked released."""
+        self._free_room(job, now)
+        return replace(job, released=True)
+
+    def _free_room(self, job: Job, now: float) -> None:
         self.license_holders.discard(job.job_id)
         for share in job.shares():
             node = self.nodes.get(share.node)
             if node is None or job.job_id not in node.jobs:
                 continue
-            node.jobs.discard(job.job_id)
-            node.slots_taken.difference_update(share.slots)
-            node.cpus_taken -= share.cpus
-            node.memory_taken_mib -= share.memory_mib
-            node.gpus_taken.difference_update(gpu[0] for gpu in share.gpus)
-            node.exclusive = node.exclusive and not job.spec.exclusive
-            node.last_busy_at = now
+            node.give_back(job.job_id, share, exclusive=job.spec.exclusive, now=now)
             if job.array_job_id is not None and share.node == job.nodes[0]:
                 self.array_active[job.array_job_id] -= 1
                 if self.array_active[job.array_job_id] <= 0:
@@ -274,7 +267,6 @@ class Cluster:
             if node.removed and not node.jobs and not node.connected and not self.node_launches.get(node.name):
                 self.forget_node(node.name)
         self.schedule_wanted = True
-        return replace(job, released=True)
 
     # ---- pending ---------------------------------------------------------------------------------------------
 
@@ -354,11 +346,10 @@ class Cluster:
 
     def finish(self, job: Job, trigger: Trigger, now: float) -> Job:
         """End a job for good (its launch, if any, is settled): index, environment, dependents."""
-        job = self.move(job, trigger)
-        if job.end_at is None:
-            job = replace(job, end_at=now)
         if not job.released:
-            job = self.release_room(job, now)
+            self._free_room(job, now)
+        state = next_state(job.state, trigger)
+        job = replace(job, state=state, end_at=now if job.end_at is None else job.end_at, released=True)
         self.pending.remove(job.job_id)
         self.put_job(job)
         self.dependents.unwatch(job)

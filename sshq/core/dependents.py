@@ -56,6 +56,8 @@ class Dependents:
 
     def wake(self, cluster: "Cluster", job: Job, now: float) -> None:
         """Look again at all that wait for `job`; its own state must be stored already."""
+        if not self.by_target and not self.singletons:
+            return
         found = self.by_target.get(job.job_id, set()) | self.by_target.get(job.array_job_id or job.job_id, set())
         self._to_wake.extend(sorted(found | self._next_singletons(cluster, singleton_key(job))))
         if self._waking:

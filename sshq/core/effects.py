@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sshq.core.model import Job, Launch, Row
+from sshq.core.replacing import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartLaunch:
     """Send the launch to its node; dropped if the node has taken a new generation since."""
@@ -50,6 +52,7 @@ class SetLimit:
     limit_s: int | None
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AckLaunches:
     """Raise the node's floor to `high` with `open_seqs` still open, then remove the directories of `launch_ids`."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sshq.core.gpus import Gpu, GpuUse
 from sshq.core.model import Job, JobSpec, NodeConfig, NodeFacts, PartitionConfig
 from sshq.core.pythons import PythonAnswer
+from sshq.core.replacing import quick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class StoredTogether:
     jobs: tuple[Job, ...]
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """One decision of a scheduling pass: this job (or the next task of this array record) on this node."""
@@ -54,6 +56,7 @@ class Start:
     gang: tuple[tuple[str, int], ...] = ()  # of a job on several nodes: each with its tasks, the script's first
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     now: float
@@ -95,6 +98,7 @@ class StepNews:
     line: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndRecord:
     """An intact exit record.  `how`: exit, signal, never, timeout, cancel, output, …  (the runner's words)."""
@@ -182,6 +186,7 @@ class GpusReported:
     problem: str = ""  # the tool did not tell; then `gpus` and `uses` say nothing
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchStarted:
     now: float
@@ -189,6 +194,7 @@ class LaunchStarted:
     pid: int | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchEnded:
     now: float

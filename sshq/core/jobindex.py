@@ -26,8 +26,13 @@ class JobIndex:
     def change(self, old: Job | None, new: Job | None) -> None:
         """Take in that a job came (no old), changed, or left (no new)."""
         if old is not None:
-            if new is not None and old.state is new.state and old.spec is new.spec and old.output_pending is new.output_pending:
-                return
+            if new is not None and old.spec is new.spec and old.output_pending is new.output_pending:
+                if old.state is new.state:
+                    return
+                if old.state not in FINAL and new.state not in FINAL:
+                    self.states[old.state] -= 1
+                    self.states[new.state] += 1
+                    return
             self._count(old, -1)
         if new is not None:
             self._count(new, 1)

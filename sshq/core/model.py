@@ -12,11 +12,13 @@ from typing import Literal
 from sshq.core.arrangements import PartitionRecord, Reservation, Withdrawn
 from sshq.core.gpus import Gpu, GpuLimit, GpuShare
 from sshq.core.lifecycle import State
+from sshq.core.replacing import quick
 
 Held = Literal["user", "admin"]
 Requeue = Literal["no", "yes", "always"]
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What was asked, as it was asked; it never changes with the job's fate (`scontrol update` makes a new one)."""
@@ -137,6 +139,7 @@ class Outcome(Enum):
     ASSERTED = "asserted"  # an administrator said the node is dead (audited)
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """What a job holds on one of its nodes."""
@@ -148,6 +151,7 @@ class Share:
     gpus: GpuShare = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job, or an array's record of tasks not yet started (`array_tasks` is then their index text)."""
@@ -230,6 +234,7 @@ class LaunchState(Enum):
     SETTLED = "settled"
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One execution of one attempt on one node: the key of everything that happens there."""
@@ -261,6 +266,7 @@ SEQ_PER_GENERATION = 1_000_000
 RANK_STEP = 1_000_000  # a node knows rank and attempt as one number: rank * RANK_STEP + attempt
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accounting:
     """One row a launch, written in the transaction that settles it and never again."""

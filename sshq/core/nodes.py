@@ -8,10 +8,11 @@ from itertools import count
 
 from sshq.core.engines import ImageForm, choose_engine
 from sshq.core.gpus import Gpu, GpuUse, usable_gpus
-from sshq.core.model import SEQ_PER_GENERATION, NodeConfig, NodeFacts, NodeRecord
+from sshq.core.model import SEQ_PER_GENERATION, NodeConfig, NodeFacts, NodeRecord, Share
 from sshq.core.pythons import PythonAnswer
 
 _STAMPS = count(1)
+_set_quietly = object.__setattr__
 # What the scheduler does not look at: a report of load every few seconds is no reason to judge a node anew.
 _OF_NO_MATTER = frozenset({"load", "memory_free_mib", "last_busy_at", "since_at", "note", "listed", "stamp"})
 
@@ -51,6 +52,27 @@ class Node:
         object.__setattr__(self, name, value)
         if name not in _OF_NO_MATTER:
             object.__setattr__(self, "stamp", next(_STAMPS))
+
+    def hold(self, job_id: int, share: Share, *, exclusive: bool) -> None:
+        """Enter what a job has of it."""
+        self.jobs.add(job_id)
+        self.slots_taken.update(share.slots)
+        if share.gpus:
+            self.gpus_taken.update(gpu[0] for gpu in share.gpus)
+        _set_quietly(self, "cpus_taken", self.cpus_taken + share.cpus)
+        _set_quietly(self, "memory_taken_mib", self.memory_taken_mib + share.memory_mib)
+        self.exclusive = self.exclusive or exclusive  # with a new stamp
+
+    def give_back(self, job_id: int, share: Share, *, exclusive: bool, now: float) -> None:
+        """Take out what a job had of it."""
+        self.jobs.discard(job_id)
+        self.slots_taken.difference_update(share.slots)
+        if share.gpus:
+            self.gpus_taken.difference_update(gpu[0] for gpu in share.gpus)
+        _set_quietly(self, "cpus_taken", self.cpus_taken - share.cpus)
+        _set_quietly(self, "memory_taken_mib", self.memory_taken_mib - share.memory_mib)
+        _set_quietly(self, "last_busy_at", now)
+        self.exclusive = self.exclusive and not exclusive  # with a new stamp
 
     @property
     def name(self) -> str:

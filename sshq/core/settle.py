@@ -165,13 +165,13 @@ def settle(
             cpu_time_s=record.cpu_time_s if record is not None else job.cpu_time_s,
             system_s=record.system_s if record is not None else job.system_s,
             survivors=record.survivors if record is not None else job.survivors,
-            derived_code=derived_code, derived_signal=derived_signal,
-            verdict=(trigger.name, outcome.name, refused_by or launch.node, why, by_node),
+            derived_code=derived_code, derived_signal=derived_signal, verdict=None,
         )  # fmt: skip
+        node = refused_by or launch.node
         if open_parts(cluster, job):
-            end_parts(cluster, cluster.put_job(job))
+            end_parts(cluster, cluster.put_job(replace(job, verdict=(trigger.name, outcome.name, node, why, by_node))))
         else:
-            carry_out_verdict(cluster, job, now)
+            _move_and_tell(cluster, job, outcome, trigger, now, node=node, why=why, by_node=by_node)
     else:
         cluster.acknowledge(launch.node, (launch.id,))
 
@@ -181,10 +181,19 @@ def carry_out_verdict(cluster: Cluster, job: Job, now: float) -> None:
     if job.verdict is None or job.launch_id is None:
         return
     trigger, outcome, node, why, by_node = job.verdict
-    script_node, launch_id = job.nodes[0], job.launch_id
     job = replace(job, verdict=None)
-    _move(cluster, job, Outcome[outcome], Trigger[trigger], now, node=node, why=why, by_node=by_node)
+    _move_and_tell(cluster, job, Outcome[outcome], Trigger[trigger], now, node=node, why=why, by_node=by_node)
+
+
+def _move_and_tell(
+    cluster: Cluster, job: Job, outcome: Outcome, trigger: Trigger, now: float, *, node: str, why: str, by_node: bool
+) -> None:  # fmt: skip
+    """As `_move`, and have the node of its script bring the output, or forget the launch."""
+    script_node, launch_id = job.nodes[0], job.launch_id
+    _move(cluster, job, outcome, trigger, now, node=node, why=why, by_node=by_node)
     after = cluster.jobs[job.job_id]
+    if launch_id is None:
+        return
     if after.output_pending and after.launch_id == launch_id:
         cluster.emit(BringOutput(node=script_node, job=after, launch_id=launch_id))
     else:
@@ -250,7 +259,8 @@ def _move(
         reason = _final_reason(trigger, job)
         # A private directory's output comes home before anybody is told that the job is over.
         home = job.private_dir and outcome is Outcome.EXITED
-        job = replace(job, reason=reason, output_pending=home, note=why or job.note)
+        if (reason, home) != (job.reason, job.output_pending) or why:
+            job = replace(job, reason=reason, output_pending=home, note=why or job.note)
         cluster.finish(job, trigger, now)
 
 
