@@ -13,7 +13,7 @@ from sshq.cli.own import UsageMistakeError, own_command, read_job_ref, run_comma
 from sshq.cli.printing import print_json, print_lines, print_messages
 from sshq.cli.provenancepage import describe_script, describe_tree, format_value, names_line
 from sshq.cli.sbatch import hand_in
-from sshq.errors import RefusedError
+from sshq.errors import OptionError, RefusedError
 from sshq.slurm.environ import filter_submitted_environment
 from sshq.slurm.layout import keep_on_line
 from sshq.slurm.submit import Submission, build_submission
@@ -79,7 +79,13 @@ def _compare(client: Client, ref: Sequence[object], environ: Mapping[str, str]) 
 
 def _read_options(words: Sequence[str]) -> Submission:
     """Return what the options ask for, as of an empty job.  Raises OptionError, in sbatch's words."""
-    submission = _build(words)
+    try:
+        submission = _build(words)
+    except OptionError as error:
+        if error.source != "--wrap":
+            raise
+        what = "only options go after JOB: its script and arguments are the recorded ones"
+        raise UsageMistakeError(what, hint="sbatch FILE ARGS submits another script") from None
     for key, instead in _OTHER_JOB.items():
         if f"--{key.replace('_', '-')}" in words or any(w.startswith(f"--{key.replace('_', '-')}=") for w in words):
             raise UsageMistakeError(f"--{key.replace('_', '-')} would make it another job", hint=instead)
@@ -91,7 +97,7 @@ def _read_options(words: Sequence[str]) -> Submission:
 def _build(words: Sequence[str]) -> Submission:
     place = here.place
     return build_submission(
-        [*words, "--wrap=:"], {}, read_file=place.read_file, read_stdin=lambda: b"", now=_now(), umask=place.umask,
+        ["--wrap=:", *words], {}, read_file=place.read_file, read_stdin=lambda: b"", now=_now(), umask=place.umask,
         cwd=place.find_cwd(), submit_host=place.host_name, read_limit=place.read_limit,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
 from sshq.controller.storethread import StoreThread
 from sshq.controller.views import View, history_view
+from sshq.core.arrays import parse_indices
 from sshq.core.cluster import Cluster
 from sshq.core.hostfacts import describe_host
 from sshq.core.model import Job, JobSpec, Launch
@@ -101,9 +102,11 @@ class ProvenanceDesk:
 
 
 def _find_jobs(store: Store, job_id: int, task: int | None) -> list[Job]:
-    """Return the job, a task, or the tasks of an array, live or past; for a task that has not started its array."""
-    found = store.history(HistoryFilter(array_tasks=((job_id, task),))) if task is not None else ()
-    return [one.job for one in found] or [one.job for one in store.history(HistoryFilter(job_ids=(job_id,)))]
+    """Return the job, a task, or the tasks of an array, live or past; for a task that has not started the array's record."""
+    if task is not None and (found := [one.job for one in store.history(HistoryFilter(array_tasks=((job_id, task),)))]):
+        return found
+    jobs = [one.job for one in store.history(HistoryFilter(job_ids=(job_id,)))]
+    return jobs if task is None else [job for job in jobs if job.is_array_record and task in parse_indices(job.array_tasks or "")]
 
 
 def _find_launches(store: Store, jobs: list[Job]) -> tuple[list[View], dict[str, object]]:

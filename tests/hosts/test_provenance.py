@@ -204,6 +204,8 @@ def test_arrays_and_single_tasks(up):
     job, _ = reproduce(up, first)
     page = up.out("show", job)
     assert page.startswith(f"Job {job} (wrap): array 1-5:2%2: 3 COMPLETED\n")
+    for other in (f"{first}_2", f"{int(first) + 1}_3", f"{first}_99"):  # no task of it; its raw number is no array
+        assert up.run("reproduce", other).stderr == "sshq: error: Invalid job id specified\n    hint: sshq sacct -X\n"
     task, _ = reproduce(up, f"{first}_3")
     assert up.read(f"slurm-{task}_3.out") == "3\n"
     assert not Path(up.work, f"slurm-{task}_1.out").exists()
@@ -245,6 +247,10 @@ def test_a_script_that_is_gone_is_named(up):
     [
         (["99"], 1, "sshq: error: Invalid job id specified\n    hint: sshq sacct -X\n"),
         (["1", "--sync"], 2, "sshq: error: --sync would make it another job\n    hint: sbatch --sync\n"),
+        (["1", "-t", "5", "job.sh"], 2, "sshq: error: only options go after JOB: its script and arguments are the recorded ones\n"
+         "    hint: sbatch FILE ARGS submits another script\n"),
+        (["1", "-q"], 255, "sbatch: option requires an argument -- 'q'\nTry \"sbatch --help\" for more information\n"),
+        (["1_7"], 1, "sshq: error: Invalid job id specified\n    hint: sshq sacct -X\n"),
         (["1", "--json"], 2, "sshq: error: --json is for --dry-run\n    hint: sshq reproduce JOB --dry-run --json\n"),
         ([], 2, "sshq: error: Missing argument 'JOB'\n    hint: sshq reproduce --help\n"),
         (["2"], 1, "sshq: error: job 2 cannot be reproduced: it lived with the command that was typed: srun true\n"),
