@@ -1,10 +1,11 @@
 """How long until a large lab is connected, what does it cost, and what does it cost when nothing happens?
 
-    python contrib/bench/fleet.py [--hosts 300] [--servers N] [--idle 60] [--json FILE]
+    python contrib/bench/fleet.py [--hosts 300] [--servers N] [--idle 300] [--json FILE]
 
 Starts real sshds on loopback addresses, each name with a spool of its own, then `sshq up`; prints the seconds until half of
 the names and all of them are ready, the CPU that took on either side, beside that of `ssh NAME true` to some of them before
-and after, and then, with nobody asking anything, the controller's CPU share, memory, and what `sshq stats` says of the hosts.
+and after, and then, with nobody asking anything, the controller's CPU share and its wakeups in the first minute and in those
+after it (on average and at worst: hosts that joined together have their turns together), its memory, and what `sshq stats` says.
 All of it shares this machine: a connected host costs about 15 MB here (sshd, runner, spawner).  `--servers 8` lets many
 names be one sshd: still a connection and a runner each, for less memory.  CPU of the hosts needs a control group, that is
 root.  Needs openssh-server.
@@ -102,18 +103,40 @@ def connect(instance: Instance, count: int, nodes: CpuGroup, found: Figures) -> 
 
 
 def idle(instance: Instance, nodes: CpuGroup, idle_s: float, found: Figures) -> None:
-    cpu, node, at = instance.cpu_s(), nodes.seconds(), time.monotonic()
-    time.sleep(idle_s)
-    spent = time.monotonic() - at
-    found["idle CPU, %"] = round((instance.cpu_s() - cpu) / spent * 100, 2)
+    """Count minute by minute what the controller takes; a last piece shorter than half a minute belongs to the one before."""
+    pid, node, began = instance.pid(), nodes.seconds(), time.monotonic()
+    minutes: list[tuple[float, float]] = []  # CPU in %, wakeups a second
+    while (left := idle_s - (time.monotonic() - began)) > 0:
+        cpu, wakeups, at = cpu_ns(pid), count_wakeups(pid), time.monotonic()
+        time.sleep(left if left < 90 else 60)
+        spent = time.monotonic() - at
+        minutes.append(((cpu_ns(pid) - cpu) / spent / 1e7, (count_wakeups(pid) - wakeups) / spent))
+    first, later = minutes[0], minutes[1:]
+    found["idle, first minute: CPU, %; wakeups a second"] = [round(first[0], 2), round(first[1], 1)]
+    if later:
+        shares = [share for share, _ in later]
+        found["idle, later minutes: CPU, %, mean and worst; wakeups a second"] = [
+            round(statistics.mean(shares), 2), round(max(shares), 2), round(statistics.mean(often for _, often in later), 1),
+        ]  # fmt: skip
     if node is not None:
-        found["idle CPU of all hosts, %"] = round(((nodes.seconds() or 0) - node) / spent * 100, 2)
+        found["idle CPU of all hosts, %"] = round(((nodes.seconds() or 0) - node) / (time.monotonic() - began) * 100, 2)
     found["memory, MiB"] = round(instance.memory_mib(), 1)
     hosts: dict[str, dict[str, object]] = instance.ask("stats")["hosts"]  # type: ignore[assignment]
     trips = [one["round_trips"]["p50_s"] for one in hosts.values() if one["round_trips"]["count"]]  # type: ignore[index]
     found["round trip, ms"] = round(statistics.median(trips) * 1e3, 2) if trips else None
     for key in ("opened_today", "refused_today", "bytes_in", "bytes_out"):
         found[key] = sum(int(str(one[key])) for one in hosts.values())
+
+
+def cpu_ns(pid: int) -> int:
+    """CPU of all threads, finer than the clock ticks of /proc/PID/stat; of threads that have ended it knows nothing."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def count_wakeups(pid: int) -> int:
+    """How often its threads went to sleep of their own accord so far."""
+    status = [(task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for text in status)
 
 
 def count_ready(instance: Instance) -> int:
@@ -129,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hosts", type=int, default=300)
     parser.add_argument("--servers", type=int, default=0, help="so many sshds for all of them; one each without this")
-    parser.add_argument("--idle", type=float, default=60)
+    parser.add_argument("--idle", type=float, default=300, help="seconds")
     parser.add_argument("--json", help="write the figures here too")
     chosen = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, load {os.getloadavg()[0]:.1f}", flush=True)

@@ -19,6 +19,7 @@ from sshq.controller.launching import Material, build_call, write_kill
 from sshq.controller.leases import renew, tell_lease
 from sshq.controller.patience import BUG_PAUSE_S, Patience, StrangerError, TwinError
 from sshq.controller.replies import end_record, node_entry
+from sshq.controller.resting import wait_for_turn
 from sshq.controller.session import Session
 from sshq.controller.stats import HostFigures
 from sshq.controller.stepping import complete_entries, fetch_ended_steps
@@ -164,16 +165,17 @@ class HostLink:
     async def _sweep_until_lost(self, session: Session, reading: "asyncio.Task[None]") -> None:
         """The slow heartbeat: a listing and the load, which also proves that the runner lives."""
         interval = self._around.config.reconcile_interval_s
+
+        def is_due() -> bool:
+            return bool(self._unswept or session.sent) or self._around.worth_listing(self.name)
+
         while True:
-            done, _ = await asyncio.wait({reading}, timeout=interval * random.uniform(0.9, 1.1))  # noqa: S311
-            if done:
+            if not await wait_for_turn(reading, interval, is_due):
                 lost = session.connection.lost
                 reason = lost.result() if lost.done() and not lost.cancelled() else None
                 raise reason or UnreachableHostError(f"{self.name}: the runner's channel was closed", host=self.name)
-            if not (self._unswept or session.sent or self._around.worth_listing(self.name)):
-                continue
-            await self.list_now(session)
-            await renew(self._around, session)
+            if await self.list_now(session):
+                await renew(self._around, session)
             if self.gpus.worth_looking and (self._looking is None or self._looking.done()):
                 self._looking = asyncio.create_task(self._report_gpus(session))  # it may take long, and holds up no sweep
             if session.worn:
@@ -181,7 +183,8 @@ class HostLink:
                 return
             await self._close_readers([c for c in self._readers if c.channels_free == c.target.channels_max])
 
-    async def list_now(self, session: Session) -> None:
+    async def list_now(self, session: Session) -> bool:
+        """Take in a listing and the load; returns whether the node has, or may have, anything of a launch."""
         sent = frozenset(session.sent)
         listing = await session.call(lambda tag: rp.encode_list(nonce=tag), rp.Listing)
         load = await self.figures.time(session.call(lambda tag: rp.encode_load(tag=tag), rp.Load))
@@ -198,6 +201,7 @@ class HostLink:
         if self._unswept:  # what an ended job left behind goes, many jobs at once: it is one look at all processes
             part, self._unswept = self._unswept[:IDS_MAX], self._unswept[IDS_MAX:]
             self._sweep(session, part)
+        return bool(entries or session.sent)
 
     async def _report_gpus(self, session: Session) -> None:
         with contextlib.suppress(NodeError):

@@ -166,6 +166,8 @@ def _known_gpus(name: str, cluster: Cluster) -> tuple[Gpu, ...]:
 async def ask_settled(around: Surroundings, entries: Iterable[NodeEntry]) -> frozenset[str]:
     """Of the launches a node shows, and that are not open, those the store remembers to have settled."""
     shown = [e.launch_id for e in entries]
+    if not shown:  # most hosts, most of the time
+        return frozenset()
     unknown = await around.mailbox.ask(lambda c: [i for i in shown if i not in c.launches])
     return await around.find_settled(unknown) if unknown else frozenset()
 

@@ -5,6 +5,7 @@ handed to asyncssh as keys, never as a file or None, so that no option of any co
 """
 
 import asyncio
+import random
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -262,6 +263,7 @@ async def _authenticate(
                 login_timeout=0,
                 keepalive_interval=shared.keepalives.asked_s,
                 keepalive_count_max=shared.keepalives.count,
+                rekey_seconds=rekey_after_s(resolved),
                 kex_algs=preferred_kex(resolved),
                 encryption_algs=_preferred_ciphers(resolved),
                 **_authentication(resolved),
@@ -272,6 +274,12 @@ async def _authenticate(
         raise NoAnswerError(attempt.stage, login_s if attempt.stage == "login" else limit_s) from None
     attempt.stage = "connected"
     return Login(connection, made[-1], attempt, lease)
+
+
+def rekey_after_s(resolved: Resolved) -> float | None:
+    """Return when a connection takes new keys: within the limit that is set, or of an hour, but not all of a lab at once."""
+    limit_s: float | None = resolved.asyncssh_options.rekey_seconds
+    return limit_s and limit_s * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def _known_hosts(lookup: Lookup) -> tuple[Sequence[asyncssh.SSHKey], ...]:

@@ -1,6 +1,12 @@
 """Hosts without launches are listed less often where there are many; those with one are not."""
 
-from sshq.controller.resting import Resting
+import asyncio
+from random import Random
+
+import pytest
+
+from sshq.controller.resting import Resting, wait_for_turn
+from tests.sim.clock import VirtualLoop
 
 
 def count_listings(hosts: int, busy: frozenset[str], seconds: int, interval_s: int = 45) -> dict[str, int]:
@@ -56,9 +62,72 @@ def test_a_host_is_listed_at_once_when_it_gets_a_launch() -> None:
 
 def test_a_host_that_has_just_joined_waits_for_its_turn() -> None:
     now = [0.0]
-    resting = Resting(interval_s=45, hosts=lambda: 1000, is_busy=lambda _: False, now=lambda: now[0])
+    resting = Resting(interval_s=45, hosts=lambda: 1000, is_busy=lambda _: False, now=lambda: now[0], spread=lambda: 0.0)
     resting.note_listed("n1")
     found = []
     for now[0] in (45.0, 450.0, 501.0):
         found.append(resting.worth_listing("n1"))
     assert found == [False, False, True]
+
+
+def test_hosts_that_join_together_are_not_listed_together() -> None:
+    now = [0.0]
+    resting = Resting(
+        interval_s=45, hosts=lambda: 300, is_busy=lambda _: False, now=lambda: now[0], spread=Random(1).random
+    )  # fmt: skip
+    names = [f"n{i}" for i in range(300)]
+    for name in names:
+        resting.note_listed(name)
+    listed = []
+    for minute in range(1, 20):
+        now[0] = minute * 45.0
+        listed.append(sum(resting.worth_listing(name) for name in names))
+    assert max(listed) <= 130 and max(listed[:4]) <= 130  # all 300 at the fourth look, and at each fourth after it, without
+    assert sum(listed) >= 300 * 4
+
+
+def test_a_host_looks_whether_its_turn_has_come_each_interval_and_many_at_the_same_moments() -> None:
+    looks: list[float] = []
+
+    async def wait_with_many() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        forever: asyncio.Task[None] = asyncio.ensure_future(asyncio.sleep(1e6))
+
+        def wait(turns: int) -> "asyncio.Future[bool]":
+            seen = [0]
+
+            def is_due() -> bool:
+                looks.append(loop.time())
+                seen[0] += 1
+                return seen[0] == turns
+
+            return asyncio.ensure_future(wait_for_turn(forever, 45, is_due))
+
+        found = await asyncio.gather(*(wait(3) for _ in range(100)))
+        forever.cancel()
+        return found
+
+    loop = VirtualLoop(Random(1))
+    try:
+        assert loop.run_until_complete(wait_with_many()) == [True] * 100
+    finally:
+        loop.close()
+    assert len(looks) == 300
+    assert all(40.5 <= at <= 3 * 49.75 and at * 4 == int(at * 4) for at in looks)
+
+
+def test_the_wait_for_a_turn_ends_with_the_channel_and_with_a_fault_in_the_question() -> None:
+    async def wait_twice() -> bool:
+        reading: asyncio.Task[None] = asyncio.ensure_future(asyncio.sleep(100))
+        ended = await wait_for_turn(reading, 45, lambda: False)
+        going: asyncio.Task[None] = asyncio.ensure_future(asyncio.sleep(100))
+        with pytest.raises(KeyError):
+            await wait_for_turn(going, 45, lambda: bool({}["nothing"]))
+        going.cancel()
+        return ended
+
+    loop = VirtualLoop(Random(1))
+    try:
+        assert loop.run_until_complete(wait_twice()) is False
+    finally:
+        loop.close()

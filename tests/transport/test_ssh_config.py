@@ -7,6 +7,7 @@ import pytest
 
 from sshq.errors import UnreachableHostError
 from sshq.transport.base import Target
+from sshq.transport.login import rekey_after_s
 from sshq.transport.options import resolve
 from sshq.transport.sshconfig import find_ignored_options
 
@@ -98,3 +99,16 @@ def test_a_machine_wide_file_that_cannot_be_read_is_passed_over_and_told(
     target = Target(name="n", address="plain")
     assert resolve(target).host == "plain.example"
     assert find_ignored_options(target)[-1].place.startswith(f"{machine} line 1")
+
+
+def test_connections_take_new_keys_within_the_limit_and_not_all_at_once(config: Path) -> None:
+    config.write_text("Host often\n  RekeyLimit default 10m\nHost never\n  RekeyLimit default none\n")
+
+    def ask(address: str) -> list[float | None]:
+        resolved = resolve(Target(name="n", address=address))
+        return [rekey_after_s(resolved) for _ in range(50)]
+
+    for address, limit_s in (("plain", 3600), ("often", 600)):
+        found = [one for one in ask(address) if one is not None]
+        assert len(set(found)) == 50 and limit_s / 2 <= min(found) <= max(found) <= limit_s
+    assert not any(ask("never"))
