@@ -15,6 +15,8 @@ from sshq.core.lifecycle import FINAL
 from sshq.errors import SshqError
 from sshq.inventory.config import Config
 from sshq.store.backups import is_due, name_backup, prune_backups
+from sshq.store.jobs import Store
+from sshq.store.kept import find_spare_scripts
 
 log = logging.getLogger("sshq.upkeep")
 FIRST_S = 1.0  # soon: a controller that is restarted again and again must do its chores too
@@ -22,6 +24,7 @@ PERIOD_S = 30.0
 SWEEP_S = 3600.0
 FORGET_AT_ONCE = 1000
 PURGE_AT_ONCE = 2000
+DROP_AT_ONCE = 5000
 
 
 async def purge_jobs(mailbox: Mailbox, event: PurgeAsked) -> int:
@@ -88,7 +91,10 @@ class Upkeep:
                 log.exception("upkeep failed")
 
     async def _sweep(self, now: float) -> None:
-        await self._store.run(lambda s: s.sweep(now, scripts_bytes_max=self._config.scripts_bytes_max))
+        bytes_max = self._config.scripts_bytes_max
+        spare = await self._store.read(lambda reader: reader.ask(lambda select: find_spare_scripts(select, bytes_max)))
+        for start in range(0, len(spare) or 1, DROP_AT_ONCE):
+            await self._store.run(partial(Store.drop_spare, now=now, scripts=spare[start : start + DROP_AT_ONCE]))
         keep = self._config.history_keep_s
         if keep is not None:
             forgotten = FORGET_AT_ONCE

@@ -30,7 +30,7 @@ from sshq.store.database import (
 )
 from sshq.store.files import sync_file
 from sshq.store.history import HistoryFilter, HistoryJob, forget_before, read_history
-from sshq.store.kept import sweep_scripts
+from sshq.store.kept import drop_scripts, find_spare_scripts
 from sshq.store.records import format_column, format_json
 from sshq.store.reserve import Reserve
 from sshq.store.staged import Staging
@@ -181,16 +181,21 @@ class Store:
             self._specs.clear()  # some may be gone
 
     def sweep(self, now: float, *, scripts_bytes_max: int) -> int:
-        """Delete scripts that nobody needs and submit tokens of yesterday; returns how many rows went.
+        """Find and drop at once what is spare: where nobody waits for the store."""
+        return self.drop_spare(now, find_spare_scripts(self._select, scripts_bytes_max))
+
+    def drop_spare(self, now: float, scripts: Sequence[str]) -> int:
+        """Delete those of `scripts` that nobody needs, and submit tokens of yesterday; returns how many rows went.
 
         A script stays with the history, so that its job can be submitted again, except for calls of functions, which cannot;
-        what all these take has a bound, and the first that came go first.  Scripts of live jobs stay in any case.
+        what all these take has a bound, and the first that came go first (`find_spare_scripts`).  Scripts of live jobs stay in
+        any case.
         """
 
         def delete() -> int:
-            scripts = sweep_scripts(self._connection, scripts_bytes_max)
+            dropped = drop_scripts(self._connection, scripts)
             tokens = self._connection.execute("DELETE FROM token WHERE at < ?", (now - TOKEN_KEPT_S,))
-            return scripts + tokens.rowcount
+            return dropped + tokens.rowcount
 
         self._specs.clear()  # else every spec there ever was would stay in memory
         return self._write(delete)

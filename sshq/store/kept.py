@@ -1,25 +1,35 @@
 """What the history keeps beside its rows, each thing once under its digest: scripts, notes of environments, facts of hosts."""
 
+import json
 import sqlite3
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 # From the live jobs, which are few: from a script to its jobs is a way past all of the history.
 _LIVE: Final = "digest IN (SELECT script FROM spec WHERE digest IN (SELECT spec FROM job WHERE live = 1))"
 _REPEATABLE: Final = "EXISTS (SELECT 1 FROM spec WHERE spec.script = script.digest AND kind <> 'callable')"
 
 
-def sweep_scripts(connection: sqlite3.Connection, bytes_max: int) -> int:
-    """Delete scripts that no live job needs and no job of the past can use, or that are too much; returns how many."""
+def find_spare_scripts(select: Callable[..., Iterable[tuple[Any, ...]]], bytes_max: int) -> list[str]:
+    """Return scripts that no live job needs and no job of the past can use, or that are too much: all are looked at."""
     # Only the constants above are put together.
-    gone = connection.execute(f"DELETE FROM script WHERE NOT {_LIVE} AND NOT {_REPEATABLE}").rowcount  # noqa: S608
-    total, excess = 0, []
-    for rowid, size in connection.execute(f"SELECT rowid, length(data) FROM script WHERE NOT {_LIVE} ORDER BY rowid DESC"):  # noqa: S608
-        total += size
-        if total > bytes_max:
-            excess.append((rowid,))
-    connection.executemany("DELETE FROM script WHERE rowid = ?", excess)
-    return gone + len(excess)
+    useless = select(f"SELECT digest FROM script WHERE NOT {_LIVE} AND NOT {_REPEATABLE}")  # noqa: S608
+    spare = {digest: None for (digest,) in useless}
+    total = 0
+    for digest, size in select(f"SELECT digest, length(data) FROM script WHERE NOT {_LIVE} ORDER BY rowid DESC"):  # noqa: S608
+        if digest not in spare:
+            total += size
+            if total > bytes_max:
+                spare[digest] = None
+    return list(spare)
+
+
+def drop_scripts(connection: sqlite3.Connection, digests: Sequence[str]) -> int:
+    """Delete those of these scripts that no live job needs, which may have changed since they were found; returns how many."""
+    if not digests:
+        return 0
+    statement = f"DELETE FROM script WHERE digest IN (SELECT value FROM json_each(?)) AND NOT {_LIVE}"  # noqa: S608 - as above
+    return connection.execute(statement, (json.dumps(digests),)).rowcount
 
 
 def forget_specs(connection: sqlite3.Connection, digests: Iterable[bytes]) -> None:

@@ -202,7 +202,6 @@ CONTRADICTIONS = [
     ([ROW], f"launch {CLOSED.id} accounted but not settled"),
     ([make_launch(1, outcome=Outcome.LOST)], f"launch {CLOSED.id} is INTENT with outcome Outcome.LOST"),
     ([make_launch(1, state=LaunchState.SETTLED)], f"launch {CLOSED.id} is SETTLED with outcome None"),
-    ([SubmitToken(token="used", uid=1, job_id=2, at=0.0)], "the store refused a row: UNIQUE constraint failed: token.uid"),
     ([make_job(2**63)], "the store refused a row: a number of more than 64 bits"),
 ]
 
@@ -323,3 +322,9 @@ def test_a_start_reads_what_many_tasks_have_in_common_once(store):
     finally:
         tracemalloc.stop()
     assert peak < 5_000_000  # and not thirty times a million
+
+
+def test_a_token_stays_with_the_first_job_it_became(store):
+    store.commit([make_job(1), SubmitToken(token="used", uid=1, job_id=1, at=0.0)], 2)
+    store.commit([make_job(2), SubmitToken(token="used", uid=1, job_id=2, at=0.0)], 3)
+    assert store.token("used", 1) == 1

@@ -7,7 +7,9 @@ import pytest
 
 from sshq.core.model import HostFacts, Purged, ScriptBlob, VariableDigests
 from sshq.errors import StoreError
+from sshq.store.history import HistoryReader
 from sshq.store.jobs import Store
+from sshq.store.kept import find_spare_scripts
 from sshq.store.variables import FILE, Difference, Variables, names_of
 from store.build import make_job, make_launch, make_spec, settle_launch
 
@@ -144,3 +146,21 @@ def test_the_key_is_for_its_owner_and_a_damaged_one_is_named(tmp_path):
     with pytest.raises(StoreError) as caught:
         Variables(tmp_path)
     assert str(tmp_path / FILE) in caught.value.message
+
+
+def test_a_script_that_a_job_has_taken_up_since_it_was_found_to_be_spare_stays(store):
+    put(store, 1, script="a")
+    put(store, 2, script="b")
+    spare = find_spare_scripts(store._select, 0)
+    assert sorted(spare) == ["a" * 64, "b" * 64]
+    put(store, 3, script="a", purged=False)
+    assert store.drop_spare(0.0, spare) == 1
+    assert store.script("a" * 64)
+    with pytest.raises(StoreError):
+        store.script("b" * 64)
+
+
+def test_a_store_in_use_is_looked_through_for_spare_scripts_beside_it(store):
+    put(store, 1, script="a", size=600)
+    put(store, 2, script="b", size=600)
+    assert HistoryReader(store.path).ask(lambda select: find_spare_scripts(select, 1000)) == ["a" * 64]  # the first that came
