@@ -10,7 +10,9 @@ PATIENCE_S = 60.0  # while following, for a controller that is away
 
 
 def copy_output(params: dict[str, object], out: int, *, follow: bool) -> dict[str, object]:
-    """Copy a job's output to a file descriptor; while following, across restarts of the controller.
+    """Copy a job's output to a file descriptor; once some of it is there, or while following, across restarts of the controller.
+
+    It is asked again as well when the controller has hung up on us, since a pager that waits made us read nothing.
 
     Raises:
         UnreachableError: nobody answers, or not again in time.
@@ -28,7 +30,8 @@ def copy_output(params: dict[str, object], out: int, *, follow: bool) -> dict[st
                 return stream.result
         except UnreachableError as error:
             now = time.monotonic()
-            if not follow or (ends_at is None and not isinstance(error, LostReplyError)) or (ends_at and now > ends_at):
+            begun = follow or offset > 0
+            if not begun or (ends_at is None and not isinstance(error, LostReplyError)) or (ends_at and now > ends_at):
                 raise
             ends_at = ends_at or now + PATIENCE_S
         time.sleep(0.3)

@@ -45,7 +45,7 @@ class Service:
         data, step = bytes(range(256)) * (params["size"] // 256), params.get("step", params["size"])
         try:
             async with asyncio.timeout(params.get("patience_s")):
-                await stream.data(*[data[at : at + step] for at in range(0, len(data), step)])
+                await stream.data(*[data[at : at + step] for at in range(params.get("offset", 0), len(data), step)])
         except TimeoutError:
             self.gave_up.set()
             raise RefusedError("nobody reads", code="not_now") from None

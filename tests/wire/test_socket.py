@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+from sshq.cli.copying import copy_output
 from sshq.errors import ControllerError, RefusedError, UnreachableError, VersionMismatchError
 from sshq.wire.client import Client, LostReplyError, connect, list_sockets
 from sshq.wire.codec import decode_json, frame_header, frame_json
@@ -270,6 +271,29 @@ def test_data_is_passed_on_whole_to_a_pipe_and_to_a_file(running, path, tmp_path
     thread.join()
     assert got == [whole]
     assert (tmp_path / "out").read_bytes() == whole
+
+
+def test_a_pager_that_waits_until_the_controller_hangs_up_gets_the_rest_all_the_same(start, path, monkeypatch):
+    running = start(stall_s=0.2)
+    monkeypatch.setenv("SSHQ_HOME", os.path.dirname(path))
+    reading, writing = os.pipe()
+    params = {"size": 4 << 20, "step": 8192}
+
+    def copy():
+        try:
+            results.append(copy_output(params, writing, follow=False))
+        finally:
+            os.close(writing)
+
+    results = []
+    thread = threading.Thread(target=copy)
+    thread.start()
+    until(lambda: running.server.connections == 1)
+    until(lambda: running.server.connections == 0)
+    with open(reading, "rb") as pipe:
+        assert pipe.read() == bytes(range(256)) * (16 << 10)
+    thread.join()
+    assert results == [{"offset": 4 << 20}]
 
 
 def test_a_pipe_that_nobody_reads_any_more_is_the_pipes_error(running, path):
