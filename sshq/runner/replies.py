@@ -5,6 +5,8 @@ How each looks on the wire is in `sshq.runner.protocol`; what each means for a l
 
 from dataclasses import dataclass
 
+from sshq.core.replacing import quick
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
@@ -17,6 +19,7 @@ class Floor:
         return seq <= self.high and seq not in self.open_seqs
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExitRecord:
     """An intact record.
