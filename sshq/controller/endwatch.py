@@ -14,7 +14,8 @@ CHUNK = 500
 class EndWatch:
     """A listener of the mailbox, for one waiter; an array is all of its tasks.
 
-    Mailbox and waiter share one thread: a look is part of a batch, and what that batch changed is heard after it.
+    Mailbox and waiter share one thread: a look is part of a batch, and what that batch changed is heard after it, stored.  So
+    what is told are the records that were heard, and nobody has to ask for them once more.
     """
 
     def __init__(self, ids: Iterable[int]) -> None:
@@ -22,7 +23,7 @@ class EndWatch:
         self.wake = asyncio.Event()
         self._ids = dict.fromkeys(ids)
         self._open: set[int] = set()
-        self._ended: dict[int, None] = {}  # to be told, in this order
+        self._ended: dict[int, Job] = {}  # to be told, in this order
         self._told: set[int] = set()
 
     def __call__(self, jobs: list[Job]) -> None:
@@ -39,7 +40,7 @@ class EndWatch:
             return
         self._open.discard(job.job_id)
         if job.job_id not in self._told:
-            self._ended[job.job_id] = None
+            self._ended[job.job_id] = job
 
     def look_at_all(self, cluster: Cluster) -> None:
         """Begin, or make sure of the end: nothing depends on what was heard in between."""
@@ -53,16 +54,11 @@ class EndWatch:
             for job in known:
                 self._note(job)
 
-    def take_ended(self, cluster: Cluster) -> list[View]:
+    def take_ended(self) -> list[View]:
         """Return of some that have ended and were not told yet what those who wait look at."""
-        views = []
-        for job_id in list(self._ended)[:CHUNK]:
-            del self._ended[job_id]
-            job = cluster.jobs.get(job_id)
-            if job is not None and job.state in FINAL and not job.output_pending:
-                self._told.add(job_id)
-                views.append(_ended_view(job))
-        return views
+        taken = [self._ended.pop(job_id) for job_id in list(self._ended)[:CHUNK]]
+        self._told.update([job.job_id for job in taken])
+        return [_ended_view(job) for job in taken]
 
     @property
     def is_over(self) -> bool:

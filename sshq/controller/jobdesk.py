@@ -121,9 +121,7 @@ class JobDesk:
                 while not watch.is_over:
                     watch.wake.clear()
                     if watch.has_more:
-                        views = await self._mailbox.ask(watch.take_ended)
-                        if views:
-                            await stream.items(views)
+                        await stream.items(watch.take_ended())
                     elif staging is not None and staging.is_needed:
                         await self._tell_staging(staging, stream)
                         with contextlib.suppress(TimeoutError):
