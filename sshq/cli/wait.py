@@ -9,6 +9,7 @@ from sshq.cli import here
 from sshq.cli.own import own_command, run_command
 from sshq.cli.printing import print_json, print_messages
 from sshq.cli.waiting import Job, exit_status, wait_for_jobs
+from sshq.core.arrays import parse_indices
 from sshq.errors import UserError
 from sshq.wire.client import connect
 
@@ -34,12 +35,15 @@ def _command(jobs: tuple[str, ...], quiet: bool, as_json: bool) -> int:
         left.discard((job.get("array_job_id") or job.get("job_id"), job.get("array_task_id")))
         if not left:
             break
-    seen += [job for job_id in unknown for job in _find_in_history(job_id, quiet=quiet or as_json)]
+    seen += [job for job_id in unknown for job in _find_in_history(job_id, refs, quiet=quiet or as_json)]
     if as_json:
         print_json({"jobs": list(seen)})
-    found = {job.get(key) for job in seen for key in ("job_id", "array_job_id")}
-    missing = [job_id for job_id in unknown if job_id not in found]
-    print_messages(f"sshq: error: Invalid job id specified: {job_id}" for job_id in missing)
+    missing = [
+        f"{job_id}" if one is None else f"{job_id}_{one[0]}"
+        for job_id, tasks in refs for one in ([None] if tasks is None else [[task] for task in tasks])
+        if not any(_is_wanted(job, [(job_id, one)]) for job in seen)
+    ]  # fmt: skip
+    print_messages(f"sshq: error: Invalid job id specified: {label}" for label in dict.fromkeys(missing))
     return max([*(exit_status(job) for job in seen), *(1 for _ in missing)], default=0)
 
 
@@ -63,14 +67,23 @@ def read_refs(texts: Sequence[str]) -> list[tuple[int, list[int] | None]]:
 
 
 def _is_wanted(job: Job, refs: Sequence[tuple[int, list[int] | None]]) -> bool:
-    ids, task = (job.get("job_id"), job.get("array_job_id")), job.get("array_task_id")
-    return any(job_id in ids and (tasks is None or task in tasks) for job_id, tasks in refs)
+    number, array = job.get("job_id"), job.get("array_job_id")
+    return any(job_id in (number, array) if tasks is None else job_id == array and _is_one(job, tasks) for job_id, tasks in refs)
 
 
-def _find_in_history(job_id: int, *, quiet: bool) -> list[Job]:
-    """Return the rows of a job that has left the queue: it is over."""
+def _is_one(job: Job, tasks: Sequence[int]) -> bool:
+    """Whether a part of an array is one of some tasks, or stands for some that ended before they began."""
+    if job.get("array_task_id") is not None:
+        return job.get("array_task_id") in tasks
+    left = job.get("array_tasks")  # what only tells of an end does not say which
+    return not left or not set(tasks).isdisjoint(parse_indices(str(left)))
+
+
+def _find_in_history(job_id: int, refs: Sequence[tuple[int, list[int] | None]], *, quiet: bool) -> list[Job]:
+    """Return the rows of a job that has left the queue, or of the tasks of it that are meant: it is over."""
     with connect(os.environ) as client:
         rows = list(client.stream("history", {"filter": {"refs": [[job_id, None]]}, "start_at": None, "end_at": None}))
+    rows = [row for row in rows if _is_wanted(row, refs)]
     for row in rows:
         here.place.bring_home("sshq", row)
         if not quiet:

@@ -296,6 +296,20 @@ def test_wait_knows_tasks_unknown_jobs_and_jobs_that_left_the_queue(controller, 
     done = sshq("wait", "12", "7", "99")
     assert (done.returncode, done.stdout) == (2, "12_1 FAILED 1:0\n12_2 FAILED 2:0\n7 COMPLETED 0:0\n")
     assert done.stderr == "sshq: error: Invalid job id specified: 99\n"
+    done = sshq("wait", "12_9", "12_1", "10_1")  # no tasks of it, and none of what is no array
+    assert (done.returncode, done.stdout) == (1, "12_1 FAILED 1:0\n")
+    assert done.stderr == "sshq: error: Invalid job id specified: 12_9\nsshq: error: Invalid job id specified: 10_1\n"
+
+
+def test_waiting_for_a_task_that_left_the_queue_tells_of_that_alone(controller, sshq):
+    controller.answers["wait"] = lambda params, _stream: {"unknown_ids": params["ids"]}
+    ended = [make_job(job_id=10 + n, array_job_id=12, array_task_id=n, state="FAILED", exit_code=n) for n in (1, 2)]
+    never = make_job(job_id=12, array_job_id=12, array_task_id=None, array_tasks="3-5", state="CANCELLED", start_at=None)
+    controller.answers["history"] = lambda _params, _stream: [*ended, never]
+    done = sshq("wait", "12_1")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "12_1 FAILED 1:0\n", "")
+    done = sshq("wait", "12_[4-6]")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "12 CANCELLED 0:0\n", "sshq: error: Invalid job id specified: 12_6\n")
 
 
 def test_doctor_says_what_is_wrong_and_what_to_do(controller, sshq):
