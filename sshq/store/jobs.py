@@ -15,7 +15,7 @@ from typing import Any, Final, Self, TypeVar
 from sshq.core.arrangements import PartitionRecord, Reservation
 from sshq.core.model import Job, JobSpec, Launch, NodeRecord, Row
 from sshq.errors import CheckFailedError, StoreError
-from sshq.store.batch import JOBS, LAUNCHES, NODES, PARTITIONS, RESERVATIONS, SPECS, Batch, prepare_batch
+from sshq.store.batch import JOBS, LAUNCHES, NEVER, NODES, PARTITIONS, RESERVATIONS, SPECS, Batch, Value, prepare_batch
 from sshq.store.database import (
     CheckInUse,
     Database,
@@ -36,6 +36,7 @@ from sshq.store.reserve import Reserve
 from sshq.store.staged import Staging
 
 T = TypeVar("T")
+WRITTEN_MAX: Final = 10_000
 TOKEN_KEPT_S: Final = 24 * 3600
 ROWS_AT_ONCE: Final = 500
 
@@ -48,6 +49,7 @@ _PUT_JOB: Final = """
         uid = excluded.uid, user = excluded.user, name = excluded.name,
         state = excluded.state, since_at = excluded.since_at, until_at = excluded.until_at, live = 1,
         record = excluded.record"""
+_CHANGE_JOB: Final = "UPDATE job SET state = ?, since_at = ?, record = ? WHERE job_id = ? AND live = 1"
 _PUT_SPEC: Final = "INSERT OR IGNORE INTO spec (digest, script, partitions, record, kind, environ) VALUES (?, ?, ?, ?, ?, ?)"
 _PUT_OPEN_LAUNCH: Final = """
     INSERT INTO launch (id, job_id, node, open, record, facts) VALUES (?, ?, ?, ?, ?, ?)
@@ -86,6 +88,7 @@ class Store:
         self._epoch: int | None = None
         self._staging = Staging(database.connection)
         self._specs: dict[JobSpec, bytes] = {}  # known to be stored, with their digests
+        self._written: dict[int, tuple[Value, ...]] = {}  # job -> what is indexed of a row that is stored, and not over
 
     @classmethod
     def open(
@@ -146,6 +149,19 @@ class Store:
         batch = prepare_batch(rows, self._specs)
         self._write(lambda: self._put(batch, next_job_id))
         self._specs.update(batch.specs)
+        self._note_written(batch)
+
+    def _note_written(self, batch: Batch) -> None:
+        """Remember of jobs that go on what of their rows is indexed: as long as that stays, no index is touched again."""
+        if len(self._written) > WRITTEN_MAX:
+            self._written.clear()
+        for job_id, row in batch.jobs.items():
+            if row[9] == NEVER:
+                self._written[job_id] = row[1:7]
+            else:
+                self._written.pop(job_id, None)
+        for job_id in batch.purged:
+            self._written.pop(job_id, None)
 
     def stage(self, key: int, rows: Sequence[Row]) -> None:
         """Make jobs and their scripts ready to be stored by `commit_staged`; some at a time, in as many calls as they need."""
@@ -221,7 +237,15 @@ class Store:
         run_many("INSERT OR IGNORE INTO script VALUES (?, ?)", batch.scripts.items())
         run_many("INSERT OR IGNORE INTO variables VALUES (?, ?)", batch.variables.items())
         run_many("INSERT OR IGNORE INTO facts VALUES (?, ?)", batch.facts.items())
-        run_many(_PUT_JOB, batch.jobs.values())
+        changed, others = [], []
+        for job_id, row in batch.jobs.items():
+            if row[9] == NEVER and self._written.get(job_id) == row[1:7]:
+                changed.append((row[7], row[8], row[10], job_id))
+            else:
+                others.append(row)
+        run_many(_PUT_JOB, others)
+        if changed and run_many(_CHANGE_JOB, changed).rowcount != len(changed):
+            raise CheckFailedError("a job that was stored is no longer in the store")
         run_many("UPDATE job SET live = 0 WHERE job_id = ?", [(job_id,) for job_id in batch.purged])
         run_many(_PUT_OPEN_LAUNCH, batch.opened.values())
         for launch_id, row in batch.settled.items():

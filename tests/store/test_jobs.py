@@ -30,6 +30,52 @@ def accounting_of(store, job_id):
     return [row for found in store.history(HistoryFilter(job_ids=(job_id,))) for row in found.accounting]
 
 
+def columns_of(store):
+    return sqlite3.connect(store.path).execute("SELECT * FROM job ORDER BY job_id").fetchall()
+
+
+CHANGES = (
+    {"state": State.CONFIGURING, "attempt": 1}, {"state": State.RUNNING, "start_at": 9.0}, {"eligible_at": 3.0},
+    {"spec": make_spec(name="other")}, {"spec": SPEC}, {"array_job_id": 2, "array_task_id": 5}, {"note": "x"},
+    {"state": State.FAILED, "end_at": 300.0}, {"state": State.PENDING, "end_at": None},
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(picks=st.lists(st.sampled_from([*CHANGES, "purge", "sweep"]), max_size=8))
+def test_a_row_changed_step_by_step_is_the_one_written_at_once(tmp_path_factory, picks):
+    stepwise, at_once = (Store.open(tmp_path_factory.mktemp("s"), create=True) for _ in range(2))
+    job, purged = make_job(7), False
+    for store in (stepwise, at_once):
+        store.begin_epoch()
+    stepwise.commit([job], 8)
+    for pick in picks:
+        if pick == "purge":
+            stepwise.commit([Purged(job_id=7)], 8)
+            purged = True
+        elif pick == "sweep":
+            stepwise.sweep(0.0, scripts_bytes_max=1 << 20)
+        else:
+            job, purged = replace(job, **pick), False
+            stepwise.commit([job], 8)
+    at_once.commit([job], 8)
+    if purged:
+        at_once.commit([Purged(job_id=7)], 8)
+    assert columns_of(stepwise) == columns_of(at_once)
+    for store in (stepwise, at_once):
+        store.close()
+
+
+def test_a_running_job_whose_row_is_gone_is_an_error_not_a_silent_loss(store):
+    store.commit([make_job(7, state=State.RUNNING)], 8)
+    other = sqlite3.connect(store.path)
+    other.execute("DELETE FROM job")
+    other.commit()
+    other.close()
+    with pytest.raises(CheckFailedError, match="no longer in the store"):
+        store.commit([make_job(7, state=State.RUNNING, note="x")], 8)
+
+
 # ---- many at once ----------------------------------------------------------------------------------------------------
 
 
