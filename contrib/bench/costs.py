@@ -81,7 +81,7 @@ def controller_profile(hosts: LoopbackHosts, jobs: int, top: int) -> None:
     instance, found = Sshq(hosts), hosts.dir / "profile"
     home = instance.home
     words = ["--state", home / "state", "--socket", home / "sock", "--home", home, "--config", home / "config.yaml"]
-    command = [sys.executable, "-m", "cProfile", "-o", found, "-m", "sshq.controller.daemon", *words, "--inventory", home / "inventory.yaml"]
+    command = [sys.executable, "-m", "cProfile", "-o", found, "-m", "sshq.controller.start", *words, "--inventory", home / "inventory.yaml"]
     controller = subprocess.Popen(command, env=instance.env, cwd=instance.work, stdin=subprocess.DEVNULL)
     try:
         while not (home / "sock").exists() and controller.poll() is None:

@@ -29,7 +29,7 @@ class StartError(ControllerError):
 
 def command_line(places: Places) -> list[str]:
     """Return the argument list of the controller's process."""
-    return [sys.executable, "-P", "-s", "-m", "sshq.controller.daemon", *places.arguments()]
+    return [sys.executable, "-P", "-s", "-m", "sshq.controller.start", *places.arguments()]
 
 
 def exec_daemon(places: Places, environ: Mapping[str, str]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The controller process: one a store, started by `sshq up`, alive until told to stop; its jobs outlive it.
+"""The controller: one a store, in a process of its own (`start`), alive until told to stop; its jobs outlive it.
 
 Order at start: lock, log, store (a new epoch), the cluster from the store, inventory, mailbox, links, and last the
 socket: who can connect gets true answers.  Order at the end: socket, links, mailbox (what is queued is stored), store.
@@ -30,14 +30,11 @@ from sshq.controller.interactdesk import InteractDesk
 from sshq.controller.jobdesk import JobDesk
 from sshq.controller.joining import Surroundings
 from sshq.controller.leases import Leases, watch_leases
-from sshq.controller.lock import take_lock
 from sshq.controller.logdesk import LogDesk
-from sshq.controller.logfile import start_logging
 from sshq.controller.mailbox import Mailbox
 from sshq.controller.material import Materials
 from sshq.controller.outputs import OutputBringer
 from sshq.controller.parts import Parts
-from sshq.controller.preload import load_all
 from sshq.controller.provenance import ProvenanceDesk
 from sshq.controller.proving import DirectoryKeeper
 from sshq.controller.purging import RemovalDesk
@@ -57,8 +54,9 @@ from sshq.core.cluster import Cluster
 from sshq.core.effects import AskPythons, Audit, BringOutput, DropEnvironment, Effect, ProveDirectories
 from sshq.core.licenses import parse_licenses
 from sshq.errors import SshqError
-from sshq.inventory.config import Config, load_config
+from sshq.inventory.config import Config
 from sshq.inventory.load import load_found
+from sshq.store.inspecting import Inspection
 from sshq.store.jobs import Store
 from sshq.transport.base import Deadlines
 from sshq.transport.pool import Transports
@@ -68,28 +66,18 @@ log = logging.getLogger("sshq.daemon")
 MANY_JOBS = 10_000
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="sshq controller", description="Started by `sshq up`.")
-    parser.add_argument("--state", required=True)
-    parser.add_argument("--socket", required=True)
-    parser.add_argument("--home")
-    parser.add_argument("--config")
-    parser.add_argument("--inventory")
-    parser.add_argument("--foreground", action="store_true")
-    return parser.parse_args(argv)
-
-
 class Controller:
     """Builds the parts, runs them, takes them down."""
 
     def __init__(
         self, arguments: argparse.Namespace, config: Config, clock: Callable[[], float] = time.time,
-        random: Callable[[int], bytes] = os.urandom,
+        random: Callable[[int], bytes] = os.urandom, inspection: Inspection | None = None,
     ) -> None:  # fmt: skip
         self.arguments = arguments
         self.config = config
         self.clock = clock
         self.random = random
+        self.inspection = inspection  # of the store, where it was begun before there was anything to serve with
         self.state_dir = Path(arguments.state)
         self.crash = crash_hook(os.environ.get(VARIABLE, ""), self.state_dir)
         self.stopping = asyncio.Event()
@@ -148,8 +136,10 @@ class Controller:
 
     async def _open_store(self) -> Cluster:
         """Open the store, take a new epoch, and build the cluster from it."""
-        on_network = self.config.state_on_network
-        store = await self.store.open(lambda: Store.open(self.state_dir, create=True, crash=self.crash, on_network=on_network))
+        on_network, looked = self.config.state_on_network, self.inspection
+        store = await self.store.open(
+            lambda: Store.open(self.state_dir, create=True, crash=self.crash, on_network=on_network, looked=looked)
+        )
         epoch = await self.store.run(lambda s: s.begin_epoch())
         self.crash("epoch.taken")
         gc.disable()  # a hundred thousand records come, and nothing of them is garbage: looking for it takes as long as reading
@@ -344,40 +334,3 @@ def _shown_settings(config: Config) -> dict[str, object]:
 
 def _log_bug(error: BaseException, peer: Peer, method: str) -> None:
     log.error("request %s of uid=%d failed", method, peer.uid, exc_info=error)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Entry of the controller process; returns its exit status."""
-    os.umask(0o077)
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    try:
-        load_all()
-        config = load_config(arguments.config)
-        os.makedirs(arguments.state, mode=0o700, exist_ok=True)
-        with take_lock(Path(arguments.state) / "lock"):
-            start_logging(Path(arguments.state) / "controller.log", config, foreground=arguments.foreground)
-
-            async def serve() -> int:
-                return await Controller(arguments, config).run()
-
-            try:
-                return asyncio.run(serve())
-            except KeyboardInterrupt:
-                return 0
-            except SshqError as error:
-                log.critical("%s", error.message)
-                raise
-            except Exception:
-                log.exception("the controller failed")
-                raise
-    except SshqError as error:
-        sys.stderr.write(error.render("sshq"))
-        return error.exit_code
-    except OSError as error:  # its traceback is in the log, if there is one
-        where = arguments.state
-        sys.stderr.write(f"sshq: error: {error.filename or where}: {error.strerror}\n    hint: df -h {where}\n")
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

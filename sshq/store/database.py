@@ -76,6 +76,14 @@ class Database:
         return (found.st_dev, found.st_ino) != self.inode
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What a look at a store's file has found, where it is in order."""
+
+    store_id: str
+    whole: bool  # every page was read
+
+
 Crash = Callable[[str], None]  # called at named points, for tests of what survives
 
 
@@ -84,9 +92,13 @@ def _go_on(_point: str) -> None:
 
 
 def open_database(
-    directory: Path, *, create: bool, schema: Mapping[int, str] = SCHEMA, crash: Crash = _go_on, on_network: bool = False
-) -> Database:
-    """Open the store in `directory`, or make it where none has been.  Raises StoreError."""
+    directory: Path, *, create: bool, schema: Mapping[int, str] = SCHEMA, crash: Crash = _go_on, on_network: bool = False,
+    looked: Callable[[], Looked] | None = None,
+) -> Database:  # fmt: skip
+    """Open the store in `directory`, or make it where none has been.  Raises StoreError.
+
+    `looked` returns, or raises, what a look at it has found that was begun before (`Inspection`).
+    """
     path, marker = directory / NAME, directory / "store_id"
     try:
         if not create and not directory.is_dir():
@@ -98,12 +110,10 @@ def open_database(
             if not create:
                 raise StoreError(f"there is no store in {directory}", hint="sshq up")
             _make(path, schema, crash)
-        check_header(path)
-        _check_log(path)
-        whole = path.stat().st_size < WHOLE_CHECK_BYTES_MAX
-        store_id = inspect_database(path, schema, whole=whole)
-        _check_identity(path, store_id, marker)
-        return _open(path, store_id, schema, crash, unchecked=not whole)
+            looked = None
+        found = looked() if looked is not None else look_at(path, schema)
+        _check_identity(path, found.store_id, marker)
+        return _open(path, found.store_id, schema, crash, unchecked=not found.whole)
     except OSError as error:
         raise StoreError(f"the store in {directory} cannot be opened: {error.strerror}") from error
 
@@ -259,6 +269,14 @@ def _check_log(path: Path) -> None:
             ),
             hint=hint,
         )
+
+
+def look_at(path: Path, schema: Mapping[int, str]) -> Looked:
+    """Check a store's file, and change nothing.  Raises StoreError."""
+    check_header(path)
+    _check_log(path)
+    whole = path.stat().st_size < WHOLE_CHECK_BYTES_MAX
+    return Looked(store_id=inspect_database(path, schema, whole=whole), whole=whole)
 
 
 def inspect_database(path: Path, schema: Mapping[int, str], *, whole: bool = True) -> str:

@@ -21,6 +21,7 @@ from sshq.store.database import (
     Database,
     DiskFullError,
     FatalStoreError,
+    Looked,
     connect_reader,
     copy_database,
     damaged,
@@ -92,11 +93,12 @@ class Store:
 
     @classmethod
     def open(
-        cls, directory: str | Path, *, create: bool, crash: Callable[[str], None] = lambda _point: None, on_network: bool = False
-    ) -> Self:
+        cls, directory: str | Path, *, create: bool, crash: Callable[[str], None] = lambda _point: None, on_network: bool = False,
+        looked: Callable[[], Looked] | None = None,
+    ) -> Self:  # fmt: skip
         """Open the store in `directory`.  Raises StoreError, with the way out."""
         path = Path(directory).absolute()
-        store = cls(open_database(path, create=create, crash=crash, on_network=on_network), crash)
+        store = cls(open_database(path, create=create, crash=crash, on_network=on_network, looked=looked), crash)
         store._settle_log()
         store._reserve.fill()
         return store

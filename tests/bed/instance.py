@@ -129,7 +129,7 @@ class Instance:
         """The controller as `sshq up` starts it, as a child of ours and with a crash point: `up` hands no SSHQ_* on."""
         state = f"{self.sshq_home}/state"
         os.makedirs(state, mode=0o700, exist_ok=True)
-        argv = [sys.executable, "-P", "-s", "-m", "sshq.controller.daemon", "--state", state, "--socket", f"{self.sshq_home}/sock"]
+        argv = [sys.executable, "-P", "-s", "-m", "sshq.controller.start", "--state", state, "--socket", f"{self.sshq_home}/sock"]
         argv += ["--home", self.sshq_home]
         for option, path in (("--inventory", self.inventory), ("--config", f"{self.sshq_home}/config.yaml")):
             argv += [option, path] if os.path.exists(path) else []

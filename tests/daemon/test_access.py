@@ -168,7 +168,7 @@ class OwnController:
             become(OWNER)
             os.environ["HOME"] = str(home)
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # not to outlive the test
-            from sshq.controller.daemon import main
+            from sshq.controller.start import main
 
             log = os.open(home / "out", os.O_WRONLY | os.O_CREAT, 0o600)
             os.dup2(log, 1)

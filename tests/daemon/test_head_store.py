@@ -130,7 +130,7 @@ def test_a_state_directory_that_cannot_be_written_to_is_refused(kept):
 def test_a_second_controller_on_the_same_state_is_refused_and_names_the_first(instance):
     instance.up()
     pid = instance.pid()
-    argv = [instance.argv()[0], "-P", "-s", "-m", "sshq.controller.daemon", "--state", f"{instance.sshq_home}/state"]
+    argv = [instance.argv()[0], "-P", "-s", "-m", "sshq.controller.start", "--state", f"{instance.sshq_home}/state"]
     done = subprocess.run(
         [*argv, "--socket", f"{instance.sshq_home}/other"], env=instance.env, capture_output=True, text=True, timeout=60, check=False
     )

@@ -231,7 +231,7 @@ def line_about(instance, name: str, word: str) -> str:
 
 AS_RELEASE = "import sshq, sshq.wire.protocol as wire; wire.PROTOCOL, sshq.__version__ = {protocol}, {version!r}; "
 COMMAND = AS_RELEASE + "import sys; from sshq.cli.main import main; sys.exit(main(sys.argv[1:]))"
-CONTROLLER = AS_RELEASE + "import sys; from sshq.controller.daemon import main; sys.exit(main(sys.argv[1:]))"
+CONTROLLER = AS_RELEASE + "import sys; from sshq.controller.start import main; sys.exit(main(sys.argv[1:]))"
 ASKING = [("squeue",), ("sinfo",), ("scancel", "1"), ("scontrol", "show", "job"), ("sacct",), ("sbatch", "--wrap", "true"), ("why", "1")]
 
 

@@ -293,7 +293,7 @@ FEW = """
 import sys
 import sshq.core.model as model
 model.SEQ_PER_GENERATION = 24
-from sshq.controller.daemon import main
+from sshq.controller.start import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -84,22 +84,22 @@ REAL_FSYNC = os.fsync
 
 
 def main() -> int:
-    from sshq.controller import daemon
+    from sshq.controller import start as controller
 
     arguments = sys.argv[1:]
     state = Path(arguments[arguments.index("--state") + 1])
     if os.environ.pop("HEAD_UNLOCKED", ""):
-        daemon.take_lock = lambda _path: contextlib.nullcontext()
+        controller.take_lock = lambda _path: contextlib.nullcontext()
     fault, ops = os.environ.pop("HEAD_FAULT", ""), os.environ.pop("HEAD_OPS", "")
     if fault:
         broken = Fault(fault, state.with_name("again"))
         os.fsync = broken.fsync
         with TappedVfs(broken.watch):
-            return daemon.main(arguments)
+            return controller.main(arguments)
     if ops:
         with Recorder(state, sync=True, known=OpFile(ops)):
-            return daemon.main(arguments)
-    return daemon.main(arguments)
+            return controller.main(arguments)
+    return controller.main(arguments)
 
 
 def start(instance, **variables: str) -> "subprocess.Popen[bytes]":

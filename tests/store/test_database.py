@@ -12,6 +12,7 @@ import pytest
 from sshq.errors import StoreError
 from sshq.store.database import SCHEMA, open_database, split_statements
 from sshq.store.files import parse_filesystem, refuse_shared
+from sshq.store.inspecting import begin_inspection
 from sshq.store.jobs import Store
 from sshq.store.restore import restore_backup
 from store.build import make_job
@@ -26,10 +27,17 @@ def closed(store, state):
 
 
 def refusal(directory, *, create=True):
-    """The text for stderr, with the directory as DIR; nothing but SQLite's own side files may have changed."""
+    """The text for stderr, with the directory as DIR; nothing but SQLite's own side files may have changed.
+
+    It is the same whether the look at the file is begun with the opening or was begun before, as by a controller.
+    """
     before = {path: path.read_bytes() for path in directory.glob("*") if path.is_file()}
+    inspection = begin_inspection(directory)
     with pytest.raises(StoreError) as caught:
+        Store.open(directory, create=create, looked=inspection)
+    with pytest.raises(StoreError, match=re.escape(caught.value.message)) as alone:
         Store.open(directory, create=create)
+    assert alone.value.render("sshq") == caught.value.render("sshq")
     after = {path: path.read_bytes() for path in directory.glob("*") if path.is_file() and path.suffix != ".db-shm"}
     after = {path: data for path, data in after.items() if data or path in before}  # an empty log
     assert after == {path: data for path, data in before.items() if path.suffix != ".db-shm"}
@@ -48,6 +56,16 @@ def test_a_new_store_is_private_and_has_its_own_identity(tmp_path):
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in one.path.parent.iterdir()}
     assert modes == dict.fromkeys(("sshq.db", "sshq.db-wal", "sshq.db-shm", "store_id", "reserve"), 0o600)
     assert stat.S_IMODE(one.path.parent.stat().st_mode) == 0o700
+
+
+def test_an_inspection_begun_before_opens_the_store_as_opening_does(closed):
+    store = Store.open(closed, create=False, looked=begin_inspection(closed))
+    assert [job.job_id for job in store.load().jobs] == [1]
+    assert store.begin_check() is None  # every page was read
+
+
+def test_where_there_is_no_store_there_is_nothing_to_inspect(tmp_path):
+    assert begin_inspection(tmp_path) is None
 
 
 def test_it_is_synced_to_the_disk_at_every_commit(store):
