@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import socket
 import threading
 import time
 
 import pytest
 
 from sshq.errors import BugError, OptionError, RefusedError
+from sshq.wire.codec import decode_json, frame_json
 from sshq.wire.server import Server
 
 
@@ -134,3 +136,26 @@ def until(condition, timeout_s=10.0):
 
 def open_files():
     return len(os.listdir("/proc/self/fd"))
+
+
+def raw(path):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(10)
+    connection.connect(path)
+    return connection
+
+
+def read_bytes(connection, count):
+    data = b""
+    while len(data) < count and (part := connection.recv(count - len(data))):
+        data += part
+    return data
+
+
+def read_frame(connection):
+    header = read_bytes(connection, 5)
+    return decode_json(read_bytes(connection, int.from_bytes(header[:4], "big"))) if header else None
+
+
+def request(method="ping", params=None, **others):
+    return frame_json({"v": 1, "id": 1, "method": method, "params": params or {}} | others)
