@@ -2,7 +2,7 @@
 
     box = BoxHost(bed, "b1", "docker"); box.import_image("box:1")
 
-What its engine keeps is there when the host has been rebooted.  The image is a static busybox; no registry is asked.  A stand-in for apptainer (which no distribution of ours has) makes a real mount namespace
+What its engine keeps is there when the host has been rebooted.  The image is busybox; no registry is asked.  A stand-in for apptainer (which no distribution of ours has) makes a real mount namespace
 and root of an image directory, and writes down how it was called.
 """
 
@@ -110,7 +110,11 @@ def build_image_root(path: str) -> None:
     for name in ("bin", "etc", "root", "tmp"):
         os.makedirs(f"{path}/{name}", exist_ok=True)
     os.chmod(f"{path}/tmp", 0o1777)
-    shutil.copy(rootfs.system_tool("busybox") or "", f"{path}/bin/busybox")
+    busybox = rootfs.system_tool("busybox") or ""
+    shutil.copy(busybox, f"{path}/bin/busybox")
+    for library in rootfs.libraries_of([busybox]):  # none where it is the static one, but a machine may have the other
+        os.makedirs(path + os.path.dirname(library), exist_ok=True)
+        shutil.copy(os.path.realpath(library), path + library)
     for name in APPLETS.split():
         os.symlink("busybox", f"{path}/bin/{name}")
     rootfs.write_file(path, "/etc/passwd", "root:x:0:0::/root:/bin/sh\n")

@@ -79,7 +79,7 @@ def test_tasks_that_no_node_holds_are_spread(lab):
 
 
 def test_more_nodes_than_there_are_wait_as_on_slurm(lab):
-    job = lab.submit("-N9", "--wrap", "true")
-    lab.wait_for(lambda: lab.out("squeue", "-h", "-j", str(job), "-o", "%r").strip() == "PartitionConfig", 10, "reason")
     count = len(lab.nodes)
-    assert f"PartitionConfig: 9 hosts asked, {count} in its partitions, {count} could take a part now" in lab.out("why", str(job))
+    job = lab.submit(f"-N{count + 1}", "--wrap", "true")
+    lab.wait_for(lambda: lab.out("squeue", "-h", "-j", str(job), "-o", "%r").strip() == "PartitionConfig", 10, "reason")
+    assert f"PartitionConfig: {count + 1} hosts asked, {count} in its partitions, {count} could take a part now" in lab.out("why", str(job))

