@@ -195,22 +195,26 @@ def _make(path: Path, schema: Mapping[int, str], crash: Crash) -> None:
 
 
 def migrate(connection: sqlite3.Connection, schema: Mapping[int, str], crash: Crash = _go_on) -> None:
-    """Bring the tables to the newest version, each step in one transaction with its number."""
+    """Bring the tables to the newest version, in one transaction.
+
+    Else a crash between two steps would leave what the release before cannot read, and the next start would put a backup of
+    that in the place of the one that it can.
+    """
     connection.create_function("seal", 1, seal, deterministic=True)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    for number in sorted(n for n in schema if n > version):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for number in sorted(n for n in schema if n > version):
             for statement in split_statements(schema[number]):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version={number}")
             crash("migration.before_commit")
-            connection.execute("COMMIT")
-            crash("migration.after_commit")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    crash("migration.after_commit")
 
 
 def split_statements(script: str) -> list[str]:

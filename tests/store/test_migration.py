@@ -4,6 +4,7 @@ data/schema-1.db.gz was written by the release of that schema (commit b169a5a): 
 open), 3 (PENDING) and 4 (FAILED, status 3).
 """
 
+import contextlib
 import gzip
 import sqlite3
 from contextlib import closing
@@ -57,6 +58,22 @@ def test_the_store_of_an_earlier_release_is_backed_up_and_taken_over(old):
     (old / "untouched.db").write_bytes(before)
     with closing(sqlite3.connect(backup.path)) as kept, closing(sqlite3.connect(old / "untouched.db")) as other:
         assert list(kept.iterdump()) == list(other.iterdump())
+
+
+@pytest.mark.parametrize("number", range(max(SCHEMA) + 1))
+def test_an_upgrade_that_was_cut_short_leaves_the_backup_of_what_was_before(old, number):
+    passed = iter(range(number + 1))
+
+    def crash(point):
+        if point.startswith("migration") and next(passed) == number:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        open_database(old, create=False, crash=crash).connection.close()
+    store = Store.open(old, create=False)
+    assert [job.job_id for job in store.load().jobs] == [1, 2, 3, 4]
+    backup = inspect_backup(old / "backups" / f"before-schema-{max(SCHEMA)}.db", 1)
+    assert (backup.problem, backup.schema, backup.jobs) == (None, 1, 4)
 
 
 def test_an_older_release_refuses_the_upgraded_store_and_the_backup_it_names_brings_it_back(old):
