@@ -183,6 +183,7 @@ class Store:
             self._put(batch, next_job_id)
 
         self._write(put)
+        self._note_written(batch)
 
     def drop_staged(self, key: int) -> None:
         """Forget what was staged under `key`, stored or not."""

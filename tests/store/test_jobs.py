@@ -42,10 +42,10 @@ CHANGES = (
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(picks=st.lists(st.sampled_from([*CHANGES, "purge", "sweep"]), max_size=8))
+@given(picks=st.lists(st.sampled_from([*CHANGES, "purge", "sweep", "together"]), max_size=8))
 def test_a_row_changed_step_by_step_is_the_one_written_at_once(tmp_path_factory, picks):
     stepwise, at_once = (Store.open(tmp_path_factory.mktemp("s"), create=True) for _ in range(2))
-    job, purged = make_job(7), False
+    job, purged, commit = make_job(7), False, stepwise.commit
     for store in (stepwise, at_once):
         store.begin_epoch()
     stepwise.commit([job], 8)
@@ -55,9 +55,12 @@ def test_a_row_changed_step_by_step_is_the_one_written_at_once(tmp_path_factory,
             purged = True
         elif pick == "sweep":
             stepwise.sweep(0.0, scripts_bytes_max=1 << 20)
+        elif pick == "together":  # the next change is stored with jobs that were staged
+            commit = partial(stepwise.commit_staged, 1)
         else:
             job, purged = replace(job, **pick), False
-            stepwise.commit([job], 8)
+            commit([job], 8)
+            commit = stepwise.commit
     at_once.commit([job], 8)
     if purged:
         at_once.commit([Purged(job_id=7)], 8)
