@@ -25,6 +25,8 @@ NAME: Final = "sshq.db"
 
 LONG_CHECK_BYTES_MAX: Final = 256 << 20
 WHOLE_CHECK_BYTES_MAX: Final = 1 << 30  # of a larger one a start reads what it needs; all of it is read while it is in use
+# Who begins to read while a commit is noted takes the writer's lock for a moment to look again: one in some ten thousand does.
+BUSY_S: Final = 5.0
 _NEEDED: Final = ("store", "node", "arrangement")  # beside the jobs in the queue, whose records have checksums
 RESERVED: Final = 48 << 20  # what a backup leaves free: three times the reserve, more than submissions need to be taken
 
@@ -339,7 +341,7 @@ class CheckInUse:
 
 
 def _open(path: Path, store_id: str, schema: Mapping[int, str], crash: Crash, *, unchecked: bool) -> Database:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA journal_mode=WAL")

@@ -3,6 +3,8 @@
 import sqlite3
 import tracemalloc
 from dataclasses import replace
+from functools import partial
+from threading import Timer
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -312,7 +314,19 @@ def test_a_store_moved_away_under_the_controller_is_noticed_at_once(store, state
         store.commit([make_job(1)], 2)
 
 
+def test_a_commit_waits_for_who_has_the_lock_for_a_moment(store):
+    """SQLite takes it in readers, too, where the index of the log changes under their eyes; that ended the controller."""
+    other = sqlite3.connect(store.path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    timer = Timer(0.1, other.close)
+    timer.start()
+    store.commit([make_job(1)], 2)
+    timer.join()
+    assert [job.job_id for job in store.load().jobs] == [1]
+
+
 def test_a_foreign_writer_is_named_and_no_row_is_lost(store):
+    store._connection.execute("PRAGMA busy_timeout=0")  # it would wait for five seconds
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError, match="another process is writing to the store"):
