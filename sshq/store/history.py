@@ -110,11 +110,12 @@ class HistoryReader:
         return self.ask(lambda select: list(_read_portion(select, ids, wanted)))
 
     def ask(self, read: Callable[[Select], T]) -> T:
-        """Return what `read` makes of the rows of some statements.  Raises StoreError."""
+        """Return what `read` makes of the rows of some statements, all of one moment.  Raises StoreError."""
         with closing(connect_reader(self._path)) as connection:
             # Not `interrupt`, which a statement that begins a moment later does not notice.
             connection.set_progress_handler(lambda: self._stopped, STEPS_UNHEARD)
             try:
+                connection.execute("BEGIN")  # one moment for all of it: else a job runs and has ended in one and the same answer
                 return read(lambda statement, *values: connection.execute(statement, values))
             except sqlite3.Error as error:
                 raise StoreError("the controller ends") if self._stopped else explain_reading(error, self._path) from error

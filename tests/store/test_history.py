@@ -113,6 +113,18 @@ def test_a_reader_beside_the_store_reads_what_was_stored_and_leaves_the_log_to_i
     assert filled.path.with_name("sshq.db-wal").stat().st_size == 0
 
 
+def test_what_a_reader_asks_in_one_go_is_of_one_moment(filled):
+    def read(select):
+        before = list(select("SELECT state FROM job WHERE job_id = 3"))
+        filled.commit([make_job(3, spec=ANNA, state=State.COMPLETED, end_at=600.0), *settle_launch(3, node="n3")], 7)
+        return before, list(select("SELECT job_id FROM accounting WHERE job_id = 3"))
+
+    reader = HistoryReader(filled.path)
+    assert reader.ask(read) == ([("RUNNING",)], [])
+    (found,) = reader.read(array("q", [3]), HistoryFilter())
+    assert (found.job.state, len(found.accounting)) == (State.COMPLETED, 1)
+
+
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 
