@@ -10,7 +10,6 @@ an exit code of 1 into 0.
 """
 
 import json
-import sys
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
@@ -81,7 +80,7 @@ def _read_all(texts: Sequence[str]) -> list[Any] | None:
 class Codec(Generic[R]):
     """Text of one dataclass.  `leave_out` names fields kept elsewhere: given back to `decode` by keyword.
 
-    `repeated` names fields of texts that many records share: they are kept in memory once.
+    `repeated` names fields of texts that many records share: of those that are read together each is kept in memory once.
     """
 
     def __init__(self, record_type: type[R], *, leave_out: tuple[str, ...] = (), repeated: tuple[str, ...] = ()) -> None:
@@ -98,6 +97,7 @@ class Codec(Generic[R]):
         # A value of exactly this type needs no look; what may be anything else does.
         self._readers = {f.name: (plain_type(hints[f.name]), reader_of(hints[f.name])) for f in kept}
         self._repeated = frozenset(repeated)
+        self._shared: dict[str, str] = {}  # while some are read; not `sys.intern`, which keeps them for ever in a Python 3.12.3
         self._draft = draft_of(record_type)  # type: ignore[arg-type]
         self._makers: dict[tuple[object, ...], Callable[..., R]] = {}
 
@@ -148,6 +148,8 @@ class Codec(Generic[R]):
             return make(*values, *given.values())
         except TypeMismatchError as error:
             raise self._unreadable(f"field {self._find_fault(raw)}: {error}") from None
+        finally:
+            self._shared.clear()
 
     def decode_many(self, texts: Sequence[str], **given: Sequence[object]) -> list[R]:
         """As `decode` of each text with its own of each of `given`, in half the time.  Raises StoreError as that does."""
@@ -163,6 +165,7 @@ class Codec(Generic[R]):
                 records.append(make(*values, *rest))
         except TypeMismatchError:
             pass
+        self._shared.clear()
         if len(records) == len(texts):
             return records
         # Some text is not as it should be: which one, and why, shows when each is read by itself.
@@ -180,7 +183,7 @@ class Codec(Generic[R]):
         if missing := [name for name in self._required if name not in raw and name not in given]:
             names = " and ".join(repr(name) for name in missing)
             raise self._unreadable(f"it lacks {names}")
-        scope: dict[str, Any] = {"Draft": self._draft, "Kind": self._type, "intern": sys.intern}
+        scope: dict[str, Any] = {"Draft": self._draft, "Kind": self._type, "share": self._shared.setdefault}
         lines = []
         for number, name in enumerate(self._fields):
             value = name
@@ -189,7 +192,7 @@ class Codec(Generic[R]):
                 if type(raw[name]) is not kind:
                     scope[f"read_{number}"], value = read, f"read_{number}({name})"
                 elif kind is str and name in self._repeated:
-                    value = f"intern({name})"
+                    value = f"share({name}, {name})"
             elif name not in given:
                 scope[f"default_{number}"], value = self._fields[name], f"default_{number}"
             lines.append(f"    draft.{name} = {value}")

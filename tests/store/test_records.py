@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+import sys
 from dataclasses import MISSING, field, fields, make_dataclass, replace
 from enum import Enum
 
@@ -62,6 +63,13 @@ def test_many_records_come_back_as_each_by_itself(records):
 def test_of_many_records_those_that_say_the_same_keep_its_text_once():
     first, second = SPECS.decode_many([SPECS.encode(make_spec(name=name)) for name in ("a", "b")])
     assert first.script is second.script
+
+
+def test_what_was_read_is_interned_nowhere():
+    """A Python 3.12.3 keeps such a text until it ends: a look at a long history would stay in memory."""
+    (among_others,) = SPECS.decode_many([SPECS.encode(make_spec(script="f" * 64))])
+    for spec in (among_others, SPECS.decode(SPECS.encode(make_spec(script="f" * 64)))):
+        assert sys.intern("".join(["f"] * 64)) is not spec.script
 
 
 def test_the_text_is_short_and_readable():
