@@ -3,10 +3,13 @@
 It reads and changes nothing, and nobody else writes meanwhile: the caller holds the lock on the directory.
 """
 
+import os
 from pathlib import Path
 from threading import Thread
 
+from sshq.errors import StoreError
 from sshq.store.database import NAME, SCHEMA, Looked, look_at
+from sshq.store.files import refuse_shared
 
 
 class Inspection:
@@ -31,7 +34,17 @@ class Inspection:
         raise self._found or RuntimeError("the inspection was cut short")
 
 
-def begin_inspection(directory: Path) -> Inspection | None:
-    """Begin to look at the store in `directory`; None where there is none, or one that has to be rolled back to be read."""
+def begin_inspection(directory: Path, mountinfo: str | None = None) -> Inspection | None:
+    """Begin to look at the store in `directory`.
+
+    None where there is none, where it has to be rolled back to be read, and where opening may refuse the directory: who only
+    reads still writes SQLite's index, which on a network file system another head may be using, whatever the lock says.
+    """
     path = directory / NAME
-    return Inspection(path) if path.is_file() and not path.with_name(f"{NAME}-journal").exists() else None
+    if not path.is_file() or path.with_name(f"{NAME}-journal").exists() or directory.stat().st_uid != os.geteuid():
+        return None
+    try:
+        refuse_shared(directory, mountinfo)  # that it is allowed would stand in the configuration, which is not read yet
+    except StoreError:
+        return None
+    return Inspection(path)
