@@ -162,11 +162,11 @@ def measure_queries(jobs: int, kept: str) -> dict[str, object]:
     try:
         found["database, MiB"] = round((Path(kept) / "sshq.db").stat().st_size / 1048576)
         found["start to answering, s"] = round(instance.up(), 2)
-        measure_asking(instance, jobs, found)
+        measure_asking(instance, jobs, found, Path(kept))
         found["memory, MiB"] = round(instance.memory_mib(), 1)
         print(json.dumps(found, indent=1), flush=True)
-        instance.run("down")
     finally:
+        instance.run("down")
         instance.end()
     return found
 
@@ -194,7 +194,7 @@ def measure_history(jobs: int, keep: str | None = None) -> dict[str, object]:
             others_waiting(instance, "submit", description=DESCRIPTION, environ={}) as commits,
             others_waiting(instance, "status") as asked,
         ):
-            measure_asking(instance, jobs, found)
+            measure_asking(instance, jobs, found, state)
             until = time.monotonic() + 300
             while time.monotonic() < until and not list((state / "backups").glob("[!.]*.db")):
                 time.sleep(1)
@@ -202,7 +202,7 @@ def measure_history(jobs: int, keep: str | None = None) -> dict[str, object]:
         for name, waits in (("a submission meanwhile, ms", commits), ("a question meanwhile, ms", asked)):
             ordered = sorted(waits)
             found[name] = {"median": round(ordered[len(ordered) // 2], 1), "worst": round(ordered[-1], 1), "count": len(ordered)}
-        measure_asking(instance, jobs, found, "quiet: ")
+        measure_asking(instance, jobs, found, state, "quiet: ")
         found["submit_many, jobs/s"] = round(submit_jobs(instance, 5000))
         found["memory, MiB"] = round(instance.memory_mib(), 1)
         print(json.dumps(found, indent=1), flush=True)
@@ -214,14 +214,22 @@ def measure_history(jobs: int, keep: str | None = None) -> dict[str, object]:
 DESCRIPTION = {"name": "job", "work_dir": "/tmp", "script": "#!/bin/sh\ntrue\n"}
 
 
-def measure_asking(instance: Instance, jobs: int, found: dict[str, object], label: str = "") -> None:
+def newest_day(path: Path) -> str:
+    """Return the day of the job that ended last."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        ended = database.execute("SELECT max(until_at) FROM job WHERE until_at < 1e18").fetchone()[0]
+    return time.strftime("%Y-%m-%d", time.localtime(ended))
+
+
+def measure_asking(instance: Instance, jobs: int, found: dict[str, object], state: Path, label: str = "") -> None:
     """Time what users ask: five times what is small, once what is large."""
     for words in (("sacct", "-n", "-j", str(jobs // 2)), ("squeue",)):
         times = sorted(time_listing(instance, *words)["last_s"] * 1e3 for _ in range(5))
         found[f"{label}{words[0]} of one, ms"] = round(times[2], 1)
     user = USERS[-1][0]
+    day = newest_day(state / "sshq.db")  # today, but for a store that was kept
     for asked in (
-        "-a -S today", "-a -S now-7days", f"-u {user} -S now-1day", f"-u {user} -S now-7days", f"-u {user} -S now-30days",
+        f"-a -S {day}", "-a -S now-7days", f"-u {user} -S now-1day", f"-u {user} -S now-7days", f"-u {user} -S now-30days",
         "-a -s F -S now-30days -E now", f"-a --name run{DAYS - 10} -S now-30days",
     ):  # fmt: skip
         told = time_listing(instance, "sacct", "-n", "-X", *asked.split())

@@ -23,7 +23,7 @@ from sshq.core.placement import Request, Step, judge, spread, take_gpus
 from sshq.core.reservations import reason_of, reject
 
 OWN_ORDER = 16  # a request that fits on fewer than one open node in so many gets a list of its own
-STARTS_MAX = 256  # a pass; the rest comes in the next, so that no single transaction grows without bound
+STARTS_MAX = 200  # a pass; the rest comes in the next, so that no single transaction grows without bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
