@@ -451,6 +451,17 @@ def copy_database(connection: sqlite3.Connection, target: Path) -> Path:
         raise
 
 
+def shorten_log(path: Path) -> None:
+    """Write into the database what the log holds, beside commits.
+
+    While a copy is read the log only grows; the first commit after that would write all of it, and who waits for that
+    commit with it.
+    """
+    place = f"{path.as_uri()}?mode=rw"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=0)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+
 def _refuse_crowding(connection: sqlite3.Connection, target: Path) -> None:
     """A backup must not take the room that jobs need to end in."""
     pages, size = (connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))

@@ -28,6 +28,7 @@ from sshq.store.database import (
     explain,
     finish_backup,
     open_database,
+    shorten_log,
 )
 from sshq.store.files import sync_file
 from sshq.store.history import HistoryFilter, HistoryJob, forget_before, read_history
@@ -432,6 +433,7 @@ class Store:
         def make() -> None:
             with closing(connect_reader(source)) as connection:
                 aside = copy_database(connection, target)
+            shorten_log(source)
             finish_backup(aside, target, crash)
 
         return make

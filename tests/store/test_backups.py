@@ -94,3 +94,13 @@ def test_a_backup_is_made_in_a_thread_of_its_own_while_batches_are_stored(state)
         (count,) = copy.execute("SELECT count(*) FROM job").fetchone()
         assert 39 * 50 <= count <= 39 * 50 + stored
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_after_a_backup_no_commit_has_to_write_what_came_meanwhile(state):
+    store = Store.open(state, create=True)
+    store.begin_epoch()
+    store.commit([make_job(number) for number in range(1, 51)], 51)
+    store.begin_backup(name_backup(state, HOUR_S))()
+    with sqlite3.connect(f"file:{store.path}?immutable=1", uri=True) as without_log:
+        assert without_log.execute("SELECT count(*) FROM job").fetchone() == (50,)
+    store.close()
