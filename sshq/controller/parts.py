@@ -6,9 +6,9 @@ What a holder rings is a hint; what it wrote is the truth, and is asked for agai
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sshq.controller.hosts import HostLink
 from sshq.controller.logdesk import BLOCK, read_head
@@ -28,7 +28,11 @@ ASK_S = 20.0  # how long a hint that was lost may hold up whoever waits for it
 AWAY_S = 0.3  # between looks whether a host that was lost is back
 WINDOW = 8  # chunks of input that may wait on the node to be read
 
-Send = Callable[..., Awaitable[None]]  # of pieces of bytes
+
+class Send(Protocol):
+    """What passes on the pieces of bytes that have come, in their order."""
+
+    def __call__(self, *pieces: bytes) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

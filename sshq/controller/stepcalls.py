@@ -242,8 +242,8 @@ class _Lines:
         self._at_once = at_once
         self._rest = b""
 
-    async def put(self, data: bytes) -> None:
-        data = self._rest + data
+    async def put(self, *pieces: bytes) -> None:
+        data = b"".join((self._rest, *pieces))
         end = len(data) if self._at_once or len(data) > 16 * LINE_MAX else data.rfind(b"\n") + 1
         self._rest = data[end:]
         start = 0

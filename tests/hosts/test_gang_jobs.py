@@ -83,3 +83,11 @@ def test_more_nodes_than_there_are_wait_as_on_slurm(lab):
     job = lab.submit(f"-N{count + 1}", "--wrap", "true")
     lab.wait_for(lambda: lab.out("squeue", "-h", "-j", str(job), "-o", "%r").strip() == "PartitionConfig", 10, "reason")
     assert f"PartitionConfig: {count + 1} hosts asked, {count} in its partitions, {count} could take a part now" in lab.out("why", str(job))
+
+
+def test_much_that_tasks_on_other_nodes_write_comes_whole(lab):
+    """It comes in more than one piece where it comes faster than it is passed on."""
+    lines = 40_000
+    lab.out("sbatch", "--wait", "-N2", "-n2", "-o", "out", "--wrap", f"srun sh -c 'seq {lines}; echo $SLURM_PROCID >&2'")
+    whole = [str(n) for n in range(1, lines + 1)] * 2
+    assert sorted(lab.read("out").split(), key=int) == sorted(["0", "1", *whole], key=int)
