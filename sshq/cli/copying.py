@@ -35,10 +35,3 @@ def copy_output(params: dict[str, object], out: int, *, follow: bool) -> dict[st
                 raise
             ends_at = ends_at or now + PATIENCE_S
         time.sleep(0.3)
-
-
-def write_all(out: int, data: bytes) -> None:
-    """Write bytes as they are to a file descriptor."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(out, view) :]

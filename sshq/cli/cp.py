@@ -17,6 +17,7 @@ from sshq.core.digests import Digest, make_digest
 from sshq.errors import RefusedError, UnreachableError, UserError
 from sshq.landing import Landing, ObstacleError, Part
 from sshq.wire.client import connect
+from sshq.wire.passing import write_all
 
 T = TypeVar("T")
 PATIENCE_S = 60.0  # for a host or a controller that is away in the middle
@@ -98,9 +99,7 @@ class _Copy:
         sent = [0]
 
         def write(data: bytes) -> None:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(sys.stdout.fileno(), view) :]
+            write_all(sys.stdout.fileno(), data)
             sent[0] += len(data)
 
         try:

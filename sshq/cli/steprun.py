@@ -4,12 +4,12 @@ import os
 import threading
 
 from sshq.cli.asking import UNREACHABLE_PREFIX, NoAnswerError, Object
-from sshq.cli.copying import write_all
 from sshq.cli.following import PATIENCE_S, ask_patiently
 from sshq.cli.input import InputFeeder
 from sshq.cli.interrupts import Interrupts
 from sshq.cli.printing import print_messages
 from sshq.errors import OptionError, RefusedError, SshqError, UnreachableError
+from sshq.wire.passing import write_all
 
 LOST = 1
 KILL = 9

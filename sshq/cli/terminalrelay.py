@@ -9,9 +9,9 @@ import threading
 import tty
 
 from sshq.cli.asking import Object
-from sshq.cli.copying import write_all
 from sshq.errors import SshqError
 from sshq.wire.client import Client, connect
+from sshq.wire.passing import write_all
 
 BLOCK = 16_384
 

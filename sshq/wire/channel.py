@@ -177,6 +177,8 @@ class Channel:
         """As `send`, of bulk in parts: the kernel takes them from where they are, and nothing is joined or copied before."""
         transport = self._writer.transport
         if not self._is_bulk:
+            if self._writer.is_closing():  # such a socket takes no options
+                raise ClosedError
             self._is_bulk = True
             connection: socket.socket = self._writer.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BULK_UNREAD)

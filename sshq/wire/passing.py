@@ -45,6 +45,26 @@ class Passing:
             self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         part = self._buffer[: self._receive_into(self._buffer[:count])]
         count = len(part)
-        while part:
-            part = part[os.write(self._out, part) :]
+        write_all(self._out, part)
         return count
+
+
+def write_all(out: int, data: "bytes | memoryview") -> None:
+    """Write bytes as they are to a file descriptor.
+
+    Also to one that does not wait for room: whoever shares it may have made it so, as ssh does.
+
+    Raises:
+        OSError: from the descriptor.
+
+    """
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(out, view) :]
+        except BlockingIOError:
+            import select
+
+            waiting = select.poll()
+            waiting.register(out, select.POLLOUT)
+            waiting.poll()

@@ -1,11 +1,14 @@
 """Long answers over a real socket: passed on to a pipe or a file, and readers that are slow, wait, or go away."""
 
+import asyncio
 import os
+import socket
 import threading
 
 import pytest
 
 from sshq.cli.copying import copy_output
+from sshq.wire.channel import Channel, ClosedError, Request, StreamOut
 from sshq.wire.client import Client, LostReplyError
 from sshq.wire.codec import decode_json
 from sshq.wire.protocol import DATA_FRAME
@@ -116,6 +119,41 @@ def test_a_pager_that_waits_until_the_controller_hangs_up_gets_the_rest_all_the_
         assert pipe.read() == bytes(range(256)) * (16 << 10)
     thread.join()
     assert results == [{"offset": 4 << 20}]
+
+
+def test_a_pipe_that_does_not_wait_gets_all_the_same(running, path):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    got = []
+
+    def drain():
+        with open(reading, "rb") as pipe:
+            got.append(pipe.read())
+
+    with Client(path) as client:
+        moved = client.data("logs", {"size": 16 << 20}, timeout_s=60).copy_to(writing)
+        total = next(moved)  # of the pipe's 64 KiB: it is full before anybody reads
+        thread = threading.Thread(target=drain)
+        thread.start()
+        total += sum(moved)
+    os.close(writing)
+    thread.join()
+    assert total == len(got[0]) == 16 << 20
+    assert got == [bytes(range(256)) * (64 << 10)]
+
+
+def test_data_for_a_connection_that_is_closed_is_no_bug():
+    async def send():
+        here, there = socket.socketpair()
+        reader, writer = await asyncio.open_unix_connection(sock=here)
+        with there:
+            writer.transport.abort()
+            await writer.wait_closed()
+            stream = StreamOut(Channel(reader, writer, stall_s=1), Request(id=1, method="logs", params={}))
+            with pytest.raises(ClosedError):
+                await stream.data(b"x")
+
+    asyncio.run(send())
 
 
 def test_a_pipe_that_nobody_reads_any_more_is_the_pipes_error(running, path):
